@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The edge to the Linux kernel: netlink, namespaces, settings, and the executor of plans.
+//!
+//! The only room with `unsafe` code, the only one that opens netlink sockets, enters namespaces
+//! and writes settings. It knows nothing of CNI, of plugins and of labs; what should be comes to it
+//! as a [`net::Plan`].
+
+mod announce;
+mod attribute;
+mod conntrack;
+pub mod dump;
+mod error;
+mod executor;
+mod handle;
+mod netlink;
+mod netns;
+mod nft;
+mod observe;
+mod removal;
+mod rtnetlink;
+mod wait;
+
+pub use error::{Error, ErrorKind, Result};
+pub use executor::{Applied, Kernel, OnError};
+pub use netns::{Netns, NetnsId, isolate_process, prepare_directory};
+pub use observe::Query;
+pub use removal::Removal;
+
+/// Random bytes, for names and hardware addresses that a planner chooses.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // The pool is initialised long before a plugin is called, and short reads do not happen for
+    // requests of up to 256 bytes (getrandom(2)).
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    bytes
+}

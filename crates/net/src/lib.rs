@@ -1,1 +1,24 @@
-//! Placeholder.
+//! What a machine's network should be: objects, changes to them, and the words for both.
+//!
+//! Nothing here does I/O. The `kernel` room applies a [`Plan`] and observes objects; this room
+//! computes, compares and prints them.
+
+mod change;
+mod diff;
+mod ip;
+mod link;
+mod names;
+pub mod nft;
+pub mod owner;
+mod qdisc;
+mod shell;
+mod space;
+
+pub use change::{Action, Change, File, Netns, Object, Plan, Step, Sysctl, undo};
+pub use diff::diff;
+pub use ip::{Address, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, Route, RouteKind, Rule, Scope};
+pub use link::{Link, LinkKind, Peer, Port};
+pub use names::{LinkName, LinkNameError, Mac, MacError};
+pub use qdisc::{Qdisc, QdiscKind};
+pub use shell::{script, shell};
+pub use space::{NAMED, Space};

@@ -1,0 +1,321 @@
+//! Forgetting tracked connections of addresses that are no longer whose they were.
+//!
+//! Speaks ctnetlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h). The table of the kernel
+//! is one for all namespaces, and each question walks all of it, so few are asked; what a
+//! question leaves out is not copied, which is what would take long.
+
+use std::net::IpAddr;
+
+use crate::attribute::{Writer, iterate};
+use crate::error::{Error, ErrorKind, Result};
+use crate::netlink::Socket;
+use crate::rtnetlink::{AF_INET, AF_INET6, family, ip, octets};
+
+/// Deletes the entries whose original or reply source or destination is one of `addresses`, and
+/// returns how many there were. An entry that goes away meanwhile is fine, and so is a kernel that
+/// tracks nothing.
+pub(crate) fn flush(socket: &mut Socket, addresses: &[IpAddr]) -> Result<usize> {
+    let fail = |e: Error| e.during("flush tracked connections");
+    let mut flushed = 0;
+    if tracked(socket).map_err(fail)? == 0 {
+        return Ok(flushed);
+    }
+    for family in [AF_INET, AF_INET6] {
+        let ours: Vec<IpAddr> =
+            addresses.iter().copied().filter(|a| self::family(*a) == family).collect();
+        for question in questions(family, &ours) {
+            let mut found = Vec::new();
+            let mut strangers = false;
+            socket
+                .dump(CT_GET, &question, |message| {
+                    let Some(entry) = Entry::parse(message.payload) else { return };
+                    if entry.touches(&ours) {
+                        found.push(entry.deletion());
+                    } else {
+                        strangers = true;
+                    }
+                })
+                .map_err(fail)?;
+            for deletion in &found {
+                match socket.request(CT_DELETE, 0, deletion, |_| {}) {
+                    Ok(()) => flushed += 1,
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(fail(error)),
+                }
+            }
+            // A kernel before 5.8 does not know the filter and tells everything: all is said.
+            if strangers {
+                break;
+            }
+        }
+    }
+    Ok(flushed)
+}
+
+// Message types: the subsystem (`NFNL_SUBSYS_CTNETLINK`) and `enum cntl_msg_types`.
+const CT_GET: u16 = 0x0101;
+const CT_DELETE: u16 = 0x0102;
+const CT_GET_STATS: u16 = 0x0105;
+
+// `enum ctattr_type`.
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
+
+// `enum ctattr_tuple` and `enum ctattr_ip`.
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V6_SRC: u16 = 3;
+
+/// From this many addresses of a family on, one look at everything takes less time than looking
+/// four times for each.
+const MANY: usize = 16;
+
+/// The number of entries in the namespace of the socket.
+fn tracked(socket: &mut Socket) -> Result<u32> {
+    const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+    let mut entries = 0;
+    let answer = socket.request(CT_GET_STATS, 0, &header(0), |message| {
+        let count = attribute(message.payload.get(4..), CTA_STATS_GLOBAL_ENTRIES);
+        entries = count.and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
+    });
+    match answer {
+        // Without conntrack, nfnetlink knows no such subsystem.
+        Err(error) if error.raw_errno() == Some(libc::EINVAL) => Ok(0),
+        Err(error) => Err(error),
+        Ok(()) => Ok(entries),
+    }
+}
+
+/// The dumps that together show every entry of these addresses: either source or destination in
+/// either direction of each, or everything of the family.
+fn questions(family: u8, addresses: &[IpAddr]) -> Vec<Vec<u8>> {
+    if addresses.len() >= MANY {
+        return vec![header(family).to_vec()];
+    }
+    let directions = [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY];
+    let ends = [End::Source, End::Destination];
+    let places = directions.iter().flat_map(|direction| ends.map(|end| (*direction, end)));
+    addresses
+        .iter()
+        .flat_map(|a| places.clone().map(|(direction, end)| question(*a, direction, end)))
+        .collect()
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Source = 0,
+    Destination = 1,
+}
+
+/// A dump of the entries with `address` at this end of this direction. Linux 5.8 and later compare
+/// those parts of a tuple whose bits (`CTA_FILTER_F_CTA_IP_SRC` = 1, `…_DST` = 2, from
+/// net/netfilter/nf_internals.h) are set in the direction's member of `CTA_FILTER`.
+fn question(address: IpAddr, direction: u16, end: End) -> Vec<u8> {
+    let first = if address.is_ipv4() { CTA_IP_V4_SRC } else { CTA_IP_V6_SRC };
+    let mut writer = Writer::after(&header(family(address)));
+    writer.nest(direction, |tuple| {
+        tuple.nest(CTA_TUPLE_IP, |ip| {
+            ip.put(first + end as u16, &octets(address));
+        });
+    });
+    writer.nest(CTA_FILTER, |filter| {
+        let bits = |of| if of == direction { 1u32 << end as u32 } else { 0 };
+        // `CTA_FILTER_ORIG_FLAGS` and `CTA_FILTER_REPLY_FLAGS`, in host byte order.
+        filter.put(1, &bits(CTA_TUPLE_ORIG).to_ne_bytes());
+        filter.put(2, &bits(CTA_TUPLE_REPLY).to_ne_bytes());
+    });
+    writer.bytes().to_vec()
+}
+
+/// `struct nfgenmsg`: family, version 0, resource 0.
+fn header(family: u8) -> [u8; 4] {
+    [family, 0, 0, 0]
+}
+
+/// What matters of an entry; the attributes are as the kernel sent them.
+struct Entry<'a> {
+    family: u8,
+    original: &'a [u8],
+    reply: &'a [u8],
+    zone: Option<&'a [u8]>,
+    id: Option<&'a [u8]>,
+}
+
+impl<'a> Entry<'a> {
+    fn parse(payload: &'a [u8]) -> Option<Self> {
+        let mut entry =
+            Self { family: *payload.first()?, original: &[], reply: &[], zone: None, id: None };
+        for (kind, value) in iterate(payload.get(4..)?) {
+            match kind {
+                CTA_TUPLE_ORIG => entry.original = value,
+                CTA_TUPLE_REPLY => entry.reply = value,
+                CTA_ZONE => entry.zone = Some(value),
+                CTA_ID => entry.id = Some(value),
+                _ => {}
+            }
+        }
+        Some(entry)
+    }
+
+    /// Whether one of its four ends is one of `addresses`.
+    fn touches(&self, addresses: &[IpAddr]) -> bool {
+        [self.original, self.reply]
+            .into_iter()
+            .filter_map(|tuple| attribute(Some(tuple), CTA_TUPLE_IP))
+            .flat_map(iterate)
+            .filter_map(|(_, bytes)| ip(bytes))
+            .any(|end| addresses.contains(&end))
+    }
+
+    /// The message that deletes just this entry: not a later one with the same tuple, which the id
+    /// tells apart.
+    fn deletion(&self) -> Vec<u8> {
+        const NESTED: u16 = 0x8000;
+        let mut writer = Writer::after(&header(self.family));
+        writer.put(CTA_TUPLE_ORIG | NESTED, self.original);
+        if let Some(zone) = self.zone {
+            writer.put(CTA_ZONE, zone);
+        }
+        if let Some(id) = self.id {
+            writer.put(CTA_ID, id);
+        }
+        writer.bytes().to_vec()
+    }
+}
+
+/// The value of the first attribute of this kind.
+fn attribute(bytes: Option<&[u8]>, kind: u16) -> Option<&[u8]> {
+    iterate(bytes?).find(|(k, _)| *k == kind).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use testbed::{Namespace, isolated, need, sh};
+
+    use super::*;
+    use crate::netlink::{Protocol, flag};
+
+    const CT_NEW: u16 = 0x0100;
+    const UDP: u8 = 17;
+
+    #[test]
+    fn connections_are_found_at_any_of_their_four_ends() {
+        isolated!();
+        let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+        let pod = "10.1.0.4".parse().unwrap();
+        let pod6 = "fd00:1::4".parse().unwrap();
+        assert_eq!(flush(&mut socket, &[pod, pod6]).unwrap(), 0);
+
+        let others = ["10.1.0.5", "10.9.9.9", "10.9.9.9", "10.1.0.5"];
+        let others6 = ["fd00:1::5", "fd00:9::9", "fd00:9::9", "fd00:1::5"];
+        for (ours, others) in [("10.1.0.4", others), ("fd00:1::4", others6)] {
+            create(&mut socket, others, 1000);
+            for place in 0..4 {
+                let mut ends = others;
+                ends[place] = ours;
+                create(&mut socket, ends, 1001 + place as u16);
+            }
+        }
+        assert_eq!(tracked(&mut socket).unwrap(), 10);
+        let n = flush(&mut socket, &[pod]).unwrap(); eprintln!("{n}\n{}", sh("conntrack -L; conntrack -L -f ipv6")); assert_eq!(n, 4);
+        assert_eq!(flush(&mut socket, &[pod]).unwrap(), 0);
+        assert_eq!(flush(&mut socket, &[pod, pod6]).unwrap(), 4);
+        assert_eq!(tracked(&mut socket).unwrap(), 2);
+
+        // Many addresses take the other way.
+        let many: Vec<IpAddr> = (0..40).map(|i| IpAddr::from([10, 1, 0, i])).collect();
+        assert_eq!(flush(&mut socket, &many).unwrap(), 1);
+        assert_eq!(tracked(&mut socket).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_real_connection_in_a_zone_is_forgotten_and_others_stay() {
+        isolated!();
+        need("nft", "nftables");
+        let _blue = testbed::Namespace::new("blue");
+        two_pods(&_blue);
+        let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+        let before = tracked(&mut socket).unwrap();
+        assert!(before >= 4, "{before} connections");
+        assert_eq!(flush(&mut socket, &["10.1.0.4".parse().unwrap()]).unwrap(), 2);
+        assert_eq!(tracked(&mut socket).unwrap(), before - 2);
+    }
+
+    /// Sends datagrams, tracked in zone 7, to and from two addresses of `blue`.
+    fn two_pods(blue: &Namespace) {
+        sh("ip link add left type veth peer name right netns blue
+            ip addr add 10.1.0.1/24 dev left; ip link set left up
+            nft add table ip t
+            nft add chain ip t zones { type filter hook prerouting priority raw \\; }
+            nft add chain ip t out { type filter hook output priority raw \\; }
+            nft add rule ip t zones ct zone set 7
+            nft add rule ip t out ct zone set 7
+            nft add chain ip t tracking { type filter hook input priority 0 \\; }
+            nft add rule ip t tracking ct state new counter");
+        blue.sh("ip addr add 10.1.0.4/24 dev right; ip addr add 10.1.0.5/24 dev right
+                 ip link set right up");
+        let say = |from: &str, to: &str| {
+            let socket = std::net::UdpSocket::bind((from, 0)).unwrap();
+            socket.send_to(b"hello", (to, 9)).unwrap();
+        };
+        for pod in ["10.1.0.4", "10.1.0.5"] {
+            say("10.1.0.1", pod);
+            let netns = crate::Netns::open(&blue.path()).unwrap();
+            netns.enter(|| say(pod, "10.1.0.1")).unwrap();
+        }
+    }
+
+    /// With the entries of 200,000 other connections. Prints how long a flush takes.
+    #[test]
+    #[ignore = "takes seconds, and the table's limit has to be 262,144"]
+    fn a_large_table_is_no_obstacle() {
+        isolated!();
+        let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+        for i in 0..200_000u32 {
+            let [_, a, b, c] = i.to_be_bytes();
+            let (client, server) = ([10, 20 + a, b, c].into(), [10, 9, 9, 9].into());
+            creation(&mut socket, [client, server, server, client], 1000);
+        }
+        let pod: IpAddr = "10.1.0.4".parse().unwrap();
+        let pod6: IpAddr = "fd00:1::4".parse().unwrap();
+        let many: Vec<IpAddr> = (0..MANY as u8).map(|i| IpAddr::from([10, 1, 0, i])).collect();
+        for addresses in [&[pod][..], &[pod, pod6], &many[..MANY - 1], &many] {
+            for port in 1000..1050 {
+                create(&mut socket, ["10.1.0.4", "10.9.9.9", "10.9.9.9", "10.1.0.4"], port);
+            }
+            let start = Instant::now();
+            assert_eq!(flush(&mut socket, addresses).unwrap(), 50);
+            println!("{} addresses: {:?}", addresses.len(), start.elapsed());
+        }
+        assert_eq!(tracked(&mut socket).unwrap(), 200_000);
+    }
+
+    fn create(socket: &mut Socket, ends: [&str; 4], port: u16) {
+        creation(socket, ends.map(|end| end.parse().unwrap()), port);
+    }
+
+    /// Makes an entry with these ends: source and destination, as sent and as answered.
+    fn creation(socket: &mut Socket, ends: [IpAddr; 4], port: u16) {
+        const CTA_TIMEOUT: u16 = 7;
+        let mut writer = Writer::after(&header(family(ends[0])));
+        for (direction, ends) in [(CTA_TUPLE_ORIG, &ends[..2]), (CTA_TUPLE_REPLY, &ends[2..])] {
+            let first = if ends[0].is_ipv4() { CTA_IP_V4_SRC } else { CTA_IP_V6_SRC };
+            writer.nest(direction, |tuple| {
+                tuple.nest(CTA_TUPLE_IP, |ip| {
+                    ip.put(first, &octets(ends[0])).put(first + 1, &octets(ends[1]));
+                });
+                tuple.nest(2, |protocol| {
+                    let port = port.to_be_bytes();
+                    protocol.put(1, &[UDP]).put(2, &port).put(3, &port);
+                });
+            });
+        }
+        writer.put_be32(CTA_TIMEOUT, 600);
+        socket.request(CT_NEW, flag::CREATE | flag::EXCLUSIVE, writer.bytes(), |_| {}).unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! One namespace as the executor works in it: its sockets, and the indices behind its names.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use net::{LinkName, Space, Sysctl};
+
+use crate::dump;
+use crate::error::{Error, ErrorKind, Result};
+use crate::netlink::{Protocol, Socket};
+use crate::netns::Netns;
+use crate::rtnetlink::{self, rtm};
+
+/// An open namespace.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    /// `None` for the namespace that the process runs in.
+    netns: Option<Netns>,
+    route: Socket,
+    netfilter: Option<Socket>,
+    indices: HashMap<LinkName, u32>,
+}
+
+impl Handle {
+    /// Opens `space`; `home` is the way back.
+    pub(crate) fn open(space: &Space, home: &Netns) -> Result<Self> {
+        let netns = match space {
+            Space::Here => None,
+            Space::At(path) => Some(Netns::open(path)?),
+        };
+        let route = inside(netns.as_ref(), home, || Socket::open(Protocol::Route))??;
+        Ok(Self { netns, route, netfilter: None, indices: HashMap::new() })
+    }
+
+    /// The namespace, unless it is the process' own.
+    pub(crate) fn netns(&self) -> Option<&Netns> {
+        self.netns.as_ref()
+    }
+
+    /// The socket for links, addresses and routes.
+    pub(crate) fn route(&mut self) -> &mut Socket {
+        &mut self.route
+    }
+
+    /// The socket for nftables and conntrack, opened at first use.
+    pub(crate) fn netfilter(&mut self, home: &Netns) -> Result<&mut Socket> {
+        let opened = match self.netfilter.take() {
+            Some(socket) => socket,
+            None => inside(self.netns.as_ref(), home, || Socket::open(Protocol::Netfilter))??,
+        };
+        Ok(self.netfilter.insert(opened))
+    }
+
+    /// Runs `work` in the namespace.
+    pub(crate) fn inside<T>(&self, home: &Netns, work: impl FnOnce() -> T) -> Result<T> {
+        inside(self.netns.as_ref(), home, work)
+    }
+
+    /// Looks a device up by name; `None` if there is none.
+    pub(crate) fn link(&mut self, name: &LinkName) -> Result<Option<dump::Link>> {
+        let mut found = None;
+        let request = rtnetlink::link::by_name(name);
+        match self.route.request(rtm::GETLINK, 0, &request, |message| {
+            found = rtnetlink::link::parse(message.payload);
+        }) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.during(format!("look up device {name}"))),
+        }
+        match &found {
+            Some(link) => self.indices.insert(name.clone(), link.index),
+            None => self.indices.remove(name),
+        };
+        Ok(found)
+    }
+
+    /// The index of a device that has to be there. Indices are remembered: a device that goes
+    /// away during a plan makes the step that uses it fail, which is what should happen.
+    pub(crate) fn index(&mut self, name: &LinkName) -> Result<u32> {
+        if let Some(index) = self.indices.get(name) {
+            return Ok(*index);
+        }
+        self.link(name)?.map(|link| link.index).ok_or_else(|| {
+            Error::errno(format!("look up device {name}"), libc::ENODEV, None)
+        })
+    }
+
+    /// Forgets an index, because its device was removed or made.
+    pub(crate) fn forget(&mut self, name: &LinkName) {
+        self.indices.remove(name);
+    }
+
+    /// Sees to settings in one visit of the namespace. Returns how many of them had to be
+    /// written, and the first failure with its place.
+    pub(crate) fn ensure_sysctls(
+        &self,
+        home: &Netns,
+        sysctls: &[&Sysctl],
+    ) -> Result<(Vec<bool>, Option<Error>)> {
+        self.inside(home, || {
+            let mut written = Vec::with_capacity(sysctls.len());
+            for sysctl in sysctls {
+                match ensure_sysctl(sysctl) {
+                    Ok(wrote) => written.push(wrote),
+                    Err(_) if sysctl.best_effort => written.push(false),
+                    Err(error) => {
+                        let what = format!("set {} to {}", sysctl.key, sysctl.value);
+                        return (written, Some(Error::io(what, &error)));
+                    }
+                }
+            }
+            (written, None)
+        })
+    }
+}
+
+/// Reads a setting of the namespace that the calling thread is in.
+pub(crate) fn read_sysctl(key: &str) -> std::io::Result<String> {
+    let text = fs::read_to_string(Path::new("/proc/sys").join(key))?;
+    Ok(text.trim_end().replace('\t', " "))
+}
+
+/// Writes a setting unless it reads so already; writing some of them costs the kernel a walk over
+/// all devices.
+fn ensure_sysctl(sysctl: &Sysctl) -> std::io::Result<bool> {
+    let path = Path::new("/proc/sys").join(&sysctl.key);
+    let mut file = match fs::OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        // Where /proc/sys is read-only, a setting that is right already is no failure.
+        Err(error) => {
+            return match read_sysctl(&sysctl.key) {
+                Ok(value) if value == sysctl.value => Ok(false),
+                _ => Err(error),
+            };
+        }
+    };
+    let mut current = [0; 64];
+    let length = file.read(&mut current)?;
+    if current[..length].trim_ascii_end() == sysctl.value.as_bytes() {
+        return Ok(false);
+    }
+    file.rewind()?;
+    file.write_all(sysctl.value.as_bytes())?;
+    Ok(true)
+}
+
+fn inside<T>(netns: Option<&Netns>, home: &Netns, work: impl FnOnce() -> T) -> Result<T> {
+    match netns {
+        Some(netns) => netns.enter_from(home, work),
+        None => Ok(work()),
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading what is there: whole dumps for the eyes, and the objects that a plan compares with.
+
+use std::collections::BTreeMap;
+
+use net::{Address, Fdb, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Route, RouteKind};
+use net::{Link, Scope, Space};
+
+use crate::dump::{self, Dump};
+use crate::error::Result;
+use crate::executor::Kernel;
+use crate::netlink::{Message, Socket};
+use crate::nft;
+use crate::rtnetlink::{self, AF_BRIDGE, AF_INET, AF_INET6, rtm};
+
+/// What to look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Everything that a plan can speak of.
+    All,
+    /// One device, if it is there.
+    Link(LinkName),
+    /// The addresses of one device; none if it is not there.
+    Addresses(LinkName),
+}
+
+impl Kernel {
+    /// The objects that `query` finds, as they would be written in a plan.
+    pub fn observe(&mut self, space: &Space, query: &Query) -> Result<Vec<Object>> {
+        match query {
+            Query::All => Ok(self.dump(space)?.objects()),
+            Query::Link(name) => {
+                let (_, handle) = self.handle(space)?;
+                let link = handle.link(name)?;
+                Ok(link.and_then(|link| Some(link_object(&link, None)?.into())).into_iter().collect())
+            }
+            Query::Addresses(name) => {
+                let (_, handle) = self.handle(space)?;
+                let Some(link) = handle.link(name)? else { return Ok(Vec::new()) };
+                let mut seen = Vec::new();
+                let request = rtnetlink::address::all(link.index);
+                handle.route().dump(rtm::GETADDR, &request, |message| {
+                    seen.extend(rtnetlink::address::parse(message.payload));
+                })?;
+                // A kernel without strict checking sends those of every device.
+                seen.retain(|address| address.index == link.index);
+                let objects = seen.iter().map(|a| address_object(a, name.clone()).into());
+                Ok(objects.collect())
+            }
+        }
+    }
+
+    /// One device as it is, with index and state; `None` if there is none of that name.
+    pub fn link(&mut self, space: &Space, name: &LinkName) -> Result<Option<dump::Link>> {
+        let (_, handle) = self.handle(space)?;
+        handle.link(name)
+    }
+
+    /// The elements of an nftables set or map; `None` if there is no such set.
+    pub fn nft_elements(
+        &mut self,
+        space: &Space,
+        table: &net::nft::TableId,
+        set: &str,
+    ) -> Result<Option<Vec<net::nft::Element>>> {
+        let (home, handle) = self.handle(space)?;
+        nft::elements(handle.netfilter(home)?, table, set)
+    }
+
+    /// One element of an nftables set or map, by its key; `None` also if there is no such set.
+    pub fn nft_element(
+        &mut self,
+        space: &Space,
+        table: &net::nft::TableId,
+        set: &str,
+        key: &net::nft::Key,
+    ) -> Result<Option<net::nft::Element>> {
+        let (home, handle) = self.handle(space)?;
+        nft::element(handle.netfilter(home)?, table, set, key)
+    }
+
+    /// Everything in `space`.
+    pub fn dump(&mut self, space: &Space) -> Result<Dump> {
+        let (home, handle) = self.handle(space)?;
+        let mut dump = Dump::default();
+        let socket = handle.route();
+        dump.links = collect(socket, rtm::GETLINK, &rtnetlink::link::all(), rtnetlink::link::parse)?
+            .into_iter()
+            .map(|link| (link.index, link))
+            .collect();
+        dump.addresses = collect(
+            socket,
+            rtm::GETADDR,
+            &rtnetlink::address::all(0),
+            rtnetlink::address::parse,
+        )?;
+        dump.routes =
+            collect(socket, rtm::GETROUTE, &rtnetlink::route::all(), rtnetlink::route::parse)?;
+        for family in [AF_INET, AF_INET6] {
+            let request = rtnetlink::rule::all(family);
+            dump.rules.extend(collect(socket, rtm::GETRULE, &request, rtnetlink::rule::parse)?);
+        }
+        for family in [0, AF_BRIDGE] {
+            let request = rtnetlink::neighbour::all(family);
+            let parse = rtnetlink::neighbour::parse;
+            dump.neighbours.extend(collect(socket, rtm::GETNEIGH, &request, parse)?);
+        }
+        dump.qdiscs =
+            collect(socket, rtm::GETQDISC, &rtnetlink::qdisc::all(), rtnetlink::qdisc::parse)?;
+        dump.nft = nft::dump(handle.netfilter(home)?)?;
+        Ok(dump)
+    }
+}
+
+fn collect<T>(
+    socket: &mut Socket,
+    kind: u16,
+    request: &[u8],
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    socket.dump(kind, request, |message: Message<'_>| all.extend(parse(message.payload)))?;
+    Ok(all)
+}
+
+impl Dump {
+    /// What of this a plan can speak of: what somebody wrote, not what the kernel adds by itself
+    /// (local routes, connected routes, link-local addresses, learned neighbours).
+    pub fn objects(&self) -> Vec<Object> {
+        let name = |index: u32| self.links.get(&index)?.name.parse::<LinkName>().ok();
+        let mut objects: Vec<Object> = Vec::new();
+        for link in self.links.values() {
+            let master = link.master.and_then(name);
+            objects.extend(link_object(link, master).map(Object::Link));
+        }
+        for address in self.addresses.iter().filter(|a| a.scope != Scope::Link) {
+            objects.extend(name(address.index).map(|link| address_object(address, link).into()));
+        }
+        objects.extend(self.routes.iter().filter_map(|r| route_object(r, &name)).map(Object::Route));
+        // Priorities 0, 32766 and 32767 are the three rules of every namespace.
+        let own_rules = self.rules.iter().filter(|rule| ![0, 32766, 32767].contains(&rule.priority));
+        objects.extend(own_rules.cloned().map(Object::Rule));
+        for entry in &self.neighbours {
+            let Some(link) = name(entry.index) else { continue };
+            let Some(mac) = entry.mac else { continue };
+            match (entry.bridge, entry.address) {
+                (false, Some(address)) if entry.permanent => objects
+                    .push(Neighbour { link, address, mac, protocol: entry.protocol }.into()),
+                (true, to) if to.is_some() || entry.noarp => {
+                    objects.push(Fdb { link, mac, to }.into());
+                }
+                _ => {}
+            }
+        }
+        for qdisc in &self.qdiscs {
+            if let (Some(link), Some(kind)) = (name(qdisc.index), qdisc.tbf.clone()) {
+                objects.push(Qdisc { link, kind }.into());
+            }
+        }
+        objects.extend(self.nft.iter().cloned().map(Object::Nft));
+        objects
+    }
+
+    /// Names by index, for those who print.
+    pub fn names(&self) -> BTreeMap<u32, &str> {
+        self.links.iter().map(|(index, link)| (*index, link.name.as_str())).collect()
+    }
+}
+
+/// A veth comes without its kind: where its far end is cannot be seen from this side.
+fn link_object(link: &dump::Link, master: Option<LinkName>) -> Option<Link> {
+    Some(Link {
+        name: link.name.parse().ok()?,
+        kind: (link.kind == "bridge").then_some(LinkKind::Bridge),
+        mac: link.mac,
+        mtu: Some(link.mtu),
+        up: Some(link.up),
+        master,
+        promiscuous: Some(link.promiscuous),
+        port: link.port.map_or_else(Port::default, |port| Port {
+            hairpin: Some(port.hairpin),
+            isolated: Some(port.isolated),
+        }),
+    })
+}
+
+fn address_object(address: &dump::Address, link: LinkName) -> Address {
+    Address {
+        link,
+        address: address.address,
+        broadcast: address.broadcast,
+        nodad: address.nodad,
+    }
+}
+
+fn route_object(
+    route: &dump::Route,
+    name: &impl Fn(u32) -> Option<LinkName>,
+) -> Option<Route> {
+    const KERNEL: u8 = 2;
+    const LOCAL_TABLE: u32 = 255;
+    if route.protocol == KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1 {
+        return None;
+    }
+    let hop = route.hops.first();
+    Some(Route {
+        destination: route.destination,
+        kind: match route.kind {
+            dump::RouteKind::Unicast => RouteKind::Unicast,
+            dump::RouteKind::Blackhole => RouteKind::Blackhole,
+            dump::RouteKind::Unreachable => RouteKind::Unreachable,
+            dump::RouteKind::Local | dump::RouteKind::Other(_) => return None,
+        },
+        gateway: hop.and_then(|hop| hop.gateway),
+        link: hop.and_then(|hop| hop.index).and_then(name),
+        source: route.source,
+        metric: route.metric,
+        table: route.table,
+        protocol: route.protocol,
+        scope: (route.scope != Scope::Universe).then_some(route.scope),
+        mtu: route.mtu,
+        advmss: route.advmss,
+    })
+}

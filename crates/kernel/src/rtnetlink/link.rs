@@ -1,0 +1,223 @@
+//! `RTM_*LINK`: `struct ifinfomsg` and `IFLA_*` (include/uapi/linux/if_link.h).
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use net::{Link, LinkKind, LinkName, Mac};
+
+use super::{AF_BRIDGE, text, u32_of};
+use crate::attribute::{Writer, iterate};
+use crate::dump;
+
+const ADDRESS: u16 = 1;
+const IFNAME: u16 = 3;
+const MTU: u16 = 4;
+const LINK: u16 = 5;
+const MASTER: u16 = 10;
+const OPERSTATE: u16 = 16;
+const LINKINFO: u16 = 18;
+const IFALIAS: u16 = 20;
+const NET_NS_FD: u16 = 28;
+const EXT_MASK: u16 = 29;
+const LINK_NETNSID: u16 = 37;
+
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const INFO_SLAVE_KIND: u16 = 4;
+const INFO_SLAVE_DATA: u16 = 5;
+const VETH_INFO_PEER: u16 = 1;
+
+const BRPORT_STATE: u16 = 1;
+const BRPORT_MODE: u16 = 4;
+const BRPORT_ISOLATED: u16 = 33;
+const IFLA_PROTINFO: u16 = 12;
+
+const IFF_UP: u32 = 0x1;
+const IFF_PROMISC: u32 = 0x100;
+/// Counters are long and nobody here reads them.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+
+const HEADER: usize = 16;
+
+/// What the executor knows that a plan does not: indices and open namespaces.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Resolved<'a> {
+    /// The index of the device, once it exists.
+    pub(crate) index: u32,
+    /// The index of `Link::master`.
+    pub(crate) master: Option<u32>,
+    /// The namespace of the veth's far end, unless it is the same one.
+    pub(crate) peer_netns: Option<BorrowedFd<'a>>,
+}
+
+/// The payload of a request that creates `link`, or (with `resolved.index`) changes it.
+pub(crate) fn request(link: &Link, resolved: Resolved<'_>) -> Vec<u8> {
+    let creates = resolved.index == 0;
+    let mut writer = Writer::after(&header(0, resolved.index, link.up, link.promiscuous));
+    if creates {
+        writer.put_str(IFNAME, link.name.as_str());
+    }
+    put_common(&mut writer, link.mac, link.mtu);
+    if let Some(master) = resolved.master {
+        writer.put(MASTER, &master.to_ne_bytes());
+    }
+    if let (true, Some(kind)) = (creates, &link.kind) {
+        writer.nest(LINKINFO, |info| put_kind(info, kind, resolved));
+    }
+    writer.bytes().to_vec()
+}
+
+/// The payload of a request that sets the bridge port flags of `link`.
+pub(crate) fn port_request(link: &Link, index: u32) -> Vec<u8> {
+    let mut writer = Writer::after(&header(AF_BRIDGE, index, None, None));
+    writer.nest(IFLA_PROTINFO, |port| {
+        if let Some(on) = link.port.hairpin {
+            port.put(BRPORT_MODE, &[u8::from(on)]);
+        }
+        if let Some(on) = link.port.isolated {
+            port.put(BRPORT_ISOLATED, &[u8::from(on)]);
+        }
+    });
+    writer.bytes().to_vec()
+}
+
+/// The payload of a request about one device (get, delete), by name.
+pub(crate) fn by_name(name: &LinkName) -> Vec<u8> {
+    let mut writer = Writer::after(&header(0, 0, None, None));
+    writer.put_str(IFNAME, name.as_str()).put(EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    writer.bytes().to_vec()
+}
+
+/// The payload of a request that deletes a device by its index.
+pub(crate) fn by_index(index: u32) -> Vec<u8> {
+    header(0, index, None, None).to_vec()
+}
+
+/// The payload of a request for all devices.
+pub(crate) fn all() -> Vec<u8> {
+    let mut writer = Writer::after(&header(0, 0, None, None));
+    writer.put(EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    writer.bytes().to_vec()
+}
+
+/// Which device of the machine a message is about; `None` for the messages of bridges about their
+/// ports, which say nothing of the device itself.
+pub(crate) fn index(payload: &[u8]) -> Option<u32> {
+    let header = payload.get(..HEADER)?;
+    (header[0] == 0).then(|| u32_of(&header[4..])).flatten()
+}
+
+/// Reads a link message.
+pub(crate) fn parse(payload: &[u8]) -> Option<dump::Link> {
+    let header = payload.get(..HEADER)?;
+    let flags = u32_of(&header[8..])?;
+    let mut link = dump::Link {
+        index: u32_of(&header[4..])?,
+        name: String::new(),
+        kind: String::new(),
+        mac: None,
+        mtu: 0,
+        up: flags & IFF_UP != 0,
+        promiscuous: flags & IFF_PROMISC != 0,
+        oper_state: dump::OperState::Unknown,
+        master: None,
+        parent: None,
+        parent_netns: None,
+        port: None,
+        alias: None,
+    };
+    for (kind, value) in iterate(&payload[HEADER..]) {
+        match kind {
+            IFNAME => link.name = text(value),
+            ADDRESS => link.mac = value.try_into().ok().map(Mac),
+            MTU => link.mtu = u32_of(value).unwrap_or_default(),
+            LINK => link.parent = u32_of(value).filter(|index| *index != 0),
+            MASTER => link.master = u32_of(value).filter(|index| *index != 0),
+            OPERSTATE => link.oper_state = oper_state(value),
+            IFALIAS => link.alias = Some(text(value)),
+            LINK_NETNSID => link.parent_netns = u32_of(value).map(|id| id as i32),
+            LINKINFO => parse_info(value, &mut link),
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+fn header(family: u8, index: u32, up: Option<bool>, promiscuous: Option<bool>) -> [u8; HEADER] {
+    let mut flags = 0;
+    let mut change = 0;
+    for (bit, wanted) in [(IFF_UP, up), (IFF_PROMISC, promiscuous)] {
+        if let Some(on) = wanted {
+            change |= bit;
+            flags |= if on { bit } else { 0 };
+        }
+    }
+    let mut bytes = [0; HEADER];
+    bytes[0] = family;
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&u32::to_ne_bytes(flags));
+    bytes[12..16].copy_from_slice(&u32::to_ne_bytes(change));
+    bytes
+}
+
+fn put_common(writer: &mut Writer, mac: Option<Mac>, mtu: Option<u32>) {
+    if let Some(Mac(bytes)) = mac {
+        writer.put(ADDRESS, &bytes);
+    }
+    if let Some(mtu) = mtu {
+        writer.put(MTU, &mtu.to_ne_bytes());
+    }
+}
+
+fn put_kind(info: &mut Writer, kind: &LinkKind, resolved: Resolved<'_>) {
+    match kind {
+        LinkKind::Bridge => {
+            info.put(INFO_KIND, b"bridge");
+        }
+        LinkKind::Veth { peer } => {
+            info.put(INFO_KIND, b"veth").nest(INFO_DATA, |data| {
+                let mut inner = Writer::after(&header(0, 0, None, None));
+                inner.put_str(IFNAME, peer.name.as_str());
+                put_common(&mut inner, peer.mac, peer.mtu);
+                if let Some(netns) = resolved.peer_netns {
+                    inner.put(NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+                }
+                data.put(VETH_INFO_PEER, inner.bytes());
+            });
+        }
+    }
+}
+
+fn parse_info(info: &[u8], link: &mut dump::Link) {
+    let mut is_port = false;
+    for (kind, value) in iterate(info) {
+        match kind {
+            INFO_KIND => link.kind = text(value),
+            INFO_SLAVE_KIND => is_port = text(value) == "bridge",
+            INFO_SLAVE_DATA if is_port => {
+                let mut port = dump::Port::default();
+                for (kind, value) in iterate(value) {
+                    let byte = value.first().copied().unwrap_or_default();
+                    match kind {
+                        BRPORT_STATE => port.state = byte,
+                        BRPORT_MODE => port.hairpin = byte != 0,
+                        BRPORT_ISOLATED => port.isolated = byte != 0,
+                        _ => {}
+                    }
+                }
+                link.port = Some(port);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// RFC 2863's states, as `IF_OPER_*` numbers them.
+fn oper_state(value: &[u8]) -> dump::OperState {
+    match value.first() {
+        Some(2) => dump::OperState::Down,
+        Some(3) => dump::OperState::LowerLayerDown,
+        Some(5) => dump::OperState::Dormant,
+        Some(6) => dump::OperState::Up,
+        _ => dump::OperState::Unknown,
+    }
+}

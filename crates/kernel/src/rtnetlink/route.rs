@@ -1,0 +1,161 @@
+//! `RTM_*ROUTE`: `struct rtmsg` and `RTA_*` (include/uapi/linux/rtnetlink.h).
+
+use ipnet::IpNet;
+use net::{Route, RouteKind, Scope};
+
+use super::{any, family, ip, octets, u32_of};
+use crate::attribute::{Writer, iterate};
+use crate::dump;
+
+const DST: u16 = 1;
+const OIF: u16 = 4;
+const GATEWAY: u16 = 5;
+const PRIORITY: u16 = 6;
+const PREFSRC: u16 = 7;
+const METRICS: u16 = 8;
+const MULTIPATH: u16 = 9;
+const TABLE: u16 = 15;
+const VIA: u16 = 18;
+
+const METRIC_MTU: u16 = 2;
+const METRIC_ADVMSS: u16 = 8;
+
+const UNICAST: u8 = 1;
+const LOCAL: u8 = 2;
+const BLACKHOLE: u8 = 6;
+const UNREACHABLE: u8 = 7;
+const CLONED: u32 = 0x200;
+
+const HEADER: usize = 12;
+
+/// The payload of a request that adds or removes `route`; `index` is the device's, 0 for none.
+pub(crate) fn request(route: &Route, index: u32) -> Vec<u8> {
+    let destination = route.destination;
+    let kind = match route.kind {
+        RouteKind::Unicast => UNICAST,
+        RouteKind::Blackhole => BLACKHOLE,
+        RouteKind::Unreachable => UNREACHABLE,
+    };
+    let mut header = [0; HEADER];
+    header[0] = family(destination.addr());
+    header[1] = destination.prefix_len();
+    // Tables above 255 are only in the attribute; 252 is RT_TABLE_COMPAT.
+    header[4] = u8::try_from(route.table).unwrap_or(252);
+    header[5] = route.protocol;
+    header[6] = route.scope.map_or(Scope::Universe, |scope| scope).number();
+    header[7] = kind;
+    let mut writer = Writer::after(&header);
+    writer.put(TABLE, &route.table.to_ne_bytes());
+    if destination.prefix_len() > 0 {
+        writer.put(DST, &octets(destination.addr()));
+    }
+    if index != 0 {
+        writer.put(OIF, &index.to_ne_bytes());
+    }
+    match route.gateway {
+        Some(gateway) if family(gateway) == header[0] => {
+            writer.put(GATEWAY, &octets(gateway));
+        }
+        Some(gateway) => {
+            let family = u16::from(family(gateway)).to_ne_bytes();
+            writer.put(VIA, &[&family[..], &octets(gateway)].concat());
+        }
+        None => {}
+    }
+    if let Some(source) = route.source {
+        writer.put(PREFSRC, &octets(source));
+    }
+    if let Some(metric) = route.metric {
+        writer.put(PRIORITY, &metric.to_ne_bytes());
+    }
+    if route.mtu.is_some() || route.advmss.is_some() {
+        writer.nest(METRICS, |metrics| {
+            if let Some(mtu) = route.mtu {
+                metrics.put(METRIC_MTU, &mtu.to_ne_bytes());
+            }
+            if let Some(advmss) = route.advmss {
+                metrics.put(METRIC_ADVMSS, &advmss.to_ne_bytes());
+            }
+        });
+    }
+    writer.bytes().to_vec()
+}
+
+/// The payload of a request for all routes of all families.
+pub(crate) fn all() -> Vec<u8> {
+    vec![0; HEADER]
+}
+
+/// Reads a route message. Routes that packets left behind (the IPv6 cache) are not routes; those
+/// of the local table are the kernel's own bookkeeping, and are told apart by their table.
+pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
+    let header = payload.get(..HEADER)?;
+    if u32_of(&header[8..])? & CLONED != 0 {
+        return None;
+    }
+    let mut destination = any(header[0])?;
+    let mut route = dump::Route {
+        destination: IpNet::new(destination, 0).ok()?,
+        kind: match header[7] {
+            UNICAST => dump::RouteKind::Unicast,
+            LOCAL => dump::RouteKind::Local,
+            BLACKHOLE => dump::RouteKind::Blackhole,
+            UNREACHABLE => dump::RouteKind::Unreachable,
+            other => dump::RouteKind::Other(other),
+        },
+        hops: Vec::new(),
+        source: None,
+        metric: None,
+        table: u32::from(header[4]),
+        protocol: header[5],
+        scope: Scope::from_number(header[6]),
+        mtu: None,
+        advmss: None,
+    };
+    let mut hop = dump::Hop { gateway: None, index: None };
+    for (kind, value) in iterate(&payload[HEADER..]) {
+        match kind {
+            DST => destination = ip(value)?,
+            OIF => hop.index = u32_of(value),
+            GATEWAY => hop.gateway = ip(value),
+            VIA => hop.gateway = value.get(2..).and_then(ip),
+            PREFSRC => route.source = ip(value),
+            PRIORITY => route.metric = u32_of(value),
+            TABLE => route.table = u32_of(value)?,
+            METRICS => {
+                for (kind, value) in iterate(value) {
+                    match kind {
+                        METRIC_MTU => route.mtu = u32_of(value),
+                        METRIC_ADVMSS => route.advmss = u32_of(value),
+                        _ => {}
+                    }
+                }
+            }
+            MULTIPATH => route.hops = hops(value),
+            _ => {}
+        }
+    }
+    if hop.gateway.is_some() || hop.index.is_some() {
+        route.hops.push(hop);
+    }
+    route.destination = IpNet::new(destination, header[1]).ok()?;
+    Some(route)
+}
+
+/// `struct rtnexthop`, each followed by attributes of its own.
+fn hops(mut bytes: &[u8]) -> Vec<dump::Hop> {
+    const NEXTHOP: usize = 8;
+    let mut hops = Vec::new();
+    while let Some(header) = bytes.get(..NEXTHOP) {
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let Some(attributes) = bytes.get(NEXTHOP..length) else { break };
+        let gateway = iterate(attributes).find_map(|(kind, value)| match kind {
+            GATEWAY => ip(value),
+            VIA => value.get(2..).and_then(ip),
+            _ => None,
+        });
+        hops.push(dump::Hop { gateway, index: u32_of(&header[4..]) });
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    hops
+}

@@ -1,0 +1,196 @@
+//! A change is a value: it can be applied, undone, compared, printed and logged.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::nft;
+use crate::{Address, Fdb, Link, LinkName, Neighbour, Qdisc, Route, Rule, Space};
+
+/// One change to one namespace of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Makes what is ours alone; that it is there already is an error. Undone by `Delete`.
+    Create(Object),
+    /// Sees to what is shared; that it is there already, as asked, is done. Never undone.
+    Ensure(Object),
+    /// Turns one object into another with the same key, in one atomic message.
+    Replace {
+        /// As it is seen now.
+        from: Object,
+        /// As it should be.
+        to: Object,
+    },
+    /// Removes the whole object as it was seen; that it is gone already is done.
+    Delete(Object),
+    /// Does something that leaves no object behind. Never undone.
+    Act(Action),
+}
+
+/// Anything of the network that podwire makes or removes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Object {
+    /// A network namespace bound to a path.
+    Netns(Netns),
+    /// A network device.
+    Link(Link),
+    /// An address on a device.
+    Address(Address),
+    /// A route.
+    Route(Route),
+    /// A policy rule.
+    Rule(Rule),
+    /// A permanent neighbour.
+    Neighbour(Neighbour),
+    /// A static forwarding entry.
+    Fdb(Fdb),
+    /// How a device queues what it sends.
+    Qdisc(Qdisc),
+    /// A kernel setting of the namespace.
+    Sysctl(Sysctl),
+    /// A part of the nftables ruleset.
+    Nft(nft::Object),
+    /// A small file.
+    File(File),
+}
+
+/// A network namespace that outlives its processes by a mount at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netns {
+    /// Where it is bound.
+    pub path: PathBuf,
+}
+
+/// A setting below `/proc/sys`, of the namespace it is written in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// The path below `/proc/sys`, e.g. `net/ipv4/ip_forward`. Slashes, because device names
+    /// may hold dots.
+    pub key: String,
+    /// What it should read.
+    pub value: String,
+    /// Whether it is a nicety: that the kernel has no such setting, or that it cannot be
+    /// written, is then no failure.
+    pub best_effort: bool,
+}
+
+impl Sysctl {
+    /// A setting that has to hold.
+    pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.into(), best_effort: false }
+    }
+
+    /// A setting that is good to have.
+    pub fn nicety(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { best_effort: true, ..Self::new(key, value) }
+    }
+}
+
+/// A small text file, written as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Where.
+    pub path: PathBuf,
+    /// All of it.
+    pub content: String,
+}
+
+/// What a step does that leaves no object behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Waits until the device can carry packets (operational state up), at most `millis`.
+    WaitUp {
+        /// The device.
+        link: LinkName,
+        /// How long to wait, in milliseconds.
+        millis: u32,
+    },
+    /// Waits until duplicate address detection has ended for all addresses of the device (RFC 4862
+    /// section 5.4), at most `millis`.
+    WaitAddresses {
+        /// The device.
+        link: LinkName,
+        /// How long to wait, in milliseconds.
+        millis: u32,
+    },
+    /// Tells the segment where addresses live now: gratuitous ARP (RFC 5227 section 3) or an
+    /// unsolicited neighbour advertisement (RFC 4861 section 7.2.6).
+    Announce {
+        /// The device to send by.
+        link: LinkName,
+        /// The addresses, all of them on that device.
+        addresses: Vec<IpAddr>,
+    },
+    /// Forgets the connections from and to addresses that are no longer whose they were.
+    FlushConntrack {
+        /// Those addresses.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// A change, where it happens, and why, in a sentence without subject: "gives the pod its way out".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where.
+    pub space: Space,
+    /// What.
+    pub change: Change,
+    /// Why.
+    pub why: Cow<'static, str>,
+}
+
+/// Steps in order.
+pub type Plan = Vec<Step>;
+
+impl Change {
+    /// The change that takes this one back, if it has one.
+    pub fn inverse(&self) -> Option<Self> {
+        match self {
+            Self::Create(object) => Some(Self::Delete(object.clone())),
+            Self::Delete(object) => Some(Self::Create(object.clone())),
+            Self::Replace { from, to } => Some(Self::Replace { from: to.clone(), to: from.clone() }),
+            Self::Ensure(_) | Self::Act(_) => None,
+        }
+    }
+}
+
+impl Step {
+    /// A step in `space` that makes `change`.
+    pub fn new(space: &Space, change: Change, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { space: space.clone(), change, why: why.into() }
+    }
+}
+
+/// The plan that takes `done` back: inverses in reverse order.
+pub fn undo(done: &[Step]) -> Plan {
+    let inverse = |step: &Step| {
+        Some(Step { space: step.space.clone(), change: step.change.inverse()?, why: "takes it back".into() })
+    };
+    done.iter().rev().filter_map(inverse).collect()
+}
+
+macro_rules! object_from {
+    ($($variant:ident($kind:ty)),* $(,)?) => {
+        $(impl From<$kind> for Object {
+            fn from(object: $kind) -> Self {
+                Self::$variant(object)
+            }
+        })*
+    };
+}
+
+object_from!(
+    Netns(Netns),
+    Link(Link),
+    Address(Address),
+    Route(Route),
+    Rule(Rule),
+    Neighbour(Neighbour),
+    Fdb(Fdb),
+    Qdisc(Qdisc),
+    Sysctl(Sysctl),
+    Nft(nft::Object),
+    File(File),
+);

@@ -1,0 +1,190 @@
+//! From what is to what should be.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::change::Change;
+use crate::nft;
+use crate::{Link, LinkName, Mac, Object, Plan, Route, Space, Step};
+
+/// The steps that turn `seen` into `want` in `space`: what is missing is created, what differs is
+/// replaced, and what is `ours` but no longer wanted is deleted. What is neither wanted nor ours is
+/// left alone. Deletions come first and in reverse order, so that what stands on something goes
+/// before it; creations keep the order of `want`.
+pub fn diff(
+    space: &Space,
+    want: &[Object],
+    seen: &[Object],
+    ours: impl Fn(&Object) -> bool,
+) -> Plan {
+    let stale = |object: &&Object| {
+        ours(object) && !want.iter().any(|wanted| Key::of(wanted) == Key::of(object))
+    };
+    let deletions = seen.iter().rev().filter(stale).map(|object| {
+        Step::new(space, Change::Delete(object.clone()), "is no longer wanted")
+    });
+    let mut plan: Plan = deletions.collect();
+    for object in want {
+        match seen.iter().find(|candidate| Key::of(candidate) == Key::of(object)) {
+            None => plan.push(Step::new(space, Change::Create(object.clone()), "is missing")),
+            Some(found) if is_satisfied(object, found) => {}
+            Some(found) if is_replaceable(object, found) => {
+                let change = Change::Replace { from: found.clone(), to: object.clone() };
+                plan.push(Step::new(space, change, "differs"));
+            }
+            Some(found) => {
+                plan.push(Step::new(space, Change::Delete(found.clone()), "differs"));
+                plan.push(Step::new(space, Change::Create(object.clone()), "differs"));
+            }
+        }
+    }
+    plan
+}
+
+/// What makes two objects the same one, whatever else they say.
+#[derive(PartialEq)]
+enum Key<'a> {
+    Netns(&'a std::path::Path),
+    Link(&'a LinkName),
+    Address(&'a LinkName, IpNet),
+    Route(u32, IpNet, u32),
+    Rule(u32, bool, Option<IpNet>, Option<IpNet>),
+    Neighbour(&'a LinkName, IpAddr),
+    Fdb(&'a LinkName, Mac, Option<IpAddr>),
+    Qdisc(&'a LinkName),
+    Sysctl(&'a str),
+    File(&'a std::path::Path),
+    Nft(NftKey<'a>),
+}
+
+#[derive(PartialEq)]
+enum NftKey<'a> {
+    Table(&'a nft::TableId),
+    Chain(&'a nft::TableId, &'a str),
+    Set(&'a nft::TableId, &'a str),
+    Element(&'a nft::TableId, &'a str, &'a nft::Key),
+}
+
+impl<'a> Key<'a> {
+    fn of(object: &'a Object) -> Self {
+        match object {
+            Object::Netns(it) => Self::Netns(&it.path),
+            Object::Link(it) => Self::Link(&it.name),
+            Object::Address(it) => Self::Address(&it.link, it.address),
+            Object::Route(it) => Self::Route(it.table, it.destination, metric(it)),
+            Object::Rule(it) => Self::Rule(it.priority, it.v6, it.from, it.to),
+            Object::Neighbour(it) => Self::Neighbour(&it.link, it.address),
+            Object::Fdb(it) => Self::Fdb(&it.link, it.mac, it.to),
+            Object::Qdisc(it) => Self::Qdisc(&it.link),
+            Object::Sysctl(it) => Self::Sysctl(&it.key),
+            Object::File(it) => Self::File(&it.path),
+            Object::Nft(nft::Object::Table(it)) => Self::Nft(NftKey::Table(&it.id)),
+            Object::Nft(nft::Object::Chain(it)) => Self::Nft(NftKey::Chain(&it.table, &it.name)),
+            Object::Nft(nft::Object::Set(it)) => Self::Nft(NftKey::Set(&it.table, &it.name)),
+            Object::Nft(nft::Object::Element(it)) => {
+                Self::Nft(NftKey::Element(&it.table, &it.set, &it.key))
+            }
+        }
+    }
+}
+
+/// The metric that the kernel gives a route that asks for none.
+fn metric(route: &Route) -> u32 {
+    route.metric.unwrap_or(if route.destination.addr().is_ipv4() { 0 } else { 1024 })
+}
+
+fn is_satisfied(want: &Object, seen: &Object) -> bool {
+    match (want, seen) {
+        (Object::Link(want), Object::Link(seen)) => want.is_satisfied_by(seen),
+        (Object::Route(want), Object::Route(seen)) => {
+            let plain = |route: &Route| Route { metric: Some(metric(route)), ..route.clone() };
+            plain(want) == plain(seen)
+        }
+        _ => want == seen,
+    }
+}
+
+/// Whether one message can turn `seen` into `want`.
+fn is_replaceable(want: &Object, seen: &Object) -> bool {
+    match (want, seen) {
+        (Object::Link(Link { kind, .. }), Object::Link(seen)) => {
+            kind.is_none() || *kind == seen.kind || seen.kind.is_none()
+        }
+        (Object::Rule(_) | Object::Netns(_), _) => false,
+        (Object::Nft(nft::Object::Chain(_)), _) => true,
+        (Object::Nft(_), _) => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, owner};
+
+    fn route(to: &str, via: &str) -> Object {
+        let mut route = Route::new(to.parse().unwrap());
+        route.gateway = Some(via.parse().unwrap());
+        route.protocol = owner::PROTOCOL;
+        route.into()
+    }
+
+    fn ours(object: &Object) -> bool {
+        matches!(object, Object::Route(route) if route.protocol == owner::PROTOCOL)
+    }
+
+    fn changes(plan: Plan) -> Vec<Change> {
+        plan.into_iter().map(|step| step.change).collect()
+    }
+
+    #[test]
+    fn missing_different_and_stale() {
+        let want = [route("10.1.0.0/24", "192.0.2.1"), route("10.2.0.0/24", "192.0.2.2")];
+        let mut foreign = Route::new("10.9.0.0/24".parse().unwrap());
+        foreign.protocol = 4;
+        let seen = [
+            route("10.2.0.0/24", "192.0.2.9"),
+            route("10.3.0.0/24", "192.0.2.3"),
+            foreign.into(),
+        ];
+        assert_eq!(
+            changes(diff(&Space::Here, &want, &seen, ours)),
+            [
+                Change::Delete(seen[1].clone()),
+                Change::Create(want[0].clone()),
+                Change::Replace { from: seen[0].clone(), to: want[1].clone() },
+            ]
+        );
+        assert_eq!(diff(&Space::Here, &want, &want, ours), []);
+    }
+
+    #[test]
+    fn what_is_left_open_is_satisfied() {
+        let name: LinkName = "cni0".parse().unwrap();
+        let want = Link::bridge(name.clone()).up();
+        let seen = Link { mtu: Some(1400), up: Some(true), ..Link::bridge(name.clone()) };
+        assert_eq!(diff(&Space::Here, &[want.clone().into()], &[seen.clone().into()], ours), []);
+        let down = Link { up: Some(false), ..seen };
+        let plan = changes(diff(&Space::Here, &[want.into()], &[down.into()], ours));
+        assert!(matches!(plan[..], [Change::Replace { .. }]));
+    }
+
+    #[test]
+    fn an_unset_metric_is_the_kernels_default() {
+        let mut want = Route::new("fd00::/64".parse().unwrap());
+        let mut seen = want.clone();
+        seen.metric = Some(1024);
+        assert_eq!(diff(&Space::Here, &[want.clone().into()], &[seen.clone().into()], ours), []);
+        want.metric = Some(5);
+        assert_eq!(diff(&Space::Here, &[want.into()], &[seen.into()], ours).len(), 1);
+    }
+
+    #[test]
+    fn keys_tell_addresses_apart() {
+        let link: LinkName = "eth0".parse().unwrap();
+        let a: Object = Address::new(link.clone(), "10.0.0.1/24".parse().unwrap()).into();
+        let b: Object = Address::new(link, "10.0.0.1/16".parse().unwrap()).into();
+        assert!(Key::of(&a) != Key::of(&b));
+    }
+}

@@ -1,0 +1,113 @@
+//! Network devices as they should be.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LinkName, Mac, Space};
+
+/// A network device. `None` in a field means: leave it as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// What it is called in its namespace: the key.
+    pub name: LinkName,
+    /// What it is; `None` stands for a device that is there already, whatever its kind.
+    pub kind: Option<LinkKind>,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// The largest packet that it takes, in bytes.
+    pub mtu: Option<u32>,
+    /// Administratively up or down.
+    pub up: Option<bool>,
+    /// The bridge that it is a port of.
+    pub master: Option<LinkName>,
+    /// Whether it takes every frame it sees.
+    pub promiscuous: Option<bool>,
+    /// Its flags as a bridge port: [`Port::hairpin`] and [`Port::isolated`].
+    pub port: Port,
+}
+
+/// What makes a device the device it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkKind {
+    /// A learning switch in the kernel.
+    Bridge,
+    /// One end of a virtual cable; the other end is part of the same object, because neither
+    /// can exist alone.
+    Veth {
+        /// The other end.
+        peer: Box<Peer>,
+    },
+}
+
+/// The far end of a veth, given at creation and gone with the near end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The namespace that it appears in.
+    pub space: Space,
+    /// What it is called there.
+    pub name: LinkName,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// The largest packet that it takes, in bytes.
+    pub mtu: Option<u32>,
+}
+
+/// Flags of a bridge port (`IFLA_BRPORT_*` in `include/uapi/linux/if_link.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Frames may leave by the port they came in by.
+    pub hairpin: Option<bool>,
+    /// Frames never pass between two isolated ports.
+    pub isolated: Option<bool>,
+}
+
+impl Link {
+    /// A device that is there already, nothing of it to be changed yet.
+    pub fn existing(name: LinkName) -> Self {
+        Self {
+            name,
+            kind: None,
+            mac: None,
+            mtu: None,
+            up: None,
+            master: None,
+            promiscuous: None,
+            port: Port::default(),
+        }
+    }
+
+    /// A bridge with every attribute left to the kernel.
+    pub fn bridge(name: LinkName) -> Self {
+        Self { kind: Some(LinkKind::Bridge), ..Self::existing(name) }
+    }
+
+    /// A veth whose near end is `name` and whose far end is `peer`.
+    pub fn veth(name: LinkName, peer: Peer) -> Self {
+        Self { kind: Some(LinkKind::Veth { peer: Box::new(peer) }), ..Self::existing(name) }
+    }
+
+    /// The same device, up.
+    pub fn up(self) -> Self {
+        Self { up: Some(true), ..self }
+    }
+
+    /// Whether a device seen as `seen` already is what this one asks for. The peer of a veth is
+    /// not compared: it is given at creation only.
+    pub fn is_satisfied_by(&self, seen: &Self) -> bool {
+        fn holds<T: PartialEq>(want: Option<&T>, seen: Option<&T>) -> bool {
+            want.is_none() || want == seen
+        }
+        let kind_holds = match (&self.kind, &seen.kind) {
+            (None, _) | (Some(LinkKind::Veth { .. }), Some(LinkKind::Veth { .. })) => true,
+            (want, seen) => want == seen,
+        };
+        self.name == seen.name
+            && kind_holds
+            && holds(self.mac.as_ref(), seen.mac.as_ref())
+            && holds(self.mtu.as_ref(), seen.mtu.as_ref())
+            && holds(self.up.as_ref(), seen.up.as_ref())
+            && holds(self.master.as_ref(), seen.master.as_ref())
+            && holds(self.promiscuous.as_ref(), seen.promiscuous.as_ref())
+            && holds(self.port.hairpin.as_ref(), seen.port.hairpin.as_ref())
+            && holds(self.port.isolated.as_ref(), seen.port.isolated.as_ref())
+    }
+}

@@ -1,0 +1,105 @@
+//! One interface of one container on one network, and the names that follow from it.
+
+use cni::{Request, hash};
+use net::LinkName;
+
+/// What identifies an attachment. Everything that a plugin makes for it carries a name or a
+/// comment computed from this, so that it is found again without state and without the netns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    pub(crate) network: String,
+    pub(crate) container_id: String,
+    pub(crate) ifname: String,
+}
+
+impl Attachment {
+    /// The attachment that a request is about.
+    pub(crate) fn of(request: &Request) -> Self {
+        Self {
+            network: request.network.name.clone(),
+            container_id: request.container_id.clone(),
+            ifname: request.ifname.clone(),
+        }
+    }
+
+    /// The name of the host's end of the cable. At a thousand pods a node the chance that two of
+    /// them meet is one in thirty million.
+    pub(crate) fn host_link(&self) -> Option<LinkName> {
+        self.host_link_text().parse().ok()
+    }
+
+    /// The comment on everything of the attachment in nftables: its network's hash and its host
+    /// link, which programs read, then words for people, as far as they fit.
+    pub(crate) fn comment(&self) -> String {
+        let Self { network, container_id, ifname } = self;
+        let mut comment =
+            format!("{}, net: {network}, if: {ifname}, id: {container_id}", self.mark());
+        comment.truncate(comment.floor_char_boundary(COMMENT_LENGTH));
+        comment
+    }
+
+    /// Whether a comment is one of this attachment's.
+    pub(crate) fn owns(&self, comment: Option<&str>) -> bool {
+        comment.is_some_and(|comment| comment.starts_with(&self.mark()))
+    }
+
+    fn mark(&self) -> String {
+        format!("{}-{}", hash::network(&self.network), self.host_link_text())
+    }
+
+    /// `veth` and 44 bits of a hash, 15 characters.
+    fn host_link_text(&self) -> String {
+        let Self { network, container_id, ifname } = self;
+        hash::prefixed(15, "veth", &format!("{network}/{container_id}/{ifname}"))
+    }
+}
+
+/// Whether a comment belongs to some attachment of `network`.
+pub(crate) fn is_of_network(comment: Option<&str>, network: &str) -> bool {
+    comment.is_some_and(|comment| comment.starts_with(&format!("{}-", hash::network(network))))
+}
+
+/// The host link that a comment names.
+pub(crate) fn host_link_in(comment: &str) -> Option<LinkName> {
+    let (_, rest) = comment.split_once('-')?;
+    rest.split(',').next()?.parse().ok()
+}
+
+/// The longest comment that `nft` reads back.
+const COMMENT_LENGTH: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attachment(container_id: &str) -> Attachment {
+        Attachment {
+            network: "net".into(),
+            container_id: container_id.into(),
+            ifname: "eth0".into(),
+        }
+    }
+
+    #[test]
+    fn host_links_have_names_that_the_kernel_takes_and_that_differ() {
+        let name = |id: &str| attachment(id).host_link().unwrap();
+        assert_eq!(name("a").as_str().len(), 15);
+        assert_eq!(name("a"), name("a"));
+        assert_ne!(name("a"), name("b"));
+    }
+
+    #[test]
+    fn comments_name_their_attachment() {
+        let one = attachment("one");
+        let comment = one.comment();
+        assert!(comment.ends_with(", net: net, if: eth0, id: one"), "{comment}");
+        assert!(one.owns(Some(&comment)) && is_of_network(Some(&comment), "net"));
+        assert!(!attachment("two").owns(Some(&comment)) && !is_of_network(Some(&comment), "n"));
+        assert!(!one.owns(None) && !is_of_network(None, "net"));
+        let long = attachment(&"x".repeat(200));
+        assert_eq!(long.comment().len(), 128);
+        assert!(long.owns(Some(&long.comment())));
+        assert_eq!(host_link_in(&long.comment()), long.host_link());
+        assert_eq!(host_link_in("somebody else's"), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! `bridge`: joins the pods of a node by a bridge, and gives them a gateway and a way out.
+
+mod check;
+mod config;
+mod plan;
+mod teardown;
+
+use cni::{CniResult, Command, Error, Plugin, Request};
+use kernel::{Applied, ErrorKind, Kernel, OnError, Query};
+use net::{Link, LinkKind, LinkName, Mac, Object, Plan, Space, Step, shell};
+
+use crate::attachment::Attachment;
+use crate::delegate::Delegate;
+use crate::{interface, masquerade};
+use config::Config;
+use plan::{Chosen, Seen, Wiring};
+
+/// The `bridge` plugin.
+#[derive(Clone, Copy, Debug)]
+pub struct Bridge;
+
+impl Plugin for Bridge {
+    fn name(&self) -> &str {
+        "bridge"
+    }
+
+    fn build_version(&self) -> &str {
+        crate::BUILD
+    }
+
+    fn add(&self, request: &Request) -> Result<CniResult, Error> {
+        add(request)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        check::check(request)
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        teardown::del(request)
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), Error> {
+        teardown::gc(request)
+    }
+
+    fn status(&self, request: &Request) -> Result<(), Error> {
+        match Delegate::find(request)? {
+            Some(ipam) => ipam.call(Command::Status, request),
+            None => Ok(()),
+        }
+    }
+}
+
+/// ADD: look, reserve, plan, apply. Whatever fails, nothing stays but an empty bridge.
+fn add(request: &Request) -> Result<CniResult, Error> {
+    let config = Config::parse(request)?;
+    let ipam = Delegate::find(request)?;
+    if !request.version.can_express(ipam.is_some()) {
+        // The result could not be printed, so nothing may be made.
+        return Err(Error::internal("cannot convert: no valid IP addresses"));
+    }
+    let attachment = Attachment::of(request);
+    let ifname: LinkName = request.ifname.parse().map_err(Error::internal)?;
+    let host_link = attachment.host_link().ok_or_else(|| Error::internal("no name for a veth"))?;
+    let pod = Space::At(request.netns()?.to_owned());
+
+    let mut kernel = Kernel::new().map_err(Error::internal)?;
+    interface::open_netns(&mut kernel, &pod)?;
+    let mut seen = look_at_bridge(&mut kernel, &config)?;
+
+    let given = ipam.as_ref().map(|ipam| ipam.add(request)).transpose()?;
+    let mut wire = || {
+        let given = given.clone().unwrap_or_default();
+        if ipam.is_some() && given.ips.is_empty() {
+            return Err(Error::internal("IPAM plugin returned missing IP config"));
+        }
+        if config.masquerade {
+            seen.masquerade = look_for_masquerade(&mut kernel, &given)?;
+        }
+        let wiring = Wiring {
+            config: &config,
+            attachment: &attachment,
+            pod: &pod,
+            ifname: &ifname,
+            host_link: &host_link,
+            chosen: choose(),
+            seen: &seen,
+        };
+        let mut result = wiring.complete(given);
+        let plan = wiring.plan(&result)?;
+        apply(&mut kernel, &plan)?;
+        if seen.bridge.is_none() {
+            // Another ADD may have made the bridge in the meantime, with another address.
+            let link = kernel.link(&Space::Here, &config.bridge).map_err(Error::internal)?;
+            let mac = link.and_then(|link| link.mac);
+            if let (Some(mac), Some(bridge)) = (mac, result.interfaces.first_mut()) {
+                bridge.mac = mac.to_string();
+            }
+        }
+        Ok(result)
+    };
+    let result = wire();
+    if let (Err(_), Some(ipam), Some(_)) = (&result, &ipam, &given) {
+        // The first failure is the one to report.
+        let _ = ipam.del(request);
+    }
+    result
+}
+
+/// The bridge and, where they matter, its addresses.
+fn look_at_bridge(kernel: &mut Kernel, config: &Config) -> Result<Seen, Error> {
+    let name = &config.bridge;
+    let seen = kernel.link(&Space::Here, name).map_err(Error::internal)?;
+    let Some(link) = seen else { return Ok(Seen::default()) };
+    if link.kind != "bridge" {
+        let text = format!("{:?} already exists but is not a bridge", name.as_str());
+        return Err(Error::internal(format!("failed to create bridge {:?}: {text}", name.as_str())));
+    }
+    let mut addresses = Vec::new();
+    if config.is_gateway {
+        let objects = kernel.observe(&Space::Here, &Query::Addresses(name.clone()));
+        addresses.extend(objects.map_err(Error::internal)?.into_iter().filter_map(|object| {
+            match object {
+                Object::Address(address) if !is_link_local(&address) => Some(address),
+                _ => None,
+            }
+        }));
+    }
+    let bridge = Link { mac: link.mac, ..Link::bridge(name.clone()) };
+    Ok(Seen { bridge: Some(bridge), addresses, masquerade: Vec::new() })
+}
+
+/// What an earlier owner of the same addresses left in the masquerade maps.
+fn look_for_masquerade(
+    kernel: &mut Kernel,
+    given: &CniResult,
+) -> Result<Vec<net::nft::Element>, Error> {
+    let mut found = Vec::new();
+    for address in interface::addresses(&given.ips) {
+        let (table, map) = (masquerade::table(), masquerade::map(address));
+        let element = kernel
+            .nft_element(&Space::Here, &table, map, &masquerade::key(address))
+            .map_err(|error| Error::internal(format!("failed to set up masquerade: {error}")))?;
+        found.extend(element);
+    }
+    Ok(found)
+}
+
+fn choose() -> Chosen {
+    let random: [u8; 18] = kernel::random();
+    let mac = |at: usize| {
+        let mut bytes = [0; 6];
+        bytes.copy_from_slice(&random[at..at + 6]);
+        Mac::local(bytes)
+    };
+    Chosen { bridge_mac: mac(0), host_mac: mac(6), pod_mac: mac(12) }
+}
+
+/// Applies a plan as a whole or not at all. A host end that is in the way although the pod has no
+/// such interface is what an ADD of the same attachment left when it was killed: its name says so.
+fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<(), Error> {
+    let applied = kernel.apply(plan, OnError::Undo);
+    let Some((step, error)) = failure(plan, &applied) else { return Ok(()) };
+    if let (ErrorKind::Exists, Some((host, pod, ifname))) = (error.kind(), cable(step)) {
+        let taken = kernel.link(pod, ifname).is_ok_and(|link| link.is_some());
+        if taken {
+            return Err(Error::internal(format!(
+                "container veth name ({:?}) peer provided ({:?}) already exists",
+                ifname.as_str(),
+                host.as_str()
+            )));
+        }
+        let delete = net::Change::Delete(Link::existing(host.clone()).into());
+        let clear = [Step::new(&Space::Here, delete, "removes what a killed ADD left")];
+        let again = match kernel.apply(&clear, OnError::Stop).into_result() {
+            Ok(_) => kernel.apply(plan, OnError::Undo),
+            Err(_) => applied,
+        };
+        return failure(plan, &again).map_or(Ok(()), |(step, error)| Err(explain(step, error)));
+    }
+    Err(explain(step, error))
+}
+
+/// The step that failed first, and why.
+fn failure<'a>(plan: &'a Plan, applied: &'a Applied) -> Option<(&'a Step, &'a kernel::Error)> {
+    let (place, error) = applied.failed.first()?;
+    Some((plan.get(*place)?, error))
+}
+
+/// The names and the place of the pod's end, if the step makes the cable.
+fn cable(step: &Step) -> Option<(&LinkName, &Space, &LinkName)> {
+    let net::Change::Create(Object::Link(link)) = &step.change else { return None };
+    let Some(LinkKind::Veth { peer }) = &link.kind else { return None };
+    Some((&link.name, &peer.space, &peer.name))
+}
+
+/// A failed step in the words of the reference where it has any, and with the command that a person
+/// would try.
+fn explain(step: &Step, error: &kernel::Error) -> Error {
+    use net::Change::{Create, Ensure};
+    let prefix = match &step.change {
+        Create(Object::Link(_)) => "failed to make veth pair: ",
+        Ensure(Object::Link(Link { kind: Some(LinkKind::Bridge), name, .. })) => {
+            return Error::internal(format!("failed to create bridge {:?}: {error}", name.as_str()))
+                .with_details(shell(step).join("; "));
+        }
+        Ensure(Object::Address(_)) => "failed to set bridge addr: ",
+        Create(Object::Address(_)) => "failed to add IP addr: ",
+        Create(Object::Route(_)) => "failed to add route: ",
+        Create(Object::Nft(net::nft::Object::Element(element))) if element.value.is_none() => {
+            "failed to setup spoof-check: "
+        }
+        Create(Object::Nft(_)) | Ensure(Object::Nft(_)) => "failed to set up nftables: ",
+        net::Change::Act(net::Action::WaitUp { .. }) => "bridge port in error state: ",
+        _ => "",
+    };
+    Error::internal(format!("{prefix}{error}")).with_details(shell(step).join("; "))
+}
+
+fn is_link_local(address: &net::Address) -> bool {
+    matches!(address.address, ipnet::IpNet::V6(v6) if v6.addr().is_unicast_link_local())
+}

@@ -1,0 +1,230 @@
+//! CHECK: is everything as ADD left it?
+
+use cni::{CniResult, Command, Error, Interface, Request};
+use ipnet::IpNet;
+use kernel::{Kernel, dump};
+use net::{LinkName, MAIN_TABLE, Space};
+
+use super::config::Config;
+use crate::attachment::Attachment;
+use crate::delegate::Delegate;
+use crate::{interface, masquerade, spoof_check};
+
+/// CHECK, with the reference's words. It is asked about what this attachment needs: a bridge that
+/// somebody else made promiscuous, or routes beyond the main table, are no failure.
+pub(super) fn check(request: &Request) -> Result<(), Error> {
+    let config = Config::parse(request)?;
+    if let Some(ipam) = Delegate::find(request)? {
+        ipam.call(Command::Check, request)?;
+    }
+    let previous =
+        request.prev_result()?.ok_or_else(|| fail("Required prevResult missing".to_owned()))?;
+    let mut kernel = Kernel::new().map_err(Error::internal)?;
+    let netns = request.netns()?;
+    let pod = Space::At(netns.to_owned());
+    interface::open_netns(&mut kernel, &pod)?;
+
+    let ifname: LinkName = request.ifname.parse().map_err(Error::internal)?;
+    let recorded = Recorded::find(&previous, &config, request)?;
+    let bridge = check_bridge(&mut kernel, &config, recorded.bridge)?;
+    let sandbox = &recorded.pod.sandbox;
+    if *sandbox != netns.display().to_string() {
+        let netns = netns.display();
+        return Err(fail(format!(
+            "Sandbox in prevResult {sandbox} doesn't match configured netns: {netns}"
+        )));
+    }
+    let link = check_pod_link(&mut kernel, &pod, &ifname, recorded.pod)?;
+    check_host_link(&mut kernel, &previous, &link, bridge.index, &config)?;
+    if !config.leave_down && !link.up {
+        return Err(fail(format!("Interface {ifname} is down")));
+    }
+    check_network(&mut kernel, &pod, &ifname, link.index, &previous)?;
+    check_rules(&mut kernel, &config, &Attachment::of(request), &previous)
+}
+
+/// The interfaces that ADD wrote down.
+struct Recorded<'a> {
+    bridge: &'a Interface,
+    pod: &'a Interface,
+}
+
+impl<'a> Recorded<'a> {
+    fn find(previous: &'a CniResult, config: &Config, request: &Request) -> Result<Self, Error> {
+        let mut interfaces = previous.interfaces.iter();
+        let bridge = interfaces
+            .clone()
+            .find(|it| it.name == config.bridge.as_str() && it.sandbox.is_empty())
+            .ok_or_else(|| fail(format!("Bridge interface {} not found in prevResult", config.bridge)))?;
+        let pod = interfaces
+            .find(|it| it.name == request.ifname && !it.sandbox.is_empty())
+            .ok_or_else(|| fail(format!("Container interface {} not found in prevResult", request.ifname)))?;
+        Ok(Self { bridge, pod })
+    }
+}
+
+fn check_bridge(
+    kernel: &mut Kernel,
+    config: &Config,
+    recorded: &Interface,
+) -> Result<dump::Link, Error> {
+    let name = &config.bridge;
+    let link = look_up(kernel, &Space::Here, name)?;
+    if link.kind != "bridge" {
+        return Err(fail(format!("Bridge interface {name} not of type bridge")));
+    }
+    if !recorded.mac.is_empty() && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac) {
+        return Err(fail(format!(
+            "Bridge interface {name} Mac doesn't match: {}",
+            recorded.mac
+        )));
+    }
+    if config.promiscuous && !link.promiscuous {
+        return Err(fail(format!(
+            "Bridge interface {name} configured Promisc Mode true doesn't match current state: false"
+        )));
+    }
+    Ok(link)
+}
+
+fn check_pod_link(
+    kernel: &mut Kernel,
+    pod: &Space,
+    ifname: &LinkName,
+    recorded: &Interface,
+) -> Result<dump::Link, Error> {
+    let link = look_up(kernel, pod, ifname)?;
+    if link.kind != "veth" {
+        return Err(fail(format!("Container interface {ifname} not of type veth")));
+    }
+    if !recorded.mac.is_empty() && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac) {
+        return Err(fail(format!(
+            "Interface {ifname} Mac {} doesn't match container Mac: {}",
+            recorded.mac,
+            link.mac.map(|mac| mac.to_string()).unwrap_or_default()
+        )));
+    }
+    Ok(link)
+}
+
+/// One of the recorded host interfaces is the far end of the pod's cable and a port of the bridge.
+fn check_host_link(
+    kernel: &mut Kernel,
+    previous: &CniResult,
+    pod_link: &dump::Link,
+    bridge: u32,
+    config: &Config,
+) -> Result<(), Error> {
+    for recorded in previous.interfaces.iter().filter(|it| it.sandbox.is_empty()) {
+        let Ok(name) = recorded.name.parse::<LinkName>() else { continue };
+        let link = kernel.link(&Space::Here, &name).map_err(Error::internal)?;
+        let Some(link) = link.filter(|link| {
+            Some(link.index) == pod_link.parent && link.parent == Some(pod_link.index)
+        }) else {
+            continue;
+        };
+        if link.master != Some(bridge) {
+            continue;
+        }
+        let port = link.port.unwrap_or_default();
+        for (flag, wanted, found) in [
+            ("hairpin mode", config.hairpin, port.hairpin),
+            ("port isolation", config.isolated, port.isolated),
+        ] {
+            if wanted != found {
+                return Err(fail(format!(
+                    "Interface {name} configured {flag} {wanted} doesn't match current state: {found}"
+                )));
+            }
+        }
+        return Ok(());
+    }
+    Err(fail(format!("CNI veth created for bridge {} was not found", config.bridge)))
+}
+
+/// Addresses and routes of the pod, whichever table they are in.
+fn check_network(
+    kernel: &mut Kernel,
+    pod: &Space,
+    ifname: &LinkName,
+    index: u32,
+    previous: &CniResult,
+) -> Result<(), Error> {
+    let dump = kernel.dump(pod).map_err(Error::internal)?;
+    let is_ours = |ip: &&cni::IpConfig| {
+        let interface = ip.interface.and_then(|index| previous.interfaces.get(index));
+        interface.is_none_or(|interface| interface.name == ifname.as_str())
+    };
+    for ip in previous.ips.iter().filter(is_ours) {
+        let found = |seen: &dump::Address| seen.index == index && seen.address == ip.address;
+        if !dump.addresses.iter().any(found) {
+            let address = ip.address;
+            return Err(fail(format!("Failed to match addr {address} on interface {ifname}")));
+        }
+    }
+    for route in &previous.routes {
+        let reaches = |hop: &dump::Hop| route.gw.is_none() || hop.gateway == route.gw;
+        let found = dump.routes.iter().any(|seen| {
+            seen.destination == route.dst.trunc()
+                && route.table.is_none_or(|table| seen.table == table)
+                && seen.table != LOCAL_TABLE
+                && seen.hops.iter().any(reaches)
+        });
+        if !found {
+            let table = route.table.unwrap_or(MAIN_TABLE);
+            let via = route.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
+            return Err(fail(format!(
+                "Expected Route {}{via} not found in routing table {table}",
+                route.dst
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The attachment's elements are in the maps that the configuration calls for.
+fn check_rules(
+    kernel: &mut Kernel,
+    config: &Config,
+    attachment: &Attachment,
+    previous: &CniResult,
+) -> Result<(), Error> {
+    if config.masquerade {
+        for address in previous.ips.iter().map(|ip| ip.address) {
+            let (table, key) = (masquerade::table(), masquerade::key(address.addr()));
+            let element = kernel
+                .nft_element(&Space::Here, &table, masquerade::map(address.addr()), &key)
+                .map_err(Error::internal)?;
+            if !element.is_some_and(|element| attachment.owns(element.comment.as_deref())) {
+                return Err(missing_rule("masquerade", address));
+            }
+        }
+    }
+    if config.spoof_check {
+        for set in spoof_check::SETS {
+            let elements = kernel
+                .nft_elements(&Space::Here, &spoof_check::table(), set)
+                .map_err(Error::internal)?
+                .unwrap_or_default();
+            if !elements.iter().any(|element| attachment.owns(element.comment.as_deref())) {
+                return Err(fail(format!("spoof check of {} is missing", attachment.ifname)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn missing_rule(what: &str, address: IpNet) -> Error {
+    fail(format!("{what} of {address} is missing"))
+}
+
+const LOCAL_TABLE: u32 = 255;
+
+fn look_up(kernel: &mut Kernel, space: &Space, name: &LinkName) -> Result<dump::Link, Error> {
+    let link = kernel.link(space, name).map_err(Error::internal)?;
+    link.ok_or_else(|| fail(format!("failed to lookup {:?}: Link not found", name.as_str())))
+}
+
+fn fail(text: String) -> Error {
+    Error::internal(text)
+}

@@ -1,0 +1,268 @@
+//! The steps of one ADD: pure, from configuration, addresses and what was seen to a plan.
+
+use cni::{CniResult, Error, Interface};
+use ipnet::IpNet;
+use net::nft::Element;
+use net::{Action, Address, Change, Link, LinkKind, LinkName, Mac, Peer, Plan, Port, Space, Step};
+use net::Sysctl;
+
+use super::config::Config;
+use crate::attachment::Attachment;
+use crate::interface::{self, Behaviour};
+use crate::{masquerade, spoof_check};
+
+/// How long a port may take to come up. The kernel needs well under a millisecond.
+const UP_MILLIS: u32 = 2500;
+
+/// What was seen before planning.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// The bridge, if it is there.
+    pub(crate) bridge: Option<Link>,
+    /// Its addresses.
+    pub(crate) addresses: Vec<Address>,
+    /// Masquerade elements under the keys of the pod's addresses, left by earlier owners.
+    pub(crate) masquerade: Vec<Element>,
+}
+
+/// What the planner chooses by chance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen {
+    /// The bridge's hardware address, should it have to be made.
+    pub(crate) bridge_mac: Mac,
+    /// That of the host's end of the cable.
+    pub(crate) host_mac: Mac,
+    /// That of the pod's end, unless the configuration says otherwise.
+    pub(crate) pod_mac: Mac,
+}
+
+/// One ADD.
+pub(crate) struct Wiring<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) attachment: &'a Attachment,
+    /// The pod's namespace.
+    pub(crate) pod: &'a Space,
+    /// The pod's interface.
+    pub(crate) ifname: &'a LinkName,
+    /// The host's end of the cable.
+    pub(crate) host_link: &'a LinkName,
+    pub(crate) chosen: Chosen,
+    pub(crate) seen: &'a Seen,
+}
+
+const HOST: Space = Space::Here;
+
+impl Wiring<'_> {
+    /// Completes what IPAM said: which interface each address is on, gateways, default routes, DNS.
+    pub(crate) fn complete(&self, ipam: CniResult) -> CniResult {
+        let mut result = ipam;
+        for ip in &mut result.ips {
+            ip.interface = Some(2);
+            if self.config.is_gateway && ip.gateway.is_none() {
+                ip.gateway = Some(interface::first_host(ip.address));
+            }
+        }
+        if self.config.is_default_gateway {
+            for v4 in [true, false] {
+                let everywhere = interface::everywhere(v4);
+                let gateway = result
+                    .ips
+                    .iter()
+                    .filter(|ip| ip.address.addr().is_ipv4() == v4)
+                    .find_map(|ip| ip.gateway);
+                let has_default =
+                    result.routes.iter().any(|r| r.dst == everywhere && r.gw.is_some());
+                if let (Some(gateway), false) = (gateway, has_default) {
+                    result.routes.push(cni::Route::new(everywhere, Some(gateway)));
+                }
+            }
+        }
+        if let Some(dns) = &self.config.dns {
+            result.dns = dns.clone();
+        }
+        result.interfaces = self.interfaces();
+        result
+    }
+
+    /// All steps, in order. `result` is the completed one.
+    pub(crate) fn plan(&self, result: &CniResult) -> Result<Plan, Error> {
+        let mut plan = self.bridge();
+        if self.config.is_gateway {
+            plan.extend(self.gateways(result)?);
+        }
+        plan.extend(self.cable());
+        if self.config.masquerade && !result.ips.is_empty() {
+            let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+            let stale = &self.seen.masquerade;
+            plan.extend(masquerade::plan(&HOST, self.attachment, &addresses, stale));
+        }
+        if self.config.spoof_check {
+            let mac = self.pod_mac();
+            plan.extend(spoof_check::plan(&HOST, self.attachment, self.host_link, mac));
+        }
+        if self.config.leave_down {
+            return Ok(plan);
+        }
+        if result.ips.is_empty() {
+            let up = Link::existing(self.ifname.clone()).up();
+            plan.push(Step::new(self.pod, Change::Ensure(up.into()), "plugs the cable in"));
+        } else {
+            let behaviour = Behaviour { detect_duplicates: self.config.detect_duplicates };
+            plan.extend(interface::plan(self.pod, self.ifname, result, behaviour)?);
+        }
+        let wait = Action::WaitUp { link: self.host_link.clone(), millis: UP_MILLIS };
+        plan.push(Step::new(&HOST, Change::Act(wait), "waits until the bridge forwards"));
+        if !result.ips.is_empty() {
+            let announce = Action::Announce {
+                link: self.ifname.clone(),
+                addresses: interface::addresses(&result.ips),
+            };
+            let why = "tells the segment who has the address now";
+            plan.push(Step::new(self.pod, Change::Act(announce), why));
+        }
+        Ok(plan)
+    }
+
+    /// The bridge itself. One that is there keeps its size, as with the reference.
+    fn bridge(&self) -> Plan {
+        let name = &self.config.bridge;
+        let is_new = self.seen.bridge.is_none();
+        let link = Link {
+            // A bridge whose address was not set takes its lowest port's, and changes it under
+            // the pods when ports come and go.
+            mac: is_new.then_some(self.chosen.bridge_mac),
+            mtu: self.config.mtu.filter(|_| is_new),
+            promiscuous: self.config.promiscuous.then_some(true),
+            ..Link::bridge(name.clone()).up()
+        };
+        let set = |key: &str, value: &str| {
+            let sysctl = Sysctl::nicety(format!("net/ipv6/conf/{name}/{key}"), value);
+            Change::Ensure(sysctl.into())
+        };
+        let mut plan =
+            vec![Step::new(&HOST, Change::Ensure(link.into()), "joins the pods of this node")];
+        if is_new {
+            let why = "keeps strangers from giving the node addresses";
+            plan.push(Step::new(&HOST, set("accept_ra", "0"), why));
+            let why = "lets the node speak IPv6 to its pods at once";
+            plan.push(Step::new(&HOST, set("accept_dad", "0"), why));
+        }
+        plan
+    }
+
+    /// The gateway addresses on the bridge, and forwarding.
+    fn gateways(&self, result: &CniResult) -> Result<Plan, Error> {
+        let name = &self.config.bridge;
+        let mut plan = Plan::new();
+        let mut changed = false;
+        for ip in &result.ips {
+            let Some(gateway) = ip.gateway else { continue };
+            let wanted = IpNet::new(gateway, ip.address.prefix_len()).map_err(Error::internal)?;
+            if plan.iter().any(|step: &Step| is_address(step, wanted)) {
+                continue;
+            }
+            let conflicts = conflicts(wanted, &self.seen.addresses);
+            if let Some(conflict) = conflicts.first().filter(|_| !self.config.force_address) {
+                let (bridge, has) = (name.as_str(), conflict.address);
+                let text = format!(
+                    "failed to set bridge addr: {bridge:?} already has an IP address different from {wanted}"
+                );
+                let remedy = format!("it has {has}; remove that or set forceAddress");
+                return Err(Error::internal(text).with_details(remedy));
+            }
+            for conflict in conflicts {
+                let delete = Change::Delete(conflict.clone().into());
+                plan.push(Step::new(&HOST, delete, "makes room for the gateway address"));
+            }
+            let address = Address { nodad: gateway.is_ipv6(), ..Address::new(name.clone(), wanted) };
+            changed |= !self.seen.addresses.iter().any(|seen| seen.address == wanted);
+            let why = "makes the bridge the pods' gateway";
+            plan.push(Step::new(&HOST, Change::Ensure(address.into()), why));
+        }
+        if let (true, Some(seen)) = (changed, &self.seen.bridge) {
+            let pinned = Link { mac: seen.mac, ..Link::existing(name.clone()) };
+            let change = Change::Replace { from: pinned.clone().into(), to: pinned.into() };
+            plan.push(Step::new(&HOST, change, "keeps the gateway's hardware address as it is"));
+        }
+        for (v4, key) in [(true, "net/ipv4/ip_forward"), (false, "net/ipv6/conf/all/forwarding")] {
+            if result.ips.iter().any(|ip| ip.gateway.is_some_and(|gw| gw.is_ipv4() == v4)) {
+                let forward = Change::Ensure(Sysctl::new(key, "1").into());
+                plan.push(Step::new(&HOST, forward, "lets the node forward for its pods"));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The cable between pod and bridge, in one message: both ends appear where they belong.
+    fn cable(&self) -> Plan {
+        let peer = Peer {
+            space: self.pod.clone(),
+            name: self.ifname.clone(),
+            mac: Some(self.pod_mac()),
+            mtu: self.config.mtu,
+        };
+        let link = Link {
+            kind: Some(LinkKind::Veth { peer: Box::new(peer) }),
+            mac: Some(self.chosen.host_mac),
+            mtu: self.config.mtu,
+            master: Some(self.config.bridge.clone()),
+            // Both are off on a new port, so only what is on has to be said.
+            port: Port {
+                hairpin: self.config.hairpin.then_some(true),
+                isolated: self.config.isolated.then_some(true),
+            },
+            ..Link::existing(self.host_link.clone()).up()
+        };
+        let no_ra =
+            Sysctl::nicety(format!("net/ipv6/conf/{}/accept_ra", self.host_link), "0");
+        vec![
+            Step::new(&HOST, Change::Create(link.into()), "runs a cable from the pod to the bridge"),
+            Step::new(
+                &HOST,
+                Change::Ensure(no_ra.into()),
+                "keeps the pod from announcing itself as the node's router",
+            ),
+        ]
+    }
+
+    fn pod_mac(&self) -> Mac {
+        self.config.mac.unwrap_or(self.chosen.pod_mac)
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        let bridge_mac =
+            self.seen.bridge.as_ref().and_then(|link| link.mac).unwrap_or(self.chosen.bridge_mac);
+        let host = |name: &LinkName, mac: Mac| Interface {
+            name: name.to_string(),
+            mac: mac.to_string(),
+            ..Interface::default()
+        };
+        let sandbox = match self.pod {
+            Space::At(path) => path.display().to_string(),
+            Space::Here => String::new(),
+        };
+        vec![
+            host(&self.config.bridge, bridge_mac),
+            host(self.host_link, self.chosen.host_mac),
+            Interface { sandbox, ..host(self.ifname, self.pod_mac()) },
+        ]
+    }
+}
+
+/// The addresses on the bridge that cannot stand beside `wanted`: any other IPv4 address, and an
+/// IPv6 address whose subnet overlaps. IPv6 link-local addresses are never in the way.
+fn conflicts(wanted: IpNet, seen: &[Address]) -> Vec<&Address> {
+    seen.iter()
+        .filter(|address| match (wanted, address.address) {
+            (IpNet::V4(_), IpNet::V4(_)) => address.address != wanted,
+            (IpNet::V6(want), IpNet::V6(has)) => {
+                has != want && (has.contains(&want.network()) || want.contains(&has.network()))
+            }
+            _ => false,
+        })
+        .collect()
+}
+
+fn is_address(step: &Step, wanted: IpNet) -> bool {
+    matches!(&step.change, Change::Ensure(net::Object::Address(it)) if it.address == wanted)
+}

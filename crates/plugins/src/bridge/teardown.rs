@@ -1,0 +1,233 @@
+//! DEL and GC: everything of an attachment goes, however little of it is left.
+
+use std::net::IpAddr;
+
+use cni::{Error, Request};
+use kernel::{Kernel, Netns, OnError, Removal};
+use net::nft::{Element, Object, TableId};
+use net::{Action, Change, Link, LinkName, Plan, Space, Step};
+
+use super::config::Teardown;
+use crate::attachment::{self, Attachment};
+use crate::delegate::Delegate;
+use crate::{interface, masquerade, spoof_check};
+
+const HOST: Space = Space::Here;
+
+/// DEL: removes the cable, the rules and the reservation, collects what fails and goes on.
+///
+/// The cable is found by its name, so that no namespace is needed. The address is given back last,
+/// when nothing uses it any more.
+pub(super) fn del(request: &Request) -> Result<(), Error> {
+    let config: Teardown = request.config("failed to load netconf")?;
+    let attachment = Attachment::of(request);
+    let addresses = known_addresses(request);
+    let mut failures = Failures::default();
+    match Kernel::new() {
+        Ok(mut kernel) => {
+            let removal =
+                failures.note(begin(&mut kernel, request, &attachment, &addresses, &config));
+            failures.note(remove_rules(&mut kernel, &attachment, &addresses));
+            if let Some(removal) = removal.flatten() {
+                failures.note(kernel.finish_removal(removal).map_err(Error::internal));
+            }
+        }
+        Err(error) => {
+            failures.note::<()>(Err(Error::internal(error)));
+        }
+    }
+    failures.note(give_back(request));
+    failures.into_result()
+}
+
+/// GC: frees what belongs to no valid attachment, here and at the delegate. Without a list of
+/// valid attachments nothing changes. An attachment whose interface lives is spared and reported,
+/// because a list that leaves it out is more likely wrong than the packets it carries.
+pub(super) fn gc(request: &Request) -> Result<(), Error> {
+    let Some(valid) = request.network.valid_attachments.known() else { return Ok(()) };
+    let mut failures = Failures::default();
+    let mut kernel = Kernel::new().map_err(Error::internal)?;
+    let network = &request.network.name;
+    let keep: Vec<Attachment> = valid
+        .iter()
+        .map(|valid| Attachment {
+            network: network.clone(),
+            container_id: valid.container_id.clone(),
+            ifname: valid.ifname.clone(),
+        })
+        .collect();
+    let is_stale = |element: &Element| {
+        let comment = element.comment.as_deref();
+        attachment::is_of_network(comment, network)
+            && !keep.iter().any(|attachment| attachment.owns(comment))
+    };
+    let stale = failures.note(elements(&mut kernel, is_stale)).unwrap_or_default();
+    let link_of = |element: &Element| attachment::host_link_in(element.comment.as_deref()?);
+    let (living, dead): (Vec<_>, Vec<_>) =
+        stale.into_iter().partition(|element| lives(&mut kernel, link_of(element)));
+    for element in living {
+        report_spared(&element.comment.unwrap_or_default());
+    }
+    failures.note(delete(&mut kernel, dead));
+    if let Some(ipam) = failures.note(Delegate::find(request)).flatten() {
+        let alive = |holder: &Attachment| {
+            let lives = lives(&mut kernel, holder.host_link());
+            if lives {
+                report_spared(&holder.comment());
+            }
+            lives
+        };
+        failures.note(ipam.gc(request, alive));
+    }
+    failures.into_result()
+}
+
+/// Begins to remove the cable; what is left to wait for.
+fn begin(
+    kernel: &mut Kernel,
+    request: &Request,
+    attachment: &Attachment,
+    addresses: &[IpAddr],
+    config: &Teardown,
+) -> Result<Option<Removal>, Error> {
+    let Some(host_link) = attachment.host_link() else { return Ok(None) };
+    if kernel.link(&HOST, &host_link).map_err(Error::internal)?.is_none() {
+        // It was made by the reference plugin, whose host ends have names of chance.
+        return remove_in_pod(kernel, request, addresses).map(|()| None);
+    }
+    if config.waits {
+        let plan = removal_plan(&HOST, host_link, addresses);
+        let applied = kernel.apply(&plan, OnError::Continue);
+        return applied.into_result().map(|_| None).map_err(Error::internal);
+    }
+    kernel.begin_removal(&host_link, addresses).map_err(Error::internal)
+}
+
+/// Removes the pod's end where only that can be named. A namespace that is gone, or a file that
+/// is none, is no failure: what was in it is gone too.
+fn remove_in_pod(
+    kernel: &mut Kernel,
+    request: &Request,
+    addresses: &[IpAddr],
+) -> Result<(), Error> {
+    let Some(path) = request.netns.as_deref().filter(|path| Netns::open(path).is_ok()) else {
+        return Ok(());
+    };
+    let ifname: LinkName = request.ifname.parse().map_err(Error::internal)?;
+    let plan = removal_plan(&Space::At(path.to_owned()), ifname, addresses);
+    kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
+}
+
+fn removal_plan(space: &Space, link: LinkName, addresses: &[IpAddr]) -> Plan {
+    let delete = Change::Delete(Link::existing(link).into());
+    let mut plan = vec![Step::new(space, delete, "pulls the cable out")];
+    if !addresses.is_empty() {
+        let flush = Change::Act(Action::FlushConntrack { addresses: addresses.to_vec() });
+        plan.push(Step::new(&HOST, flush, "forgets the pod's connections"));
+    }
+    plan
+}
+
+/// Removes the attachment's elements. With the addresses known they are looked up by key, and only
+/// without them the maps are searched.
+fn remove_rules(
+    kernel: &mut Kernel,
+    attachment: &Attachment,
+    addresses: &[IpAddr],
+) -> Result<(), Error> {
+    let owned = |element: &Element| attachment.owns(element.comment.as_deref());
+    let mut found = Vec::new();
+    for address in addresses {
+        let (table, map) = (masquerade::table(), masquerade::map(*address));
+        let element = kernel
+            .nft_element(&HOST, &table, map, &masquerade::key(*address))
+            .map_err(Error::internal)?;
+        found.extend(element.filter(owned));
+    }
+    if addresses.is_empty() {
+        found = elements(kernel, owned)?;
+    } else {
+        found.extend(elements_of(kernel, &spoof_check::table(), &spoof_check::SETS, owned)?);
+    }
+    delete(kernel, found)
+}
+
+/// The elements of all of the plugins' sets that `wanted` picks.
+fn elements(
+    kernel: &mut Kernel,
+    wanted: impl Fn(&Element) -> bool,
+) -> Result<Vec<Element>, Error> {
+    let mut found =
+        elements_of(kernel, &masquerade::table(), &["masquerade4", "masquerade6"], &wanted)?;
+    found.extend(elements_of(kernel, &spoof_check::table(), &spoof_check::SETS, &wanted)?);
+    Ok(found)
+}
+
+fn elements_of(
+    kernel: &mut Kernel,
+    table: &TableId,
+    sets: &[&str],
+    wanted: impl Fn(&Element) -> bool,
+) -> Result<Vec<Element>, Error> {
+    let mut found = Vec::new();
+    for set in sets {
+        // No such set, no such element.
+        let all = kernel.nft_elements(&HOST, table, set).map_err(Error::internal)?;
+        found.extend(all.unwrap_or_default().into_iter().filter(&wanted));
+    }
+    Ok(found)
+}
+
+fn delete(kernel: &mut Kernel, elements: Vec<Element>) -> Result<(), Error> {
+    let step = |element: Element| {
+        let delete = Change::Delete(net::Object::Nft(Object::Element(element)));
+        Step::new(&HOST, delete, "forgets the pod")
+    };
+    let plan: Plan = elements.into_iter().map(step).collect();
+    kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
+}
+
+/// Whether the host's end of an attachment's cable is still there.
+fn lives(kernel: &mut Kernel, link: Option<LinkName>) -> bool {
+    link.is_some_and(|link| kernel.link(&HOST, &link).is_ok_and(|link| link.is_some()))
+}
+
+fn report_spared(comment: &str) {
+    eprintln!("podwire: GC spares an attachment that is not valid but lives: {comment}");
+}
+
+fn give_back(request: &Request) -> Result<(), Error> {
+    match Delegate::find(request)? {
+        Some(ipam) => ipam.del(request),
+        None => Ok(()),
+    }
+}
+
+/// The attachment's addresses, as the runtime remembers them. A previous result that cannot be
+/// read is as good as none.
+fn known_addresses(request: &Request) -> Vec<IpAddr> {
+    let previous = request.prev_result().ok().flatten();
+    previous.map(|result| interface::addresses(&result.ips)).unwrap_or_default()
+}
+
+/// The failures of a teardown, which goes on after each.
+#[derive(Default)]
+struct Failures(Vec<Error>);
+
+impl Failures {
+    fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
+    }
+
+    /// One failure is reported as it is, with its code; several in one text.
+    fn into_result(mut self) -> Result<(), Error> {
+        match self.0.len() {
+            0 => Ok(()),
+            1 => Err(self.0.remove(0)),
+            _ => {
+                let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+                Err(Error::internal(texts.join("; ")))
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The IPAM plugin that a network plugin asks for addresses.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use cni::{CniResult, Command, Error, Plugin, Request, exec, path};
+
+use crate::attachment::Attachment;
+use crate::host_local;
+
+/// The delegate that `ipam.type` names.
+pub(crate) enum Delegate {
+    /// A plugin of this very program, called as a function.
+    Own(Box<dyn Plugin>),
+    /// Somebody else's file, executed.
+    File(PathBuf),
+}
+
+impl Delegate {
+    /// Finds the delegate on `CNI_PATH`; `None` if the configuration names none. A plugin of ours
+    /// is only called as a function where the file found is this program (same device and inode):
+    /// an administrator who puts another one there gets that one.
+    pub(crate) fn find(request: &Request) -> Result<Option<Self>, Error> {
+        let name = &request.network.ipam.plugin_type;
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let file = path::find(name, &request.path)?;
+        Ok(Some(match crate::plugin(name).filter(|_| is_this_program(&file)) {
+            Some(plugin) => Self::Own(plugin),
+            None => Self::File(file),
+        }))
+    }
+
+    /// Asks for addresses.
+    pub(crate) fn add(&self, request: &Request) -> Result<CniResult, Error> {
+        match self {
+            Self::Own(plugin) => plugin.add(request),
+            Self::File(file) => exec::add(file, request.environment(), &request.stdin, None),
+        }
+    }
+
+    /// Gives addresses back. `request` may be about another command: a failed ADD gives back too.
+    pub(crate) fn del(&self, request: &Request) -> Result<(), Error> {
+        match self {
+            Self::Own(plugin) => plugin.del(&request.with_command(Command::Del)),
+            Self::File(_) => self.call(Command::Del, request),
+        }
+    }
+
+    /// Passes GC on. `alive` vouches for attachments that are not valid but still have their
+    /// interface; only a delegate of ours can ask it.
+    pub(crate) fn gc(
+        &self,
+        request: &Request,
+        mut alive: impl FnMut(&Attachment) -> bool,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Own(plugin) if plugin.name() == "host-local" => {
+                host_local::gc(request, |holder| match holder {
+                    ipam::Holder::Attachment(owner) => alive(&Attachment {
+                        network: request.network.name.clone(),
+                        container_id: owner.id.clone(),
+                        ifname: owner.ifname.clone(),
+                    }),
+                    _ => false,
+                })
+                .map(drop)
+            }
+            _ => self.call(Command::Gc, request),
+        }
+    }
+
+    /// Passes CHECK, GC or STATUS on.
+    pub(crate) fn call(&self, command: Command, request: &Request) -> Result<(), Error> {
+        match (self, command) {
+            (Self::File(file), _) => {
+                exec::call(file, command, request.environment(), &request.stdin, None)
+            }
+            (Self::Own(plugin), Command::Check) => plugin.check(request),
+            (Self::Own(plugin), Command::Gc) => plugin.gc(request),
+            (Self::Own(plugin), Command::Status) => plugin.status(request),
+            (Self::Own(plugin), Command::Del) => plugin.del(request),
+            (Self::Own(_), Command::Add | Command::Version) => Ok(()),
+        }
+    }
+}
+
+fn is_this_program(file: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    id(file).is_some_and(|found| Some(found) == id(Path::new("/proc/self/exe")))
+}

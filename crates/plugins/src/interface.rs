@@ -1,0 +1,120 @@
+//! What every plugin with an interface in the pod does alike: addresses, routes, settings.
+
+use cni::{CniResult, Error, IpConfig};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kernel::Kernel;
+use net::{Address, Change, Link, LinkName, Plan, Route, Scope, Space, Step, Sysctl};
+
+/// How long duplicate address detection may take.
+const DETECTION_MILLIS: u32 = 5000;
+
+/// How an interface behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Behaviour {
+    /// IPv6 addresses are used only after nobody else has claimed them.
+    pub(crate) detect_duplicates: bool,
+}
+
+/// Opens the pod's namespace with the reference's words if that cannot be done.
+pub(crate) fn open_netns(kernel: &mut Kernel, space: &Space) -> Result<(), Error> {
+    kernel.open(space).map_err(|error| {
+        let path = match space {
+            Space::At(path) => path.display().to_string(),
+            Space::Here => String::new(),
+        };
+        Error::internal(format!("failed to open netns {path:?}: {error}"))
+    })
+}
+
+/// The steps that give the pod's interface, which is there and down, its settings, addresses and
+/// routes, and bring it up.
+///
+/// Addresses come before the link is up, so that the pod never sees itself without them; IPv6 is
+/// switched on first, because container runtimes like to switch it off.
+pub(crate) fn plan(
+    space: &Space,
+    name: &LinkName,
+    result: &CniResult,
+    behaviour: Behaviour,
+) -> Result<Plan, Error> {
+    let mut plan = Plan::new();
+    let mut step = |change, why| plan.push(Step::new(space, change, why));
+    let v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
+    let (accept, enhanced) = if behaviour.detect_duplicates { ("1", Some("1")) } else { ("0", None) };
+    let set = |key: String, value: &str| Change::Ensure(Sysctl::nicety(key, value).into());
+    if let Some(enhanced) = enhanced {
+        step(set(format!("net/ipv6/conf/{name}/enhanced_dad"), enhanced), "notices its own echoes");
+    }
+    step(
+        set(format!("net/ipv6/conf/{name}/accept_dad"), accept),
+        "lets IPv6 addresses be used at once, since they were reserved for this pod",
+    );
+    step(
+        set(format!("net/ipv4/conf/{name}/arp_notify"), "1"),
+        "tells neighbours when the address appears here",
+    );
+    if v6 {
+        for link in ["lo", name.as_str()] {
+            let on = Sysctl::new(format!("net/ipv6/conf/{link}/disable_ipv6"), "0");
+            step(Change::Ensure(on.into()), "switches IPv6 on");
+        }
+        let keep = Sysctl::new(format!("net/ipv6/conf/{name}/keep_addr_on_down"), "1");
+        step(Change::Ensure(keep.into()), "keeps IPv6 addresses when the link goes down");
+    }
+    for ip in &result.ips {
+        let address = Address::new(name.clone(), ip.address);
+        step(Change::Create(address.into()), "gives the pod its address");
+    }
+    step(Change::Ensure(Link::existing(name.clone()).up().into()), "plugs the cable in");
+    let gateway = |v4: bool| {
+        result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
+    };
+    if behaviour.detect_duplicates && gateway(false).is_some() {
+        let wait =
+            net::Action::WaitAddresses { link: name.clone(), millis: DETECTION_MILLIS };
+        step(Change::Act(wait), "waits until nobody has claimed the address");
+    }
+    for route in &result.routes {
+        let scope = route.scope.map(Scope::from_number);
+        let on_link = scope.is_some_and(|scope| scope != Scope::Universe);
+        let default = || gateway(route.dst.addr().is_ipv4()).filter(|_| !on_link);
+        let wanted = Route {
+            gateway: route.gw.or_else(default),
+            link: Some(name.clone()),
+            metric: some(route.priority),
+            table: route.table.unwrap_or(net::MAIN_TABLE),
+            scope,
+            mtu: some(route.mtu),
+            advmss: some(route.advmss),
+            ..Route::new(route.dst)
+        };
+        step(Change::Create(wanted.into()), "shows the pod the way out");
+    }
+    Ok(plan)
+}
+
+/// The first host address of a subnet, which is the gateway where none is given.
+pub(crate) fn first_host(subnet: IpNet) -> std::net::IpAddr {
+    match subnet {
+        IpNet::V4(v4) => {
+            std::net::Ipv4Addr::from(u32::from(v4.network()).wrapping_add(1)).into()
+        }
+        IpNet::V6(v6) => {
+            std::net::Ipv6Addr::from(u128::from(v6.network()).wrapping_add(1)).into()
+        }
+    }
+}
+
+/// Everything of one family.
+pub(crate) fn everywhere(v4: bool) -> IpNet {
+    if v4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() }
+}
+
+/// The addresses of a result, without their prefixes.
+pub(crate) fn addresses(ips: &[IpConfig]) -> Vec<std::net::IpAddr> {
+    ips.iter().map(|ip| ip.address.addr()).collect()
+}
+
+fn some(number: u32) -> Option<u32> {
+    (number != 0).then_some(number)
+}
