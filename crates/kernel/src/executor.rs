@@ -219,7 +219,7 @@ impl Kernel {
             Err(error) => Err((0, error)),
         };
         match result {
-            Ok(()) => (vec![true; steps.len()], None),
+            Ok(done) => (done, None),
             Err(failed) => (Vec::new(), Some(failed)),
         }
     }

@@ -201,7 +201,8 @@ fn route_object(
     if route.protocol == KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1 {
         return None;
     }
-    let hop = route.hops.first();
+    // A route that sends nothing on is shown with the loopback device, which nobody asked for.
+    let hop = route.hops.first().filter(|_| route.kind == dump::RouteKind::Unicast);
     Some(Route {
         destination: route.destination,
         kind: match route.kind {

@@ -223,9 +223,7 @@ impl Expr {
                 Self::Payload { base, offset, length, to: register(to)? }
             }
             "meta" => match fields(data)? {
-                [_, Some(to), Some(key), None] => {
-                    Self::Meta { key: be32(key)?, to: register(to)? }
-                }
+                [_, Some(to), Some(key), None] => Self::Meta { key: be32(key)?, to: register(to)? },
                 [_, None, Some(key), Some(from)] => {
                     Self::SetMeta { key: be32(key)?, from: register(from)? }
                 }

@@ -79,7 +79,12 @@ fn load_all(key: &[Field], out: &mut Vec<Expr>) -> Result<(), String> {
     Ok(())
 }
 
-fn lower_match(field: Field, negated: bool, test: &Test, out: &mut Vec<Expr>) -> Result<(), String> {
+fn lower_match(
+    field: Field,
+    negated: bool,
+    test: &Test,
+    out: &mut Vec<Expr>,
+) -> Result<(), String> {
     let register = Register::FIRST;
     let load = field::load(field, register);
     let equals = if negated { expr::CMP_NEQ } else { expr::CMP_EQ };

@@ -1,8 +1,182 @@
-//! Placeholder.
-use net::Change;
-use net::nft::{Object, Element, TableId};
-use crate::{error::{Error, Result}, netlink::Socket};
-pub(crate) fn apply(_socket: &mut Socket, _changes: &[&Change]) -> Result<(), (usize, Error)> { Ok(()) }
-pub(crate) fn elements(_socket: &mut Socket, _table: &TableId, _set: &str) -> Result<Option<Vec<Element>>> { Ok(None) }
-pub(crate) fn dump(_socket: &mut Socket) -> Result<Vec<Object>> { Ok(vec![]) }
-pub(crate) fn element(_socket: &mut Socket, _table: &TableId, _set: &str, _key: &net::nft::Key) -> Result<Option<Element>> { Ok(None) }
+//! nftables over nfnetlink: transactions that change the ruleset, and dumps that read it.
+//!
+//! The layers, from the top: statements ([`net::nft`]) are lowered to and raised from expressions
+//! ([`expression`]); chains, rules, sets and elements are [`message`]s; changes are one
+//! [`transaction`].
+
+mod element;
+mod expression;
+mod field;
+mod lower;
+mod message;
+mod raise;
+mod transaction;
+mod uapi;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use net::nft::{Element, Key, Object, Rule, Set, TableId};
+
+use self::element::{assemble, parse_elements, put_element_key, put_elements_name};
+use self::expression::be32;
+use self::message::{begin_any, parse_chain, parse_rule, parse_set, parse_table, put_set_name};
+use self::uapi::{GEN_ID, SUBSYSTEM, msg};
+use crate::attribute::iterate;
+use crate::error::{Error, ErrorKind, Result};
+use crate::netlink::Socket;
+
+pub(crate) use self::transaction::apply;
+
+/// A ruleset that keeps changing is read this often before it is given up.
+const DUMP_TRIES: usize = 10;
+
+/// The whole ruleset: tables, sets, chains with their rules, elements. What podwire does not
+/// understand is in it as it is; what it has no object for (stateful objects, flow tables, unknown
+/// families) is left out.
+pub(crate) fn dump(socket: &mut Socket) -> Result<Vec<Object>> {
+    consistent(socket, |socket| {
+        let tables = collect(socket, msg::GETTABLE, parse_table)?;
+        let sets = collect(socket, msg::GETSET, parse_set)?;
+        let mut chains = collect(socket, msg::GETCHAIN, parse_chain)?;
+        let mut rules: HashMap<(TableId, String), Vec<Rule>> = HashMap::new();
+        for (table, chain, rule) in collect(socket, msg::GETRULE, parse_rule)? {
+            rules.entry((table, chain)).or_default().push(rule);
+        }
+        for chain in &mut chains {
+            let key = (chain.table.clone(), chain.name.clone());
+            chain.rules = rules.remove(&key).unwrap_or_default();
+        }
+        let mut elements = Vec::new();
+        for set in &sets {
+            elements.extend(elements_of(socket, set)?);
+        }
+        let mut objects: Vec<Object> = tables.into_iter().map(Object::from).collect();
+        objects.extend(sets.into_iter().map(Object::from));
+        objects.extend(chains.into_iter().map(Object::from));
+        objects.extend(elements.into_iter().map(Object::from));
+        Ok(objects)
+    })
+    .map_err(|error| error.during("read the nftables ruleset"))
+}
+
+/// The elements of a set or a map; `None` if there is no such set.
+pub(crate) fn elements(
+    socket: &mut Socket,
+    table: &TableId,
+    name: &str,
+) -> Result<Option<Vec<Element>>> {
+    let read = |socket: &mut Socket| match set(socket, table, name)? {
+        Some(set) => elements_of(socket, &set).map(Some),
+        None => Ok(None),
+    };
+    found(consistent(socket, read))
+        .map(Option::flatten)
+        .map_err(|error| error.during(format!("read the elements of nft set {name} in {table}")))
+}
+
+/// The element with this key; `None` if there is none, or no such set.
+pub(crate) fn element(
+    socket: &mut Socket,
+    table: &TableId,
+    name: &str,
+    key: &Key,
+) -> Result<Option<Element>> {
+    let what = || format!("look up nft element {key} in {table} {name}");
+    let request = put_element_key(table, name, key)
+        .map_err(|refusal| Error::text(what(), ErrorKind::Other, refusal))?;
+    let during = |error: Error| error.during(what());
+    let Some(set) = set(socket, table, name).map_err(during)? else { return Ok(None) };
+    let mut stored = Vec::new();
+    let answer = socket.request(number(msg::GETSETELEM), 0, request.bytes(), |message| {
+        stored.extend(parse_elements(&set, message.payload));
+    });
+    found(answer).map_err(during)?;
+    // Asked for an interval, the kernel answers with one that holds it.
+    Ok(assemble(&set, stored).into_iter().find(|element| element.key == *key))
+}
+
+/// The set `name`; `None` if there is none.
+fn set(socket: &mut Socket, table: &TableId, name: &str) -> Result<Option<Set>> {
+    let mut set = None;
+    let request = put_set_name(table, name);
+    let answer = socket.request(number(msg::GETSET), 0, request.bytes(), |message| {
+        set = parse_set(message.payload);
+    });
+    found(answer.map_err(unsupported))?;
+    Ok(set)
+}
+
+fn elements_of(socket: &mut Socket, set: &Set) -> Result<Vec<Element>> {
+    let mut stored = Vec::new();
+    let request = put_elements_name(&set.table, &set.name);
+    socket.dump(number(msg::GETSETELEM), request.bytes(), |message| {
+        stored.extend(parse_elements(set, message.payload));
+    })?;
+    Ok(assemble(set, stored))
+}
+
+/// Everything of one kind, in all families.
+fn collect<T>(
+    socket: &mut Socket,
+    kind: u16,
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    socket.dump(number(kind), begin_any().bytes(), |message| all.extend(parse(message.payload)))?;
+    Ok(all)
+}
+
+/// Reads with several requests what belongs together: again, if the ruleset changed meanwhile.
+fn consistent<T>(socket: &mut Socket, mut read: impl FnMut(&mut Socket) -> Result<T>) -> Result<T> {
+    for _ in 0..DUMP_TRIES {
+        let before = generation(socket)?;
+        let result = read(socket);
+        if before == generation(socket)? {
+            return result;
+        }
+    }
+    Err(Error::text("read", ErrorKind::Other, "it changes faster than it can be read"))
+}
+
+/// The number of the last transaction.
+fn generation(socket: &mut Socket) -> Result<Option<u32>> {
+    let mut generation = None;
+    socket
+        .request(number(msg::GETGEN), 0, begin_any().bytes(), |message| {
+            let attributes = message.payload.get(4..).unwrap_or_default();
+            let found = iterate(attributes).find(|(kind, _)| *kind == GEN_ID);
+            generation = found.and_then(|(_, value)| be32(value));
+        })
+        .map_err(unsupported)?;
+    Ok(generation)
+}
+
+fn number(kind: u16) -> u16 {
+    SUBSYSTEM << 8 | kind
+}
+
+/// `None` for what is not there.
+fn found<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.raw_errno() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A kernel without nftables does not know the subsystem: it answers `EINVAL` to any request and
+/// `EOPNOTSUPP` to a transaction.
+fn unsupported(error: Error) -> Error {
+    match error.raw_errno() {
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => Error::text(
+            "use nftables",
+            ErrorKind::Unsupported,
+            "this kernel has no nf_tables; it needs one with CONFIG_NF_TABLES",
+        ),
+        _ => error,
+    }
+}

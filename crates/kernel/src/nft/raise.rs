@@ -27,8 +27,7 @@ pub(super) fn raise(family: Family, expressions: &[Expr]) -> Vec<Statement> {
     let mut checks = 0;
     let mut rest = expressions;
     while let Some(first) = rest.first() {
-        let (statement, length) =
-            raise_one(&known, rest).unwrap_or_else(|| (raw(first), 1));
+        let (statement, length) = raise_one(&known, rest).unwrap_or_else(|| (raw(first), 1));
         rest = &rest[length..];
         known.learn(&statement);
         if field::fact(&statement).is_some() {
@@ -126,7 +125,8 @@ fn raise_prefix(known: &Known, load: &Expr, rest: &[Expr]) -> Option<(Statement,
     let Expr::Payload { base, offset, length, to } = load else { return None };
     let [Expr::Cmp { register: Register::FIRST, op, value }, ..] = rest else { return None };
     let of_field = |field: &&Field| {
-        let whole = Expr::Payload { base: *base, offset: *offset, length: address_bytes(**field), to: *to };
+        let whole =
+            Expr::Payload { base: *base, offset: *offset, length: address_bytes(**field), to: *to };
         *length < address_bytes(**field)
             && known.allows(**field)
             && field::load(**field, Register::FIRST) == whole

@@ -267,6 +267,12 @@ macro_rules! object_from {
             fn from(object: $kind) -> Self {
                 Self::$kind(object)
             }
+        }
+
+        impl From<$kind> for crate::Object {
+            fn from(object: $kind) -> Self {
+                Self::Nft(Object::$kind(object))
+            }
         })*
     };
 }

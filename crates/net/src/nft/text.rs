@@ -3,10 +3,12 @@
 
 use std::fmt::{self, Display};
 
+use ipnet::IpNet;
+
 use super::{
     AddressFamily, Base, Chain, ChainKind, Element, Family, Field, Hook, Key, KeyType, MapValue,
     Mapped, NatKind, NatTarget, Object, Policy, Rule, Set, Statement, Table, TableId, Test,
-    Transport, Verdict,
+    Transport, Value, Verdict,
 };
 use crate::Change;
 
@@ -201,14 +203,28 @@ impl Display for Key {
         match self {
             Self::Point(parts) => write!(f, "{}", join(" . ", parts)),
             Self::Interval(first, last) => {
-                let part = |(first, last)| match first == last {
-                    true => format!("{first}"),
-                    false => format!("{first}-{last}"),
-                };
-                f.write_str(&first.iter().zip(last).map(part).collect::<Vec<_>>().join(" . "))
+                let parts = first.iter().zip(last).map(|(first, last)| interval(first, last));
+                f.write_str(&parts.collect::<Vec<_>>().join(" . "))
             }
             Self::Rest => f.write_str("*"),
         }
+    }
+}
+
+/// One part of an interval: a value, a network, or both ends.
+fn interval(first: &Value, last: &Value) -> String {
+    if first == last {
+        return first.to_string();
+    }
+    let network = match (first, last) {
+        (Value::Address(first), Value::Address(last)) => (0..=128)
+            .map_while(|length| IpNet::new(*first, length).ok())
+            .find(|net| net.network() == *first && net.broadcast() == *last),
+        _ => None,
+    };
+    match network {
+        Some(net) => net.to_string(),
+        None => format!("{first}-{last}"),
     }
 }
 
@@ -360,6 +376,6 @@ impl Display for KeyType {
 }
 
 /// The displayed `items` with `separator` between them.
-pub(super) fn join(separator: &str, items: &[impl Display]) -> String {
+fn join(separator: &str, items: &[impl Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }

@@ -1,0 +1,279 @@
+//! The executor against a real kernel: what a plan says is what happens, its shell text says the
+//! same, and every step can be taken back.
+
+use std::net::IpAddr;
+
+use kernel::{Applied, ErrorKind, Kernel, OnError, Query};
+use net::{
+    Action, Address, Change, Fdb, File, Link, LinkName, Mac, Neighbour, Object, Peer, Plan, Port,
+    Qdisc, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step, Sysctl, script,
+};
+use testbed::{Namespace, assert_same_state, state};
+
+fn name(text: &str) -> LinkName {
+    text.parse().unwrap()
+}
+
+fn mac(last: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, last])
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn route(to: &str, via: Option<&str>, link: &str) -> Route {
+    let mut route = Route::new(to.parse().unwrap());
+    route.gateway = via.map(ip);
+    route.link = Some(name(link));
+    route
+}
+
+/// One of everything, in a namespace `a` with a cable to a namespace `b`.
+fn everything(a: &Space, b: &Space) -> Plan {
+    let mut plan = Plan::new();
+    let mut create = |space: &Space, object: Object| {
+        plan.push(Step::new(space, Change::Create(object), "is part of everything"));
+    };
+    let bridge = Link { mac: Some(mac(1)), mtu: Some(1400), ..Link::bridge(name("br0")).up() };
+    create(a, bridge.into());
+    let peer = Peer { space: b.clone(), name: name("eth0"), mac: Some(mac(3)), mtu: Some(1400) };
+    let cable = Link {
+        mac: Some(mac(2)),
+        mtu: Some(1400),
+        master: Some(name("br0")),
+        port: Port { hairpin: Some(true), isolated: Some(true) },
+        ..Link::veth(name("veth0"), peer).up()
+    };
+    create(a, cable.into());
+    let local = Peer { space: a.clone(), name: name("right"), mac: Some(mac(5)), mtu: None };
+    create(a, Link { mac: Some(mac(4)), ..Link::veth(name("left"), local).up() }.into());
+    create(a, Address::new(name("br0"), "10.1.0.1/24".parse().unwrap()).into());
+    let v6 = Address::new(name("br0"), "fd00::1/64".parse().unwrap());
+    create(a, Address { nodad: true, ..v6 }.into());
+    create(a, Address::new(name("left"), "192.0.2.1/32".parse().unwrap()).into());
+    let gateway = Some("10.1.0.2");
+    create(a, route("10.2.0.0/24", gateway, "br0").into());
+    let sized = route("10.3.0.0/24", gateway, "br0");
+    create(a, Route { metric: Some(7), mtu: Some(1300), advmss: Some(1200), ..sized }.into());
+    create(a, Route { scope: Some(Scope::Link), ..route("10.4.0.0/24", None, "br0") }.into());
+    let source = Some(ip("192.0.2.1"));
+    let default = route("0.0.0.0/0", gateway, "br0");
+    create(a, Route { source, table: 112, protocol: 112, ..default }.into());
+    create(a, route("fd01::/64", Some("fd00::2"), "br0").into());
+    let drop = |to: &str, kind| Route { kind, ..Route::new(to.parse().unwrap()) };
+    create(a, drop("10.5.0.0/16", RouteKind::Blackhole).into());
+    create(a, drop("fd05::/64", RouteKind::Unreachable).into());
+    let rule = |from: &str| Rule {
+        priority: 1000,
+        v6: from.contains(':'),
+        from: Some(from.parse().unwrap()),
+        to: None,
+        table: 112,
+        protocol: 112,
+    };
+    create(a, rule("10.1.0.0/24").into());
+    create(a, rule("fd00::/64").into());
+    let neighbour =
+        |to| Neighbour { link: name("br0"), address: ip(to), mac: mac(9), protocol: 112 };
+    create(a, neighbour("10.1.0.9").into());
+    create(a, neighbour("fd00::9").into());
+    create(a, Fdb { link: name("veth0"), mac: mac(10), to: None }.into());
+    let kind = QdiscKind::Tbf { rate: 125_000, burst: 16_000, limit: 32_000 };
+    create(a, Qdisc { link: name("left"), kind }.into());
+    create(b, Address::new(name("eth0"), "10.1.0.2/24".parse().unwrap()).into());
+    let mut step = |space: &Space, change| plan.push(Step::new(space, change, "completes it"));
+    step(b, Change::Ensure(Link::existing(name("eth0")).up().into()));
+    step(b, Change::Create(route("0.0.0.0/0", Some("10.1.0.1"), "eth0").into()));
+    step(a, Change::Ensure(Sysctl::new("net/ipv4/ip_forward", "1").into()));
+    plan
+}
+
+fn apply(plan: &Plan, on_error: OnError) -> Applied {
+    Kernel::new().unwrap().apply(plan, on_error)
+}
+
+#[test]
+fn a_plan_and_its_shell_text_do_the_same() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    let (c, d) = (Namespace::new("c"), Namespace::new("d"));
+    apply(&everything(&a.space(), &b.space()), OnError::Undo).into_result().unwrap();
+    testbed::sh(&script(&everything(&c.space(), &d.space())));
+    assert_same_state(&state(&a), &state(&c));
+    assert_same_state(&state(&b), &state(&d));
+    assert!(state(&a).contains("10.2.0.0/24 via 10.1.0.2 dev br0"), "{}", state(&a));
+}
+
+#[test]
+fn every_prefix_of_a_plan_can_be_taken_back() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    let plan = everything(&a.space(), &b.space());
+    // What is shared stays: it is made first, as a neighbour would have made it.
+    testbed::sh("ip netns exec a sysctl -qw net.ipv4.ip_forward=1");
+    let before = [state(&a), state(&b)];
+    for steps in 0..=plan.len() {
+        let mut kernel = Kernel::new().unwrap();
+        if steps < plan.len() {
+            kernel.fail_after(steps);
+        }
+        let applied = kernel.apply(&plan, OnError::Undo);
+        if steps < plan.len() {
+            assert_eq!(applied.failed.len(), 1, "before step {steps}: {:?}", applied.failed);
+            assert_eq!(applied.failed[0].0, steps);
+            assert_eq!(applied.failed[0].1.kind(), ErrorKind::Injected);
+        } else {
+            kernel.apply(&net::undo(&applied.done), OnError::Continue).into_result().unwrap();
+        }
+        println!("after {steps} steps");
+        assert_same_state(&before[0], &state(&a));
+        assert_same_state(&before[1], &state(&b));
+    }
+}
+
+#[test]
+fn a_plan_applied_again_says_what_is_there_already() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    let plan = everything(&a.space(), &b.space());
+    apply(&plan, OnError::Undo).into_result().unwrap();
+    let before = state(&a);
+    let again = apply(&plan, OnError::Continue);
+    let creations = plan.iter().filter(|step| matches!(step.change, Change::Create(_))).count();
+    for (place, error) in &again.failed {
+        assert_eq!(error.kind(), ErrorKind::Exists, "{:?}: {error}", plan[*place]);
+    }
+    assert_eq!(again.failed.len(), creations);
+    assert_eq!(again.done, []);
+    assert_eq!(state(&a), before);
+}
+
+#[test]
+fn deletions_of_what_is_gone_are_done() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    let plan = everything(&a.space(), &b.space());
+    let before = [state(&a), state(&b)];
+    let deletions: Plan = net::undo(&plan);
+    let applied = apply(&deletions, OnError::Continue);
+    for (place, error) in &applied.failed {
+        panic!("{:?}: {error}", deletions[*place]);
+    }
+    assert_eq!(applied.done, []);
+    assert_eq!([state(&a), state(&b)], before);
+}
+
+#[test]
+fn what_is_observed_is_what_was_planned() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    let plan = everything(&a.space(), &b.space());
+    apply(&plan, OnError::Undo).into_result().unwrap();
+    let seen = Kernel::new().unwrap().observe(&a.space(), &Query::All).unwrap();
+    let created = plan.iter().filter(|step| step.space == a.space()).filter_map(|step| {
+        match &step.change {
+            // The far end of a cable cannot be seen, and the depth of a bucket is counted in
+            // ticks and does not come back to the byte.
+            Change::Create(Object::Link(_) | Object::Qdisc(_)) => None,
+            Change::Create(object) => Some(object.clone()),
+            _ => None,
+        }
+    });
+    let want: Vec<Object> = created.collect();
+    assert_eq!(net::diff(&a.space(), &want, &seen, |_| false), []);
+}
+
+#[test]
+fn the_kernels_own_words_are_in_the_error() {
+    testbed::isolated!();
+    let a = Namespace::new("a");
+    let fails = |object: Object| {
+        let plan = vec![Step::new(&a.space(), Change::Create(object), "cannot work")];
+        apply(&plan, OnError::Undo).into_result().unwrap_err()
+    };
+    let text = fails(route("10.9.0.0/24", Some("203.0.113.1"), "lo").into()).to_string();
+    let start = "add route 10.9.0.0/24 via 203.0.113.1 dev lo: network is unreachable";
+    assert!(text.starts_with(start) && text.contains("Nexthop has invalid gateway"), "{text}");
+    let error = fails(Address::new(name("nope"), "10.0.0.1/8".parse().unwrap()).into());
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.to_string(), "look up device nope: no such device");
+}
+
+#[test]
+fn shared_things_are_ensured() {
+    testbed::isolated!();
+    let a = Namespace::new("a");
+    let ensure = |object: Object| {
+        apply(&vec![Step::new(&a.space(), Change::Ensure(object), "shared")], OnError::Undo)
+    };
+    let bridge = Link { promiscuous: Some(true), ..Link::bridge(name("br0")).up() };
+    assert_eq!(ensure(bridge.clone().into()).done.len(), 1);
+    let second = ensure(bridge.clone().into());
+    assert_eq!((second.done.len(), second.failed.len()), (0, 0));
+    a.sh("ip link set br0 down");
+    assert_eq!(ensure(bridge.into()).done.len(), 1);
+    assert!(a.sh("ip link show br0").contains("UP"));
+
+    a.sh("ip link add br1 type veth peer name br1peer");
+    let error = ensure(Link::bridge(name("br1")).into()).into_result().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongKind);
+    assert!(error.to_string().contains("\"br1\" already exists but is not a bridge"), "{error}");
+
+    assert!(ensure(Sysctl::nicety("net/ipv4/no_such_setting", "1").into()).failed.is_empty());
+    let needed = Sysctl::new("net/ipv4/no_such_setting", "1");
+    let error = ensure(needed.into()).into_result().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn files_and_namespaces_are_made_and_unmade() {
+    testbed::isolated!();
+    let directory = testbed::directory();
+    let file = File { path: directory.path().join("note"), content: "one\n".into() };
+    let netns = net::Netns { path: std::path::Path::new(net::NAMED).join("fresh") };
+    let lo = Link::existing(name("lo")).up();
+    let plan = vec![
+        Step::new(&Space::Here, Change::Create(file.clone().into()), "a note"),
+        Step::new(&Space::Here, Change::Create(netns.into()), "a place"),
+        Step::new(&Space::named("fresh"), Change::Ensure(lo.into()), "is alive"),
+    ];
+    let done = apply(&plan, OnError::Undo).into_result().unwrap();
+    assert!(testbed::sh("ip netns list").contains("fresh"));
+    assert!(testbed::sh("ip -n fresh link show lo").contains("UP"));
+    let again = apply(&plan, OnError::Undo);
+    assert_eq!(again.failed[0].1.kind(), ErrorKind::Exists);
+    assert_eq!(std::fs::read_to_string(&file.path).unwrap(), "one\n");
+    Kernel::new().unwrap().apply(&net::undo(&done), OnError::Continue).into_result().unwrap();
+    assert!(!file.path.exists());
+    assert!(!testbed::sh("ip netns list").contains("fresh"));
+}
+
+#[test]
+fn waiting_ends_with_the_event_or_in_time() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    a.sh("ip link add veth0 type veth peer name eth0 netns b; ip link set veth0 up");
+    let wait = |millis| {
+        let action = Action::WaitUp { link: name("veth0"), millis };
+        vec![Step::new(&a.space(), Change::Act(action), "waits")]
+    };
+    let error = apply(&wait(20), OnError::Undo).into_result().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| apply(&wait(5000), OnError::Undo).into_result());
+        b.sh("ip link set eth0 up");
+        waiter.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_removal_is_over_when_the_device_is_gone() {
+    testbed::isolated!();
+    testbed::sh("ip link add veth0 type veth peer name eth0");
+    let mut kernel = Kernel::new().unwrap();
+    let removal = kernel.begin_removal(&name("veth0"), &[ip("10.1.0.2")]).unwrap().unwrap();
+    kernel.finish_removal(removal).unwrap();
+    assert!(!testbed::sh("ip link").contains("veth0"));
+    assert!(kernel.begin_removal(&name("veth0"), &[]).unwrap().is_none());
+}

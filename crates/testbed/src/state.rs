@@ -1,0 +1,81 @@
+//! All that a namespace holds, as text that two runs of the same thing have in common.
+//!
+//! The system's own tools tell it, so that a mistake of ours in writing is not hidden by the same
+//! mistake in reading. What differs by chance (indices, timers, counters) is left out.
+
+use crate::Namespace;
+
+/// What is told, tool by tool. Each line of output stands for itself: the order is not part of
+/// the state.
+const SCRIPT: &str = r#"
+ip -d -o link show
+ip -o address show
+ip -4 route show table all
+ip -6 route show table all
+ip -4 rule show
+ip -6 rule show
+ip neighbour show nud permanent
+bridge -d link show
+bridge fdb show | grep -E 'static|permanent' || true
+tc qdisc show
+for s in net/ipv4/ip_forward net/ipv6/conf/all/forwarding; do echo "$s=$(cat /proc/sys/$s)"; done
+for d in /proc/sys/net/ipv6/conf/*; do for k in accept_ra accept_dad disable_ipv6 keep_addr_on_down; do
+    echo "${d##*/} $k=$(cat $d/$k)"; done; done
+for d in /proc/sys/net/ipv4/conf/*; do echo "${d##*/} arp_notify=$(cat $d/arp_notify)"; done
+"#;
+
+/// The state of a namespace.
+pub fn state(namespace: &Namespace) -> String {
+    crate::need("bridge", "iproute2");
+    crate::need("nft", "nftables");
+    let told = namespace.sh(SCRIPT);
+    let mut lines: Vec<String> = told.lines().map(steady).filter(|line| !line.is_empty()).collect();
+    lines.sort();
+    // The ruleset's lines mean something only together, and chains come in the order of creation.
+    let mut chains: Vec<String> =
+        namespace.sh("nft list ruleset").split("\n\n").map(str::to_owned).collect();
+    chains.sort();
+    lines.extend(chains);
+    lines.join("\n")
+}
+
+/// Fails with the lines that two states do not share.
+#[track_caller]
+pub fn assert_same_state(left: &str, right: &str) {
+    let missing = |from: &str, lines: &str| -> Vec<String> {
+        lines.lines().filter(|line| !from.lines().any(|other| other == *line)).map(str::to_owned).collect()
+    };
+    let (only_left, only_right) = (missing(right, left), missing(left, right));
+    assert!(left == right, "only left:  {only_left:#?}\nonly right: {only_right:#?}");
+}
+
+/// A line without what differs by chance.
+fn steady(line: &str) -> String {
+    // The index in front, of links, addresses and ports.
+    let line = match line.split_once(": ") {
+        Some((index, rest)) if index.parse::<u32>().is_ok() => rest,
+        _ => line,
+    };
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        let takes_a_number = [
+            "link-netnsid", "link-netns", "hello_timer", "tcn_timer", "topology_change_timer", "gc_timer",
+            "message_age_timer", "forward_delay_timer", "hold_timer", "numtxqueues", "qlen",
+            "numrxqueues", "gso_max_size", "expires", "fdb_n_learned", "port_id", "port_no",
+        ];
+        if takes_a_number.contains(&word.as_str()) {
+            words.next();
+            continue;
+        }
+        // Duplicate address detection and the carrier settle after the fact.
+        if ["tentative", "linkdown"].contains(&word.as_str()) {
+            continue;
+        }
+        kept.push(match word.split_once("@if") {
+            Some((name, _)) => format!("{name}@peer"),
+            None => word,
+        });
+    }
+    kept.join(" ")
+}
