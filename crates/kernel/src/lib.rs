@@ -15,14 +15,17 @@ mod netlink;
 mod netns;
 mod nft;
 mod observe;
+pub mod process;
 mod removal;
 mod rtnetlink;
+mod udp;
 mod wait;
 
 pub use error::{Error, ErrorKind, Result};
 pub use executor::{Applied, Kernel, OnError};
 pub use netns::{Netns, NetnsId, isolate_process, prepare_directory};
 pub use observe::Query;
+pub use udp::prepare_probe;
 pub use removal::Removal;
 
 /// Random bytes, for names and hardware addresses that a planner chooses.

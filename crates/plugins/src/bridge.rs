@@ -4,6 +4,8 @@ mod check;
 mod config;
 mod plan;
 mod teardown;
+#[cfg(test)]
+mod tests;
 
 use cni::{CniResult, Command, Error, Plugin, Request};
 use kernel::{Applied, ErrorKind, Kernel, OnError, Query};

@@ -150,12 +150,17 @@ fn parse_data(set: &Set, attributes: &[u8]) -> Option<Mapped> {
     }))
 }
 
+/// Whether each interval of `set` is two elements.
+pub(super) fn is_halves(set: &Set) -> bool {
+    // A concatenation has a type of more than six bits, also where its parts are unknown.
+    let is_concatenation = value::number(&set.key) >= 64;
+    set.flags.interval && !is_concatenation
+}
+
 /// The elements of `set` out of all that the kernel keeps of it, sorted by their keys where they
 /// are intervals.
 pub(super) fn assemble(set: &Set, mut stored: Vec<Stored>) -> Vec<Element> {
-    // Several types have a number of more than six bits.
-    let is_concatenation = value::number(&set.key) >= 64;
-    let is_halves = set.flags.interval && !is_concatenation;
+    let is_halves = is_halves(set);
     if is_halves {
         // Where one interval ends and the next one begins, the end comes first.
         let is_begin = |one: &Stored| one.flags & element::FLAG_INTERVAL_END == 0;

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 
 use net::nft::{Element, Key, Object, Rule, Set, TableId};
 
-use self::element::{assemble, parse_elements, put_element_key, put_elements_name};
+use self::element::{assemble, is_halves, parse_elements, put_element_key, put_elements_name};
 use self::expression::be32;
 use self::message::{begin_any, parse_chain, parse_rule, parse_set, parse_table, put_set_name};
 use self::uapi::{GEN_ID, SUBSYSTEM, msg};
@@ -85,18 +85,24 @@ pub(crate) fn element(
     name: &str,
     key: &Key,
 ) -> Result<Option<Element>> {
-    let what = || format!("look up nft element {key} in {table} {name}");
-    let request = put_element_key(table, name, key)
-        .map_err(|refusal| Error::text(what(), ErrorKind::Other, refusal))?;
-    let during = |error: Error| error.during(what());
-    let Some(set) = set(socket, table, name).map_err(during)? else { return Ok(None) };
-    let mut stored = Vec::new();
-    let answer = socket.request(number(msg::GETSETELEM), 0, request.bytes(), |message| {
-        stored.extend(parse_elements(&set, message.payload));
-    });
-    found(answer).map_err(during)?;
-    // Asked for an interval, the kernel answers with one that holds it.
-    Ok(assemble(&set, stored).into_iter().find(|element| element.key == *key))
+    let look_up = |socket: &mut Socket| {
+        let Some(set) = set(socket, table, name)? else { return Ok(None) };
+        if is_halves(&set) {
+            // Where intervals adjoin, Linux 6.18 answers with the end of a neighbour.
+            return Ok(elements_of(socket, &set)?.into_iter().find(|it| it.key == *key));
+        }
+        let request = put_element_key(table, name, key)
+            .map_err(|refusal| Error::text("look up", ErrorKind::Other, refusal))?;
+        let mut stored = Vec::new();
+        socket.request(number(msg::GETSETELEM), 0, request.bytes(), |message| {
+            stored.extend(parse_elements(&set, message.payload));
+        })?;
+        // Asked for an interval of a concatenation, the kernel answers with one that holds it.
+        Ok(assemble(&set, stored).into_iter().find(|element| element.key == *key))
+    };
+    found(look_up(socket))
+        .map(Option::flatten)
+        .map_err(|error| error.during(format!("look up nft element {key} in {table} {name}")))
 }
 
 /// The set `name`; `None` if there is none.

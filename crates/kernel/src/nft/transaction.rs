@@ -35,9 +35,8 @@ pub(crate) fn apply(socket: &mut Socket, changes: &[&Change]) -> Result<Vec<bool
         let mut gone = Vec::new();
         for failure in failures {
             if !is_gone(&failure) {
-                let (at, error) = failure;
-                let place = requests[at].place;
-                return Err((place, explain(changes[place], error)));
+                let Request { place, kind, .. } = requests[failure.0];
+                return Err((place, explain(changes[place], kind, failure.1)));
             }
             gone.push(failure.0);
         }
@@ -165,14 +164,18 @@ fn describe(change: &Change) -> String {
     }
 }
 
-/// The kernel's refusal of `change`. It has no words of its own for the commonest surprise: what
-/// should be shared is there, but is not what was asked for.
-fn explain(change: &Change, error: Error) -> Error {
-    let what = describe(change);
-    match (change, error.raw_errno()) {
-        (Change::Ensure(_), Some(errno @ (libc::EEXIST | libc::EBUSY))) => {
-            Error::errno(what, errno, Some("it is there, but not as it should be".to_owned()))
+/// The kernel's refusal of the part of `change` that is a message of `kind`. It has no words of its
+/// own for the commonest surprise: what should be shared is there, but made differently.
+fn explain(change: &Change, kind: u16, error: Error) -> Error {
+    let words = match (change, kind, error.raw_errno()) {
+        (Change::Ensure(_), msg::NEWCHAIN, Some(libc::EOPNOTSUPP)) => {
+            "it is there with another hook or priority, or the kernel has no such hook"
         }
-        _ => error.during(what),
-    }
+        (Change::Ensure(_), _, Some(libc::EEXIST | libc::EBUSY)) => {
+            "it is there, but not as it should be"
+        }
+        _ => return error.during(describe(change)),
+    };
+    let errno = error.raw_errno().unwrap_or_default();
+    Error::errno(describe(change), errno, Some(words.to_owned()))
 }

@@ -10,6 +10,8 @@ pub(crate) mod neighbour;
 pub(crate) mod qdisc;
 pub(crate) mod route;
 pub(crate) mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

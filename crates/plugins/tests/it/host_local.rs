@@ -1,8 +1,6 @@
 //! `host-local` side by side with the reference plugin: the same calls, the same answers, the
 //! same files, and both on one directory.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,54 @@
+//! Waiting for processes, with what they used.
+
+use std::process::{Child, ExitStatus};
+
+use crate::error::{Error, Result};
+
+/// What a process used up while it lived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The most memory that it had in use at once, in bytes; at least what its parent had in use
+    /// when it was started, because the kernel counts from there.
+    pub peak_memory: u64,
+}
+
+/// Waits until a process ends. Its pipes stay with the caller, who empties them first.
+pub fn wait(child: &mut Child) -> Result<(ExitStatus, Usage)> {
+    use std::os::unix::process::ExitStatusExt;
+
+    // `Child::wait` closes it, too: a child that reads to the end would never come to its own.
+    drop(child.stdin.take());
+    let mut status = 0;
+    // SAFETY: all zeroes are a valid `rusage`, which consists of numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live values of ours; the process has not been waited for,
+        // since whoever does that through `Child` has no use for this function.
+        match unsafe { libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage) } {
+            -1 => {
+                let error = std::io::Error::last_os_error();
+                if error.kind() != std::io::ErrorKind::Interrupted {
+                    return Err(Error::io("wait for a process", &error));
+                }
+            }
+            _ => {
+                let peak_memory = u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024;
+                return Ok((ExitStatus::from_raw(status), Usage { peak_memory }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests start processes")]
+    fn a_process_that_ended_has_used_memory() {
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let (status, usage) = wait(&mut child).unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert!(usage.peak_memory > 64 * 1024, "{usage:?}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The plugins as their callers see them: files that are started with an environment and a
+//! configuration, that print an answer, and that change the network of a node.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
+
+mod harness;
+mod host_local;
+mod lifecycle;
