@@ -104,7 +104,8 @@ fn answer(
     if environment.validate()? == Some(Command::Version) {
         return Ok(version_line(plugin));
     }
-    let mut config = Vec::new();
+    // Room for a usual configuration, so that it is read in one go.
+    let mut config = Vec::with_capacity(4096);
     stdin
         .read_to_end(&mut config)
         .map_err(|error| Error::new(Code::Io, format!("error reading from stdin: {error}")))?;

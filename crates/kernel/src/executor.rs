@@ -20,7 +20,7 @@ use crate::handle::Handle;
 use crate::netlink::flag;
 use crate::netns::Netns;
 use crate::rtnetlink::{self, rtm};
-use crate::{announce, conntrack, dump, nft, wait};
+use crate::{conntrack, dump, nft, wait};
 
 /// What to do when a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -519,14 +519,11 @@ impl Kernel {
                 let (home, handle) = self.handle(space)?;
                 wait::addresses(handle, home, link, Duration::from_millis(u64::from(*millis)))
             }
-            Action::Announce { link, addresses } => {
-                let (home, handle) = self.handle(space)?;
-                let seen = handle.link(link)?.and_then(|link| Some((link.index, link.mac?)));
-                let Some((index, mac)) = seen else {
-                    let what = format!("announce addresses on {link}");
-                    return Err(Error::errno(what, libc::ENODEV, None));
-                };
-                handle.inside(home, || announce::send(index, mac, addresses))?
+            Action::Announce { link, mac } => {
+                let link = Link { mac: Some(*mac), ..Link::existing(link.clone()) };
+                let (_, handle) = self.handle(space)?;
+                let index = handle.index(&link.name)?;
+                self.set_link(space, &link, index)
             }
             Action::FlushConntrack { addresses } => {
                 let (home, handle) = self.handle(space)?;

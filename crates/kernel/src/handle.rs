@@ -62,7 +62,7 @@ impl Handle {
     pub(crate) fn link(&mut self, name: &LinkName) -> Result<Option<dump::Link>> {
         let mut found = None;
         let request = rtnetlink::link::by_name(name);
-        match self.route.request(rtm::GETLINK, 0, &request, |message| {
+        match self.route.get(rtm::GETLINK, &request, |message| {
             found = rtnetlink::link::parse(message.payload);
         }) {
             Ok(()) => {}

@@ -4,7 +4,6 @@
 //! and writes settings. It knows nothing of CNI, of plugins and of labs; what should be comes to it
 //! as a [`net::Plan`].
 
-mod announce;
 mod attribute;
 mod conntrack;
 pub mod dump;

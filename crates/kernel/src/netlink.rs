@@ -143,6 +143,34 @@ impl Socket {
         }
     }
 
+    /// Asks for one object, which is the answer itself: no acknowledgement follows it.
+    pub(crate) fn get(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        mut answer: impl FnMut(Message<'_>),
+    ) -> Result<()> {
+        let sequence = self.next_sequences(1);
+        self.send(&frame(kind, flag::REQUEST, sequence, payload))?;
+        loop {
+            let done = self.receive(PATIENCE, |header, message| {
+                if header.sequence != sequence {
+                    return None;
+                }
+                Some(match message.kind {
+                    NLMSG_ERROR => acknowledgement(header.flags, message.payload),
+                    _ => {
+                        answer(message);
+                        Ok(())
+                    }
+                })
+            })?;
+            if let Some(result) = done {
+                return result;
+            }
+        }
+    }
+
     /// Sends a transaction in one go: messages with the sequence numbers of `range` and the one
     /// that ends it. The kernel answers to the first number only if it refuses the transaction as
     /// such, and to the last one when it has gone through all of it. Returns the failures by

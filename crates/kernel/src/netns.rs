@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -33,6 +33,8 @@ pub struct NetnsId {
 }
 
 const NSFS_MAGIC: u64 = 0x6e73_6673;
+/// `_IO(0xb7, 3)` of `linux/nsfs.h`.
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 const OWN: &str = "/proc/thread-self/ns/net";
 
 impl Netns {
@@ -60,6 +62,11 @@ impl Netns {
             .f_type as u64;
         if magic != NSFS_MAGIC {
             let text = format!("unknown FS magic on {:?}: {magic:x}", path.display().to_string());
+            return Err(Error::text(what(), ErrorKind::WrongKind, text));
+        }
+        // SAFETY: the request takes no argument and answers with a number.
+        if unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } != libc::CLONE_NEWNET {
+            let text = "it is a namespace of another kind";
             return Err(Error::text(what(), ErrorKind::WrongKind, text));
         }
         Ok(Self { file, path: path.to_owned() })

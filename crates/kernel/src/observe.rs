@@ -6,7 +6,7 @@ use net::{Address, Fdb, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Rout
 use net::{Link, Scope, Space};
 
 use crate::dump::{self, Dump};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::executor::Kernel;
 use crate::netlink::{Message, Socket};
 use crate::nft;
@@ -35,14 +35,18 @@ impl Kernel {
             }
             Query::Addresses(name) => {
                 let (_, handle) = self.handle(space)?;
-                let Some(link) = handle.link(name)? else { return Ok(Vec::new()) };
+                let index = match handle.index(name) {
+                    Ok(index) => index,
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                    Err(error) => return Err(error),
+                };
                 let mut seen = Vec::new();
-                let request = rtnetlink::address::all(link.index);
+                let request = rtnetlink::address::all(index);
                 handle.route().dump(rtm::GETADDR, &request, |message| {
                     seen.extend(rtnetlink::address::parse(message.payload));
                 })?;
                 // A kernel without strict checking sends those of every device.
-                seen.retain(|address| address.index == link.index);
+                seen.retain(|address| address.index == index);
                 let objects = seen.iter().map(|a| address_object(a, name.clone()).into());
                 Ok(objects.collect())
             }

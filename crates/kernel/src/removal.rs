@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use net::{LinkName, Space};
@@ -38,16 +38,19 @@ pub struct Removal {
 impl Kernel {
     /// Begins to remove a device of this process' namespace, in a child that outlives the caller if
     /// need be; `None` if there is no such device. Afterwards the child forgets the connections of
-    /// `addresses`. Nothing but the child's own netlink socket stays open in it, so nobody waits
-    /// for it: no pipe to a runtime, no mount of a namespace.
+    /// `addresses`. Nothing but netlink sockets stays open in it, so nobody waits for it: no pipe
+    /// to a runtime, no mount of a namespace.
     pub fn begin_removal(
         &mut self,
         name: &LinkName,
         addresses: &[IpAddr],
     ) -> Result<Option<Removal>> {
-        let (_, handle) = self.handle(&Space::Here)?;
+        let (home, handle) = self.handle(&Space::Here)?;
         let Some(link) = handle.link(name)? else { return Ok(None) };
         handle.forget(name);
+        // The last one to close a netfilter socket waits until what was deleted in nftables is
+        // reclaimed, some 10 ms; the child, which keeps it open, will be the last one.
+        let netfilter = handle.netfilter(home)?.as_fd().as_raw_fd();
         let mut events = Socket::open(Protocol::Route)?;
         events.subscribe(LINK_EVENTS)?;
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -57,7 +60,7 @@ impl Kernel {
         match unsafe { libc::fork() } {
             -1 => Err(Error::io("start a child", &std::io::Error::last_os_error())),
             0 => {
-                let code = child(link.index, addresses, &writer);
+                let code = child(link.index, addresses, &writer, netfilter);
                 // SAFETY: _exit has no preconditions.
                 unsafe { libc::_exit(code) }
             }
@@ -91,8 +94,8 @@ impl Kernel {
 }
 
 /// The child's whole life.
-fn child(index: u32, addresses: &[IpAddr], report: &OwnedFd) -> i32 {
-    detach(report);
+fn child(index: u32, addresses: &[IpAddr], report: &OwnedFd, netfilter: RawFd) -> i32 {
+    detach([report.as_raw_fd(), netfilter]);
     let removed = Socket::open(Protocol::Route).and_then(|mut socket| {
         socket.request(rtm::DELLINK, 0, &rtnetlink::link::by_index(index), |_| {})
     });
@@ -110,16 +113,17 @@ fn child(index: u32, addresses: &[IpAddr], report: &OwnedFd) -> i32 {
 }
 
 /// Leaves the session and closes everything but `keep`.
-fn detach(keep: &OwnedFd) {
+fn detach(mut keep: [RawFd; 2]) {
     let _ = rustix::process::setsid();
-    let keep = keep.as_raw_fd() as libc::c_uint;
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         for standard in 0..3 {
             // SAFETY: both are open descriptors of this process, or free numbers.
             unsafe { libc::dup2(null.as_raw_fd(), standard) };
         }
     }
-    for (first, last) in [(3, keep.saturating_sub(1)), (keep + 1, libc::c_uint::MAX)] {
+    keep.sort_unstable();
+    let [low, high] = keep;
+    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
         if first <= last {
             // SAFETY: closing descriptors that nothing in this short-lived child uses any more.
             unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };

@@ -277,3 +277,33 @@ fn a_removal_is_over_when_the_device_is_gone() {
     assert!(!testbed::sh("ip link").contains("veth0"));
     assert!(kernel.begin_removal(&name("veth0"), &[]).unwrap().is_none());
 }
+
+#[test]
+fn an_announcement_corrects_what_neighbours_believed() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    a.sh("ip link add eth0 address 02:00:00:00:00:01 type veth peer name eth0 netns b
+          for f in 4 6; do for s in arp_notify ndisc_notify accept_dad; do
+              k=/proc/sys/net/ipv$f/conf/eth0/$s
+              if [ $s = accept_dad ]; then v=0; else v=1; fi
+              if [ -e $k ]; then echo $v >$k; fi
+          done; done
+          ip address add 10.1.0.1/24 dev eth0; ip address add fd00::1/64 dev eth0; ip link set eth0 up");
+    b.sh("ip address add 10.1.0.2/24 dev eth0; ip address add fd00::2/64 dev eth0 nodad
+          ip link set eth0 up
+          ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev eth0 nud stale
+          ip neighbour replace fd00::1 lladdr 02:00:00:00:00:99 dev eth0 nud stale");
+    let announce = Action::Announce { link: name("eth0"), mac: mac(1) };
+    let up = || Change::Act(Action::WaitUp { link: name("eth0"), millis: 1000 });
+    // Before the kernel has noticed the carrier, IPv6 neither speaks nor listens.
+    let plan = vec![
+        Step::new(&a.space(), up(), "has a carrier"),
+        Step::new(&b.space(), up(), "has a carrier"),
+        Step::new(&a.space(), Change::Act(announce), "moves in"),
+    ];
+    apply(&plan, OnError::Undo).into_result().unwrap();
+    for address in ["10.1.0.1", "fd00::1"] {
+        let entry = b.sh(&format!("ip neighbour show {address} dev eth0"));
+        assert!(entry.contains("02:00:00:00:00:01"), "{entry}");
+    }
+}

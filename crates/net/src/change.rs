@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::nft;
-use crate::{Address, Fdb, Link, LinkName, Neighbour, Qdisc, Route, Rule, Space};
+use crate::{Address, Fdb, Link, LinkName, Mac, Neighbour, Qdisc, Route, Rule, Space};
 
 /// One change to one namespace of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,13 +115,15 @@ pub enum Action {
         /// How long to wait, in milliseconds.
         millis: u32,
     },
-    /// Tells the segment where addresses live now: gratuitous ARP (RFC 5227 section 3) or an
-    /// unsolicited neighbour advertisement (RFC 4861 section 7.2.6).
+    /// Has the kernel tell the segment where the device's addresses live now: gratuitous ARP (RFC
+    /// 5227 section 3) and unsolicited neighbour advertisements (RFC 4861 section 7.2.6). It does so
+    /// when a hardware address is set, be it the same one, on a device with the settings
+    /// `arp_notify` and `ndisc_notify`.
     Announce {
-        /// The device to send by.
+        /// The device.
         link: LinkName,
-        /// The addresses, all of them on that device.
-        addresses: Vec<IpAddr>,
+        /// The hardware address that it has.
+        mac: Mac,
     },
     /// Forgets the connections from and to addresses that are no longer whose they were.
     FlushConntrack {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The name of a network device as the kernel accepts it (`dev_valid_name` in `net/core/dev.c`):
-/// 1 to 15 bytes, neither `.` nor `..`, without `/`, `:` and white space.
+/// 1 to 15 bytes, neither `.` nor `..`, without `/`, `:` and white space. A name with `%` is a
+/// pattern to the kernel (`br%d` makes `br0`), so no device has one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LinkName(String);
@@ -23,6 +24,9 @@ pub enum LinkNameError {
     /// `.`, `..`, or a character that the kernel refuses.
     #[error("interface name {0:?} is . or .., or contains / or : or white space")]
     Invalid(String),
+    /// A pattern instead of a name.
+    #[error("interface name {0:?} contains %, where the kernel would put a number")]
+    Pattern(String),
 }
 
 impl LinkName {
@@ -53,6 +57,8 @@ impl TryFrom<String> for LinkName {
             || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0')
         {
             Err(LinkNameError::Invalid(text))
+        } else if text.contains('%') {
+            Err(LinkNameError::Pattern(text))
         } else {
             Ok(Self(text))
         }

@@ -123,9 +123,8 @@ fn act(space: &Space, action: &Action, guarded: bool) -> Vec<String> {
             let show = format!("{} address show dev {link} tentative", tool(space, "ip"));
             vec![wait(&format!("[ -z \"$({show})\" ]"), *millis)]
         }
-        Action::Announce { link, addresses } => {
-            let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            vec![format!("# (gratuitous ARP and neighbour advertisements for {} on {link})", list.join(", "))]
+        Action::Announce { link, mac } => {
+            vec![format!("{} link set {link} address {mac}", tool(space, "ip"))]
         }
         Action::FlushConntrack { addresses } => {
             // `conntrack` also fails when there was nothing to delete.

@@ -116,8 +116,12 @@ fn look_at_bridge(kernel: &mut Kernel, config: &Config) -> Result<Seen, Error> {
     let seen = kernel.link(&Space::Here, name).map_err(Error::internal)?;
     let Some(link) = seen else { return Ok(Seen::default()) };
     if link.kind != "bridge" {
-        let text = format!("{:?} already exists but is not a bridge", name.as_str());
-        return Err(Error::internal(format!("failed to create bridge {:?}: {text}", name.as_str())));
+        let (name, kind) = (name.as_str(), &link.kind);
+        let kind = if kind.is_empty() { "physical or loopback" } else { kind };
+        let text =
+            format!("failed to create bridge {name:?}: {name:?} already exists but is not a bridge");
+        let remedy = format!("it is a {kind} device: set bridge to another name, or remove it");
+        return Err(Error::internal(text).with_details(remedy));
     }
     let mut addresses = Vec::new();
     if config.is_gateway {

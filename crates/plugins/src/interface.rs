@@ -2,7 +2,7 @@
 
 use cni::{CniResult, Error, IpConfig};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use kernel::Kernel;
+use kernel::{ErrorKind, Kernel};
 use net::{Address, Change, Link, LinkName, Plan, Route, Scope, Space, Step, Sysctl};
 
 /// How long duplicate address detection may take.
@@ -15,14 +15,23 @@ pub(crate) struct Behaviour {
     pub(crate) detect_duplicates: bool,
 }
 
-/// Opens the pod's namespace with the reference's words if that cannot be done.
+/// Opens the pod's namespace, with the reference's words if that cannot be done.
 pub(crate) fn open_netns(kernel: &mut Kernel, space: &Space) -> Result<(), Error> {
     kernel.open(space).map_err(|error| {
         let path = match space {
             Space::At(path) => path.display().to_string(),
             Space::Here => String::new(),
         };
-        Error::internal(format!("failed to open netns {path:?}: {error}"))
+        let text = error.to_string();
+        let opening = format!("open network namespace {path}: ");
+        let cause = match (error.kind(), text.strip_prefix(&opening)) {
+            (ErrorKind::NotFound, Some(cause)) => format!("failed to Statfs {path:?}: {cause}"),
+            (_, Some(cause)) => cause.to_owned(),
+            _ => text,
+        };
+        let remedy = "CNI_NETNS must be the path of a network namespace that is there, such as \
+                      /run/netns/NAME or /proc/PID/ns/net";
+        Error::internal(format!("failed to open netns {path:?}: {cause}")).with_details(remedy)
     })
 }
 
@@ -49,10 +58,11 @@ pub(crate) fn plan(
         set(format!("net/ipv6/conf/{name}/accept_dad"), accept),
         "lets IPv6 addresses be used at once, since they were reserved for this pod",
     );
-    step(
-        set(format!("net/ipv4/conf/{name}/arp_notify"), "1"),
-        "tells neighbours when the address appears here",
-    );
+    let why = "has the kernel tell neighbours where the address lives";
+    step(set(format!("net/ipv4/conf/{name}/arp_notify"), "1"), why);
+    if v6 {
+        step(set(format!("net/ipv6/conf/{name}/ndisc_notify"), "1"), why);
+    }
     if v6 {
         for link in ["lo", name.as_str()] {
             let on = Sysctl::new(format!("net/ipv6/conf/{link}/disable_ipv6"), "0");

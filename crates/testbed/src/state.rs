@@ -18,10 +18,10 @@ ip neighbour show nud permanent
 bridge -d link show
 bridge fdb show | grep -E 'static|permanent' || true
 tc qdisc show
-for s in net/ipv4/ip_forward net/ipv6/conf/all/forwarding; do echo "$s=$(cat /proc/sys/$s)"; done
-for d in /proc/sys/net/ipv6/conf/*; do for k in accept_ra accept_dad disable_ipv6 keep_addr_on_down; do
-    echo "${d##*/} $k=$(cat $d/$k)"; done; done
-for d in /proc/sys/net/ipv4/conf/*; do echo "${d##*/} arp_notify=$(cat $d/arp_notify)"; done
+cd /proc/sys
+grep -H . net/ipv4/ip_forward net/ipv6/conf/all/forwarding net/ipv6/conf/*/accept_ra \
+    net/ipv6/conf/*/accept_dad net/ipv6/conf/*/disable_ipv6 net/ipv6/conf/*/keep_addr_on_down \
+    net/ipv4/conf/*/arp_notify | sed 's/:/=/'
 "#;
 
 /// The state of a namespace.

@@ -19,11 +19,14 @@ mod tests;
 
 use std::collections::HashMap;
 
-use net::nft::{Element, Key, Object, Rule, Set, TableId};
+use net::nft::{Chain, Element, Key, Object, Rule, Set, TableId};
 
 use self::element::{assemble, is_halves, parse_elements, put_element_key, put_elements_name};
 use self::expression::be32;
-use self::message::{begin_any, parse_chain, parse_rule, parse_set, parse_table, put_set_name};
+use self::message::{
+    begin_any, parse_chain, parse_rule, parse_set, parse_table, put_chain_name, put_rules_name,
+    put_set_name,
+};
 use self::uapi::{GEN_ID, SUBSYSTEM, msg};
 use crate::attribute::iterate;
 use crate::error::{Error, ErrorKind, Result};
@@ -114,6 +117,22 @@ fn set(socket: &mut Socket, table: &TableId, name: &str) -> Result<Option<Set>> 
     });
     found(answer.map_err(unsupported))?;
     Ok(set)
+}
+
+/// Whether a chain is there with exactly these rules.
+fn holds(socket: &mut Socket, wanted: &Chain) -> Result<bool> {
+    let mut seen = None;
+    let request = put_chain_name(wanted);
+    let answer = socket.get(number(msg::GETCHAIN), request.bytes(), |message| {
+        seen = parse_chain(message.payload);
+    });
+    found(answer.map_err(unsupported))?;
+    let Some(mut seen) = seen else { return Ok(false) };
+    let request = put_rules_name(wanted);
+    let rules = socket.dump(number(msg::GETRULE), request.bytes(), |message| {
+        seen.rules.extend(parse_rule(message.payload).map(|(_, _, rule)| rule));
+    });
+    Ok(found(rules)?.is_some() && seen == *wanted)
 }
 
 fn elements_of(socket: &mut Socket, set: &Set) -> Result<Vec<Element>> {

@@ -379,3 +379,120 @@ impl Display for KeyType {
 fn join(separator: &str, items: &[impl Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::nft::{Nat, SetFlags};
+
+    fn table() -> TableId {
+        TableId::new(Family::Inet, "podwire_cni")
+    }
+
+    #[test]
+    fn a_chain_is_emptied_before_it_is_filled() {
+        let chain = Chain {
+            table: table(),
+            name: "postrouting".to_owned(),
+            base: Some(Base {
+                kind: ChainKind::Nat,
+                hook: Hook::Postrouting,
+                priority: 100,
+                policy: Policy::Accept,
+                devices: Vec::new(),
+            }),
+            rules: vec![
+                Rule::new([Statement::vmap([Field::IpSource], "masquerade4")]),
+                Rule {
+                    statements: vec![Statement::Masquerade { fully_random: true }],
+                    comment: Some("the rest".to_owned()),
+                },
+            ],
+        };
+        let rules = [
+            "add rule inet podwire_cni postrouting ip saddr vmap @masquerade4",
+            "add rule inet podwire_cni postrouting masquerade fully-random comment \"the rest\"",
+        ];
+        let definition = "chain inet podwire_cni postrouting \
+                          { type nat hook postrouting priority 100; policy accept; }";
+        let flush = "flush chain inet podwire_cni postrouting";
+        let add = [&format!("add {definition}"), flush, rules[0], rules[1]];
+        let object = || crate::Object::from(chain.clone());
+        assert_eq!(command(&Change::Ensure(object())), add);
+        assert_eq!(
+            command(&Change::Create(object())),
+            [&format!("create {definition}"), rules[0], rules[1]]
+        );
+        assert_eq!(command(&Change::Replace { from: object(), to: object() }), add);
+        let delete = "delete chain inet podwire_cni postrouting";
+        assert_eq!(command(&Change::Delete(object())), [delete]);
+        let plain = Chain { base: None, rules: Vec::new(), ..chain.clone() };
+        assert_eq!(
+            command(&Change::Replace { from: object(), to: plain.into() }),
+            [delete, "create chain inet podwire_cni postrouting"]
+        );
+    }
+
+    #[test]
+    fn sets_and_elements_read_as_nft_writes_them() {
+        let address = |last| Value::from(Ipv4Addr::new(10, 1, 0, last));
+        let set = Set {
+            table: table(),
+            name: "ranges".to_owned(),
+            key: vec![KeyType::Ipv4Addr, KeyType::InetService],
+            value: Some(MapValue::Data(vec![KeyType::Mark])),
+            flags: SetFlags { interval: true, constant: true, ..SetFlags::default() },
+            comment: Some("some".to_owned()),
+        };
+        assert_eq!(
+            command(&Change::Ensure(set.into())),
+            ["add map inet podwire_cni ranges { type ipv4_addr . inet_service : mark; \
+              flags constant,interval; comment \"some\"; }"]
+        );
+        let element = Element {
+            table: table(),
+            set: "ranges".to_owned(),
+            key: Key::Interval(
+                vec![address(0), Value::Port(80)],
+                vec![address(255), Value::Port(90)],
+            ),
+            value: Some(Mapped::Data(vec![Value::Mark(1)])),
+            comment: Some("a pod".to_owned()),
+        };
+        assert_eq!(
+            command(&Change::Create(element.clone().into())),
+            ["create element inet podwire_cni ranges \
+              { 10.1.0.0/24 . 80-90 comment \"a pod\" : 0x00000001 }"]
+        );
+        assert_eq!(
+            command(&Change::Delete(element.clone().into())),
+            ["delete element inet podwire_cni ranges { 10.1.0.0/24 . 80-90 }"]
+        );
+        assert_eq!(
+            Object::from(element).to_string(),
+            "nft element 10.1.0.0/24 . 80-90 in inet podwire_cni ranges"
+        );
+    }
+
+    #[test]
+    fn intervals_of_addresses_are_networks_where_they_can_be() {
+        let key = |first: &str, last: &str| {
+            let value = |text: &str| vec![Value::Address(text.parse().unwrap())];
+            Key::Interval(value(first), value(last)).to_string()
+        };
+        assert_eq!(key("10.0.0.0", "10.255.255.255"), "10.0.0.0/8");
+        assert_eq!(key("0.0.0.0", "255.255.255.255"), "0.0.0.0/0");
+        assert_eq!(key("10.0.0.1", "10.0.0.1"), "10.0.0.1");
+        assert_eq!(key("10.0.0.1", "10.0.0.2"), "10.0.0.1-10.0.0.2");
+        assert_eq!(key("fd00::", "fd00::ffff:ffff:ffff:ffff"), "fd00::/64");
+    }
+
+    #[test]
+    fn addresses_of_version_6_stand_in_brackets_before_a_port() {
+        let to = NatTarget::Address("fd00::2".parse().unwrap(), Some(80));
+        let nat = Statement::Nat(Nat { kind: NatKind::Dnat, to });
+        assert_eq!(nat.to_string(), "dnat ip6 to [fd00::2]:80");
+    }
+}

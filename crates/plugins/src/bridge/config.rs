@@ -5,6 +5,9 @@ use net::{LinkName, Mac};
 use serde::Deserialize;
 use serde_json::Value;
 
+/// What the kernel takes as the size of a veth's packets.
+const VETH_MTU: std::ops::RangeInclusive<u32> = 68..=65535;
+
 /// The plugin's keys, in types that cannot be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -115,27 +118,42 @@ impl Config {
         let name = if keys.bridge.is_empty() { "cni0".to_owned() } else { keys.bridge };
         let bridge = LinkName::try_from(name)
             .map_err(|error| Error::internal(format!("failed to load netconf: bridge: {error}")))?;
-        let mtu = u32::try_from(keys.mtu).map_err(|_| {
-            let text = format!("failed to load netconf: mtu: invalid value {}: must not be negative", keys.mtu);
-            Error::internal(text)
-        })?;
+        let mtu = match u32::try_from(keys.mtu) {
+            Ok(0) => None,
+            Ok(mtu) if VETH_MTU.contains(&mtu) => Some(mtu),
+            _ => {
+                let (mtu, least, most) = (keys.mtu, VETH_MTU.start(), VETH_MTU.end());
+                return refuse(format!(
+                    "failed to load netconf: mtu: invalid value {mtu}: must be {least} to {most}, or 0 for the kernel's choice"
+                ));
+            }
+        };
         let args = Args::parse(&request.args, &["MAC"]).map_err(Error::internal)?;
-        let mac = args.value::<fields::Mac>("MAC").map_err(Error::internal)?;
-        let mac = keys.runtime_config.mac.or(keys.args.cni.mac).or(mac);
+        let from_args = args.value::<fields::Mac>("MAC").map_err(Error::internal)?;
+        let sources = [
+            ("runtimeConfig.mac", keys.runtime_config.mac),
+            ("args.cni.mac", keys.args.cni.mac),
+            ("CNI_ARGS: MAC", from_args),
+        ];
+        let mac = sources.into_iter().find_map(|(source, mac)| Some((source, Mac(mac?.0))));
+        if let Some((source, mac)) = mac.filter(|(_, Mac(bytes))| bytes[0] & 1 == 1 || *bytes == [0; 6]) {
+            let why = "no interface can have a multicast address, or one of zeros";
+            return refuse(format!("failed to load netconf: {source}: invalid value \"{mac}\": {why}"));
+        }
         Ok(Self {
             bridge,
             is_gateway: keys.is_gateway || keys.is_default_gateway,
             is_default_gateway: keys.is_default_gateway,
             force_address: keys.force_address,
             masquerade: keys.ip_masq,
-            mtu: (mtu != 0).then_some(mtu),
+            mtu,
             hairpin: keys.hairpin_mode,
             promiscuous: keys.promisc_mode,
             spoof_check: keys.spoof_check,
             detect_duplicates: keys.detect_duplicates,
             leave_down: keys.disable_container_interface,
             isolated: keys.port_isolation,
-            mac: mac.map(|fields::Mac(bytes)| Mac(bytes)),
+            mac: mac.map(|(_, mac)| mac),
             dns: has_dns(&request.document).then(|| request.network.dns.clone()),
         })
     }
@@ -212,7 +230,7 @@ mod tests {
             (r#","vlan":5000"#, "invalid VLAN ID 5000 (must be between 0 and 4094)"),
             (r#","vlan":-100"#, "invalid VLAN ID -100 (must be between 0 and 4094)"),
             (r#","bridge":"much-too-long-a-name""#, "failed to load netconf: bridge: interface name \"much-too-long-a-name\" is too long: at most 15 bytes fit"),
-            (r#","mtu":-1"#, "failed to load netconf: mtu: invalid value -1: must not be negative"),
+            (r#","mtu":-1"#, "failed to load netconf: mtu: invalid value -1: must be 68 to 65535, or 0 for the kernel's choice"),
         ] {
             assert_eq!(parse(keys, "").unwrap_err(), text);
         }

@@ -113,10 +113,7 @@ impl Wiring<'_> {
         let wait = Action::WaitUp { link: self.host_link.clone(), millis: UP_MILLIS };
         plan.push(Step::new(&HOST, Change::Act(wait), "waits until the bridge forwards"));
         if !result.ips.is_empty() {
-            let announce = Action::Announce {
-                link: self.ifname.clone(),
-                addresses: interface::addresses(&result.ips),
-            };
+            let announce = Action::Announce { link: self.ifname.clone(), mac: self.pod_mac() };
             let why = "tells the segment who has the address now";
             plan.push(Step::new(self.pod, Change::Act(announce), why));
         }
@@ -161,6 +158,9 @@ impl Wiring<'_> {
             if plan.iter().any(|step: &Step| is_address(step, wanted)) {
                 continue;
             }
+            if self.seen.addresses.iter().any(|seen| seen.address == wanted) {
+                continue;
+            }
             let conflicts = conflicts(wanted, &self.seen.addresses);
             if let Some(conflict) = conflicts.first().filter(|_| !self.config.force_address) {
                 let (bridge, has) = (name.as_str(), conflict.address);
@@ -175,7 +175,7 @@ impl Wiring<'_> {
                 plan.push(Step::new(&HOST, delete, "makes room for the gateway address"));
             }
             let address = Address { nodad: gateway.is_ipv6(), ..Address::new(name.clone(), wanted) };
-            changed |= !self.seen.addresses.iter().any(|seen| seen.address == wanted);
+            changed = true;
             let why = "makes the bridge the pods' gateway";
             plan.push(Step::new(&HOST, Change::Ensure(address.into()), why));
         }

@@ -1,0 +1,124 @@
+//! What our datagrams hold. All numbers are in network byte order.
+//!
+//! | bytes | question | answer |
+//! |---|---|---|
+//! | 0–7 | `podwireQ` | `podwireA` |
+//! | 8–15 | token | token of the question |
+//! | 16–19 | attempt | attempt of the question |
+//! | 20–23 | zero | size of the IP packet that held the question |
+//! | 24–39 | zero | its source address, an IPv4 address as `::ffff:a.b.c.d` |
+//! | 40– | zero, up to the size asked for | – |
+//!
+//! A question is never smaller than its answer, so that a responder makes no attack stronger.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The size of an answer, and of the smallest question.
+pub(crate) const SMALLEST: usize = 40;
+
+const QUESTION: &[u8; 8] = b"podwireQ";
+const ANSWER: &[u8; 8] = b"podwireA";
+
+/// What tells a question and its answer from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) token: u64,
+    pub(crate) attempt: u32,
+}
+
+/// An answer as it is on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) token: Token,
+    pub(crate) bytes: usize,
+    pub(crate) source: IpAddr,
+}
+
+/// The bytes of IP and UDP headers around a datagram.
+pub(crate) fn headers(address: IpAddr) -> usize {
+    if address.is_ipv4() { 20 + 8 } else { 40 + 8 }
+}
+
+/// A question that fills an IP packet of `bytes` to or from `address`.
+pub(crate) fn question(token: Token, bytes: usize, address: IpAddr) -> Vec<u8> {
+    let mut datagram = start(QUESTION, token);
+    datagram.resize(bytes.saturating_sub(headers(address)).max(SMALLEST), 0);
+    datagram
+}
+
+/// The answer to `datagram`, if that is a question; `source` is where it came from.
+pub(crate) fn answer(datagram: &[u8], source: IpAddr) -> Option<Vec<u8>> {
+    let token = token(QUESTION, datagram)?;
+    let bytes = datagram.len() + headers(source);
+    let address = match source {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let mut answer = start(ANSWER, token);
+    answer.extend((bytes as u32).to_be_bytes());
+    answer.extend(address.octets());
+    Some(answer)
+}
+
+/// What an answer says, if `datagram` is one.
+pub(crate) fn seen(datagram: &[u8]) -> Option<Seen> {
+    let token = token(ANSWER, datagram)?;
+    let bytes = u32::from_be_bytes(field(datagram, 20)?) as usize;
+    let source = Ipv6Addr::from(field::<16>(datagram, 24)?).to_canonical();
+    Some(Seen { token, bytes, source })
+}
+
+fn start(magic: &[u8; 8], token: Token) -> Vec<u8> {
+    [&magic[..], &token.token.to_be_bytes(), &token.attempt.to_be_bytes()].concat()
+}
+
+fn token(magic: &[u8; 8], datagram: &[u8]) -> Option<Token> {
+    if datagram.len() < SMALLEST || !datagram.starts_with(magic) {
+        return None;
+    }
+    Some(Token {
+        token: u64::from_be_bytes(field(datagram, 8)?),
+        attempt: u32::from_be_bytes(field(datagram, 16)?),
+    })
+}
+
+fn field<const N: usize>(datagram: &[u8], at: usize) -> Option<[u8; N]> {
+    datagram.get(at..at + N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: Token = Token { token: 0x0123_4567_89ab_cdef, attempt: 2 };
+
+    #[test]
+    fn an_answer_tells_what_the_question_looked_like() {
+        for (source, size) in [("10.1.0.4", 1450), ("fd00:1::4", 1450), ("fd00:1::4", 88)] {
+            let source = source.parse().unwrap();
+            let question = question(TOKEN, size, source);
+            assert_eq!(question.len() + headers(source), size);
+            let answer = answer(&question, source).unwrap();
+            assert_eq!(answer.len(), SMALLEST);
+            assert_eq!(seen(&answer), Some(Seen { token: TOKEN, bytes: size, source }));
+        }
+    }
+
+    #[test]
+    fn a_question_is_never_smaller_than_its_answer() {
+        assert_eq!(question(TOKEN, 0, "10.1.0.4".parse().unwrap()).len(), SMALLEST);
+    }
+
+    #[test]
+    fn strays_are_neither_questions_nor_answers() {
+        let source = "10.1.0.4".parse().unwrap();
+        let good = question(TOKEN, 0, source);
+        let reply = answer(&good, source).unwrap();
+        for stray in [&b""[..], b"podwire", &good[..SMALLEST - 1], &[0; 100], &reply] {
+            assert_eq!(answer(stray, source), None);
+        }
+        for stray in [&b""[..], b"podwireA", &reply[..SMALLEST - 1], &[0; 100], &good] {
+            assert_eq!(seen(stray), None);
+        }
+    }
+}
