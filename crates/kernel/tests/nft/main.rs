@@ -203,6 +203,38 @@ fn what_is_gone_is_deleted() {
     assert_eq!(dump(&space), []);
 }
 
+/// A chain that is right is left alone, however its rules are put; one that is deleted on the way is
+/// made again.
+#[test]
+fn a_chain_is_written_only_if_it_has_to_be() {
+    testbed::isolated!();
+    let ours = Namespace::new("ours");
+    let space = ours.space();
+    let table = cni(Family::Inet);
+    let is_v4 = Statement::is(Field::NetworkFamily, Value::NetworkFamily(2));
+    let pod = Statement::within(Field::IpSource, "10.1.0.2/32".parse().unwrap());
+    let chain = |statements: &[Statement]| Chain {
+        table: table.clone(),
+        name: "pods".to_owned(),
+        base: None,
+        rules: vec![Rule::new(statements)],
+    };
+    let changed = |changes: Vec<Change>| {
+        let plan: Vec<_> =
+            changes.into_iter().map(|it| Step::new(&space, it, "tests it")).collect();
+        Kernel::new().unwrap().apply(&plan, OnError::Undo).into_result().unwrap().len()
+    };
+    let wanted = chain(&[is_v4, pod]);
+    let ensure = || Change::Ensure(wanted.clone().into());
+    assert_eq!(changed(vec![Change::Ensure(Object::from(table.clone()).into()), ensure()]), 2);
+    assert_eq!(changed(vec![ensure()]), 0);
+    let other = chain(&[Verdict::Accept.into()]);
+    assert_eq!(changed(vec![Change::Ensure(other.into())]), 1);
+    assert_eq!(changed(vec![ensure()]), 1);
+    assert_eq!(changed(vec![Change::Delete(wanted.clone().into()), ensure()]), 2);
+    assert_eq!(changed(vec![ensure()]), 0);
+}
+
 /// Many plugins see to what is shared at the same time, each with a pod of its own.
 #[test]
 fn ensuring_is_idempotent_under_contention() {

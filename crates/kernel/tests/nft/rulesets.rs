@@ -373,7 +373,8 @@ pub(crate) fn every_statement() -> Vec<Object> {
                 ]),
             ],
         ),
-        element(&table, "nets", between(&v4("10.0.0.0"), &v4("10.255.255.255")), None).into(),
+        element(&table, "nets", Key::from("10.0.0.0/8".parse::<ipnet::IpNet>().unwrap()), None)
+            .into(),
         element(&table, "nets", between(&v4("11.0.0.0"), &v4("11.0.0.0")), None).into(),
         Element {
             comment: Some("odd".to_owned()),
