@@ -100,10 +100,9 @@ impl Kernel {
             // What could not be taken back is still done.
             for (place, error) in undone.failed {
                 if let Some(step) = back.get(place) {
-                    applied.done.extend(step.change.inverse().map(|change| Step {
-                        change,
-                        ..step.clone()
-                    }));
+                    applied.done.extend(
+                        step.change.inverse().map(|change| Step { change, ..step.clone() }),
+                    );
                 }
                 applied.failed.push((plan.len() + place, error));
             }
@@ -160,12 +159,7 @@ impl Kernel {
     }
 
     /// Applies a run of steps that go together.
-    fn apply_group(
-        &mut self,
-        plan: &[Step],
-        range: std::ops::Range<usize>,
-        applied: &mut Applied,
-    ) {
+    fn apply_group(&mut self, plan: &[Step], range: std::ops::Range<usize>, applied: &mut Applied) {
         let first = range.start;
         let steps = &plan[range];
         let (done, failed) = match &steps[0].change {
@@ -247,9 +241,7 @@ impl Kernel {
                 self.route(space, rtm::NEWROUTE, flag::CREATE | flag::APPEND, route)
             }
             Object::Rule(rule) => self.rule(space, rtm::NEWRULE, new, rule),
-            Object::Neighbour(neighbour) => {
-                self.neighbour(space, rtm::NEWNEIGH, new, neighbour)
-            }
+            Object::Neighbour(neighbour) => self.neighbour(space, rtm::NEWNEIGH, new, neighbour),
             Object::Fdb(entry) => self.fdb(space, rtm::NEWNEIGH, new, entry),
             Object::Qdisc(qdisc) => self.qdisc(space, rtm::NEWQDISC, new, qdisc),
             Object::Netns(NetnsObject { path }) => Netns::create(path).map(|_| ()),
@@ -314,9 +306,7 @@ impl Kernel {
             }
             Object::Address(address) => self.address(space, rtm::NEWADDR, over, address),
             Object::Route(route) => self.route(space, rtm::NEWROUTE, over, route),
-            Object::Neighbour(neighbour) => {
-                self.neighbour(space, rtm::NEWNEIGH, over, neighbour)
-            }
+            Object::Neighbour(neighbour) => self.neighbour(space, rtm::NEWNEIGH, over, neighbour),
             Object::Fdb(entry) => self.fdb(space, rtm::NEWNEIGH, over, entry),
             Object::Qdisc(qdisc) => self.qdisc(space, rtm::NEWQDISC, over, qdisc),
             Object::File(file) => write_file(file),
@@ -369,8 +359,7 @@ impl Kernel {
         let home = self.home.as_fd().try_clone_to_owned().map_err(|e| Error::io(&*what, &e))?;
         let (_, handle) = self.handle(space)?;
         let master = link.master.as_ref().map(|name| handle.index(name)).transpose()?;
-        let peer_netns =
-            peer.map(|peer| peer.netns().map_or(home.as_fd(), |netns| netns.as_fd()));
+        let peer_netns = peer.map(|peer| peer.netns().map_or(home.as_fd(), |netns| netns.as_fd()));
         let resolved = rtnetlink::link::Resolved { index: 0, master, peer_netns };
         let request = rtnetlink::link::request(link, resolved);
         handle.forget(&link.name);
@@ -409,7 +398,11 @@ impl Kernel {
             && seen.kind != "bridge"
         {
             let text = format!("{:?} already exists but is not a bridge", link.name.as_str());
-            return Err(Error::text(format!("create bridge {}", link.name), ErrorKind::WrongKind, text));
+            return Err(Error::text(
+                format!("create bridge {}", link.name),
+                ErrorKind::WrongKind,
+                text,
+            ));
         }
         let (_, handle) = self.handle(space)?;
         let master = link.master.as_ref().map(|name| handle.index(name)).transpose()?;
@@ -531,7 +524,6 @@ impl Kernel {
             }
         }
     }
-
 }
 
 fn is_satisfied(want: &Link, seen: &dump::Link, master: Option<u32>) -> bool {

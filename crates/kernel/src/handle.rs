@@ -82,9 +82,9 @@ impl Handle {
         if let Some(index) = self.indices.get(name) {
             return Ok(*index);
         }
-        self.link(name)?.map(|link| link.index).ok_or_else(|| {
-            Error::errno(format!("look up device {name}"), libc::ENODEV, None)
-        })
+        self.link(name)?
+            .map(|link| link.index)
+            .ok_or_else(|| Error::errno(format!("look up device {name}"), libc::ENODEV, None))
     }
 
     /// Forgets an index, because its device was removed or made.

@@ -24,8 +24,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use executor::{Applied, Kernel, OnError};
 pub use netns::{Netns, NetnsId, isolate_process, prepare_directory};
 pub use observe::Query;
-pub use udp::prepare_probe;
 pub use removal::Removal;
+pub use udp::prepare_probe;
 
 /// Random bytes, for names and hardware addresses that a planner chooses.
 pub fn random<const N: usize>() -> [u8; N] {

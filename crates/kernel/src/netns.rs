@@ -180,11 +180,9 @@ pub fn prepare_directory(directory: &Path) -> Result<()> {
     match rustix::mount::mount_change(directory, share) {
         Ok(()) => Ok(()),
         // Not a mount point yet.
-        Err(rustix::io::Errno::INVAL) => {
-            rustix::mount::mount_bind_recursive(directory, directory)
-                .and_then(|()| rustix::mount::mount_change(directory, share))
-                .map_err(|e| Error::errno(what(), e.raw_os_error(), None))
-        }
+        Err(rustix::io::Errno::INVAL) => rustix::mount::mount_bind_recursive(directory, directory)
+            .and_then(|()| rustix::mount::mount_change(directory, share))
+            .map_err(|e| Error::errno(what(), e.raw_os_error(), None)),
         Err(e) => Err(Error::errno(what(), e.raw_os_error(), None)),
     }
 }
@@ -208,11 +206,8 @@ pub fn isolate_process() -> Result<()> {
     write("/proc/self/setgroups", "deny".to_owned())?;
     write("/proc/self/uid_map", format!("0 {user} 1"))?;
     write("/proc/self/gid_map", format!("0 {group} 1"))?;
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .map_err(fail)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(fail)?;
     rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
         .map_err(fail)
 }

@@ -31,7 +31,10 @@ impl Kernel {
             Query::Link(name) => {
                 let (_, handle) = self.handle(space)?;
                 let link = handle.link(name)?;
-                Ok(link.and_then(|link| Some(link_object(&link, None)?.into())).into_iter().collect())
+                Ok(link
+                    .and_then(|link| Some(link_object(&link, None)?.into()))
+                    .into_iter()
+                    .collect())
             }
             Query::Addresses(name) => {
                 let (_, handle) = self.handle(space)?;
@@ -87,16 +90,13 @@ impl Kernel {
         let (home, handle) = self.handle(space)?;
         let mut dump = Dump::default();
         let socket = handle.route();
-        dump.links = collect(socket, rtm::GETLINK, &rtnetlink::link::all(), rtnetlink::link::parse)?
-            .into_iter()
-            .map(|link| (link.index, link))
-            .collect();
-        dump.addresses = collect(
-            socket,
-            rtm::GETADDR,
-            &rtnetlink::address::all(0),
-            rtnetlink::address::parse,
-        )?;
+        dump.links =
+            collect(socket, rtm::GETLINK, &rtnetlink::link::all(), rtnetlink::link::parse)?
+                .into_iter()
+                .map(|link| (link.index, link))
+                .collect();
+        dump.addresses =
+            collect(socket, rtm::GETADDR, &rtnetlink::address::all(0), rtnetlink::address::parse)?;
         dump.routes =
             collect(socket, rtm::GETROUTE, &rtnetlink::route::all(), rtnetlink::route::parse)?;
         for family in [AF_INET, AF_INET6] {
@@ -139,16 +139,19 @@ impl Dump {
         for address in self.addresses.iter().filter(|a| a.scope != Scope::Link) {
             objects.extend(name(address.index).map(|link| address_object(address, link).into()));
         }
-        objects.extend(self.routes.iter().filter_map(|r| route_object(r, &name)).map(Object::Route));
+        objects
+            .extend(self.routes.iter().filter_map(|r| route_object(r, &name)).map(Object::Route));
         // Priorities 0, 32766 and 32767 are the three rules of every namespace.
-        let own_rules = self.rules.iter().filter(|rule| ![0, 32766, 32767].contains(&rule.priority));
+        let own_rules =
+            self.rules.iter().filter(|rule| ![0, 32766, 32767].contains(&rule.priority));
         objects.extend(own_rules.cloned().map(Object::Rule));
         for entry in &self.neighbours {
             let Some(link) = name(entry.index) else { continue };
             let Some(mac) = entry.mac else { continue };
             match (entry.bridge, entry.address) {
-                (false, Some(address)) if entry.permanent => objects
-                    .push(Neighbour { link, address, mac, protocol: entry.protocol }.into()),
+                (false, Some(address)) if entry.permanent => {
+                    objects.push(Neighbour { link, address, mac, protocol: entry.protocol }.into())
+                }
                 (true, to) if to.is_some() || entry.noarp => {
                     objects.push(Fdb { link, mac, to }.into());
                 }
@@ -188,18 +191,10 @@ fn link_object(link: &dump::Link, master: Option<LinkName>) -> Option<Link> {
 }
 
 fn address_object(address: &dump::Address, link: LinkName) -> Address {
-    Address {
-        link,
-        address: address.address,
-        broadcast: address.broadcast,
-        nodad: address.nodad,
-    }
+    Address { link, address: address.address, broadcast: address.broadcast, nodad: address.nodad }
 }
 
-fn route_object(
-    route: &dump::Route,
-    name: &impl Fn(u32) -> Option<LinkName>,
-) -> Option<Route> {
+fn route_object(route: &dump::Route, name: &impl Fn(u32) -> Option<LinkName>) -> Option<Route> {
     const KERNEL: u8 = 2;
     const LOCAL_TABLE: u32 = 255;
     if route.protocol == KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1 {

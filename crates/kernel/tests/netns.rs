@@ -82,8 +82,10 @@ fn a_dump_is_whole_while_everything_changes() {
     std::thread::scope(|scope| {
         let churn = scope.spawn(|| {
             for _ in 0..5 {
-                blue.sh("for i in $(seq 10); do echo link add comes$i type bridge; done | ip -batch -
-                         for i in $(seq 10); do echo link delete comes$i; done | ip -batch -");
+                blue.sh(
+                    "for i in $(seq 10); do echo link add comes$i type bridge; done | ip -batch -
+                         for i in $(seq 10); do echo link delete comes$i; done | ip -batch -",
+                );
             }
         });
         let mut kernel = Kernel::new().unwrap();

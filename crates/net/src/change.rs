@@ -152,7 +152,9 @@ impl Change {
         match self {
             Self::Create(object) => Some(Self::Delete(object.clone())),
             Self::Delete(object) => Some(Self::Create(object.clone())),
-            Self::Replace { from, to } => Some(Self::Replace { from: to.clone(), to: from.clone() }),
+            Self::Replace { from, to } => {
+                Some(Self::Replace { from: to.clone(), to: from.clone() })
+            }
             Self::Ensure(_) | Self::Act(_) => None,
         }
     }
@@ -168,7 +170,11 @@ impl Step {
 /// The plan that takes `done` back: inverses in reverse order.
 pub fn undo(done: &[Step]) -> Plan {
     let inverse = |step: &Step| {
-        Some(Step { space: step.space.clone(), change: step.change.inverse()?, why: "takes it back".into() })
+        Some(Step {
+            space: step.space.clone(),
+            change: step.change.inverse()?,
+            why: "takes it back".into(),
+        })
     };
     done.iter().rev().filter_map(inverse).collect()
 }

@@ -21,9 +21,11 @@ pub fn diff(
     let stale = |object: &&Object| {
         ours(object) && !want.iter().any(|wanted| Key::of(wanted) == Key::of(object))
     };
-    let deletions = seen.iter().rev().filter(stale).map(|object| {
-        Step::new(space, Change::Delete(object.clone()), "is no longer wanted")
-    });
+    let deletions = seen
+        .iter()
+        .rev()
+        .filter(stale)
+        .map(|object| Step::new(space, Change::Delete(object.clone()), "is no longer wanted"));
     let mut plan: Plan = deletions.collect();
     for object in want {
         match seen.iter().find(|candidate| Key::of(candidate) == Key::of(object)) {
@@ -143,11 +145,8 @@ mod tests {
         let want = [route("10.1.0.0/24", "192.0.2.1"), route("10.2.0.0/24", "192.0.2.2")];
         let mut foreign = Route::new("10.9.0.0/24".parse().unwrap());
         foreign.protocol = 4;
-        let seen = [
-            route("10.2.0.0/24", "192.0.2.9"),
-            route("10.3.0.0/24", "192.0.2.3"),
-            foreign.into(),
-        ];
+        let seen =
+            [route("10.2.0.0/24", "192.0.2.9"), route("10.3.0.0/24", "192.0.2.3"), foreign.into()];
         assert_eq!(
             changes(diff(&Space::Here, &want, &seen, ours)),
             [

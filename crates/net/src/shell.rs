@@ -21,7 +21,8 @@ pub fn script(plan: &Plan) -> String {
     let mut rest = &plan[..];
     while let Some(step) = rest.first() {
         let space = &step.space;
-        let is_nft = |step: &&Step| step.space == *space && !nft::text::command(&step.change).is_empty();
+        let is_nft =
+            |step: &&Step| step.space == *space && !nft::text::command(&step.change).is_empty();
         let run = rest.iter().take_while(is_nft).count();
         let _ = writeln!(text, "\n# {}", step.why);
         if run > 0 {
@@ -45,7 +46,10 @@ pub fn script(plan: &Plan) -> String {
 fn commands(space: &Space, change: &Change, guarded: bool) -> Vec<String> {
     let lines = nft::text::command(change);
     if !lines.is_empty() {
-        return lines.iter().map(|line| format!("{} {}", tool(space, "nft"), quote(line))).collect();
+        return lines
+            .iter()
+            .map(|line| format!("{} {}", tool(space, "nft"), quote(line)))
+            .collect();
     }
     match change {
         Change::Create(object) => create(space, object, "add"),
@@ -79,7 +83,9 @@ fn create(space: &Space, object: &Object, verb: &str) -> Vec<String> {
             lines
         }
         Object::Address(it) => vec![format!("{ip} address {verb} {}", address(it))],
-        Object::Route(it) => vec![format!("{} route {verb} {}", family(&ip, it.destination), route(it))],
+        Object::Route(it) => {
+            vec![format!("{} route {verb} {}", family(&ip, it.destination), route(it))]
+        }
         Object::Rule(it) => vec![format!("{} rule add {}", rule_tool(&ip, it), rule(it))],
         Object::Neighbour(it) => vec![format!("{ip} neighbour {verb} {}", neighbour(it))],
         Object::Fdb(it) => vec![format!("{bridge} fdb {verb} {}", fdb(it))],
@@ -228,7 +234,8 @@ fn route(it: &Route) -> String {
         }
     }
     if let Some(gateway) = it.gateway {
-        let inet6 = if gateway.is_ipv6() && it.destination.addr().is_ipv4() { "inet6 " } else { "" };
+        let inet6 =
+            if gateway.is_ipv6() && it.destination.addr().is_ipv4() { "inet6 " } else { "" };
         let _ = write!(text, " via {inet6}{gateway}");
     }
     if let Some(link) = &it.link {
@@ -362,7 +369,8 @@ mod tests {
     #[test]
     fn a_pod_is_wired_as_a_person_would_do_it() {
         let pod = Space::named("blue");
-        let peer = Peer { space: pod.clone(), name: "eth0".parse().unwrap(), mac: None, mtu: Some(1400) };
+        let peer =
+            Peer { space: pod.clone(), name: "eth0".parse().unwrap(), mac: None, mtu: Some(1400) };
         let veth = Link {
             master: Some("cni0".parse().unwrap()),
             mtu: Some(1400),

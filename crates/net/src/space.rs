@@ -27,7 +27,8 @@ impl Space {
     /// The name that `ip netns` knows this namespace by, if its path is one of those.
     pub fn name(&self) -> Option<&str> {
         let Self::At(path) = self else { return None };
-        let below = path.strip_prefix(NAMED).or_else(|_| path.strip_prefix("/var/run/netns")).ok()?;
+        let below =
+            path.strip_prefix(NAMED).or_else(|_| path.strip_prefix("/var/run/netns")).ok()?;
         below.to_str().filter(|name| !name.is_empty() && !name.contains('/'))
     }
 }

@@ -43,7 +43,11 @@ pub fn state(namespace: &Namespace) -> String {
 #[track_caller]
 pub fn assert_same_state(left: &str, right: &str) {
     let missing = |from: &str, lines: &str| -> Vec<String> {
-        lines.lines().filter(|line| !from.lines().any(|other| other == *line)).map(str::to_owned).collect()
+        lines
+            .lines()
+            .filter(|line| !from.lines().any(|other| other == *line))
+            .map(str::to_owned)
+            .collect()
     };
     let (only_left, only_right) = (missing(right, left), missing(left, right));
     assert!(left == right, "only left:  {only_left:#?}\nonly right: {only_right:#?}");
@@ -52,7 +56,8 @@ pub fn assert_same_state(left: &str, right: &str) {
 /// A line without what differs by chance; nothing of a line that the kernel adds and removes by
 /// itself as carriers come and go.
 fn steady(line: &str) -> String {
-    if ["fe80::", "33:33:", "01:00:5e:", "multicast ff00::/8"].iter().any(|own| line.contains(own)) {
+    if ["fe80::", "33:33:", "01:00:5e:", "multicast ff00::/8"].iter().any(|own| line.contains(own))
+    {
         return String::new();
     }
     // The index in front, of links, addresses and ports.
@@ -64,9 +69,24 @@ fn steady(line: &str) -> String {
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
         let takes_a_number = [
-            "link-netnsid", "link-netns", "hello_timer", "tcn_timer", "topology_change_timer", "gc_timer",
-            "message_age_timer", "forward_delay_timer", "hold_timer", "numtxqueues", "qlen",
-            "numrxqueues", "state", "gso_max_size", "expires", "fdb_n_learned", "port_id", "port_no",
+            "link-netnsid",
+            "link-netns",
+            "hello_timer",
+            "tcn_timer",
+            "topology_change_timer",
+            "gc_timer",
+            "message_age_timer",
+            "forward_delay_timer",
+            "hold_timer",
+            "numtxqueues",
+            "qlen",
+            "numrxqueues",
+            "state",
+            "gso_max_size",
+            "expires",
+            "fdb_n_learned",
+            "port_id",
+            "port_no",
         ];
         if takes_a_number.contains(&word.as_str()) {
             words.next();

@@ -24,8 +24,8 @@ use net::nft::{Chain, Element, Key, Object, Rule, Set, TableId};
 use self::element::{assemble, is_halves, parse_elements, put_element_key, put_elements_name};
 use self::expression::be32;
 use self::message::{
-    begin_any, parse_chain, parse_rule, parse_set, parse_table, put_chain_name, put_rules_name,
-    put_set_name,
+    begin_any, parse_chain, parse_rule, parse_set, parse_table, put_chain_name, put_rule,
+    put_rules_name, put_set_name,
 };
 use self::uapi::{GEN_ID, SUBSYSTEM, msg};
 use crate::attribute::iterate;
@@ -132,7 +132,12 @@ fn holds(socket: &mut Socket, wanted: &Chain) -> Result<bool> {
     let rules = socket.dump(number(msg::GETRULE), request.bytes(), |message| {
         seen.rules.extend(parse_rule(message.payload).map(|(_, _, rule)| rule));
     });
-    Ok(found(rules)?.is_some() && seen == *wanted)
+    // There is more than one way to write a rule, but only one in which it is read.
+    let read = |rule| put_rule(wanted, rule).ok().and_then(|w| parse_rule(w.bytes()));
+    let wanted_rules = wanted.rules.iter().map(|rule| read(rule).map(|(_, _, rule)| rule));
+    Ok(found(rules)?.is_some()
+        && (&seen.name, &seen.base) == (&wanted.name, &wanted.base)
+        && seen.rules.into_iter().map(Some).eq(wanted_rules))
 }
 
 fn elements_of(socket: &mut Socket, set: &Set) -> Result<Vec<Element>> {

@@ -21,8 +21,11 @@ pub(crate) fn apply(socket: &mut Socket, changes: &[&Change]) -> Result<Vec<bool
     let mut requests = Requests::default();
     for (place, change) in changes.iter().enumerate() {
         // A chain that is right already is not written again: the next process that closes its
-        // socket would wait some 10 ms until the old rules are reclaimed.
+        // socket would wait some 10 ms until the old rules are reclaimed. What is there says
+        // nothing, though, about what is left once an earlier change has deleted something.
+        let stays = |earlier: &&Change| matches!(earlier, Change::Create(_) | Change::Ensure(_));
         if let Change::Ensure(net::Object::Nft(Object::Chain(chain))) = change
+            && changes[..place].iter().all(stays)
             && holds(socket, chain).map_err(|error| (place, error.during(describe(change))))?
         {
             continue;

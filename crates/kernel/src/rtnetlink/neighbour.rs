@@ -32,8 +32,7 @@ pub(crate) fn request(neighbour: &Neighbour, index: u32) -> Vec<u8> {
 /// The payload of a request that adds or removes `entry` on the device `index`.
 pub(crate) fn fdb_request(entry: &Fdb, index: u32) -> Vec<u8> {
     // A tunnel device keeps its entries itself; a port's are its bridge's.
-    let (state, flags) =
-        if entry.to.is_some() { (PERMANENT, SELF) } else { (NOARP, TO_MASTER) };
+    let (state, flags) = if entry.to.is_some() { (PERMANENT, SELF) } else { (NOARP, TO_MASTER) };
     let mut writer = Writer::after(&header(AF_BRIDGE, index, state, flags));
     writer.put(LLADDR, &entry.mac.0);
     if let Some(to) = entry.to {

@@ -61,8 +61,7 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Qdisc> {
     if u32_of(&header[12..])? != ROOT {
         return None;
     }
-    let mut qdisc =
-        dump::Qdisc { index: u32_of(&header[4..])?, kind: String::new(), tbf: None };
+    let mut qdisc = dump::Qdisc { index: u32_of(&header[4..])?, kind: String::new(), tbf: None };
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
             KIND => qdisc.kind = text(value),

@@ -69,9 +69,8 @@ pub(crate) fn parse(payload: &[u8]) -> Option<Rule> {
             _ => {}
         }
     }
-    let net = |address, length: u8| {
-        (length > 0).then(|| IpNet::new(address, length).ok()).flatten()
-    };
+    let net =
+        |address, length: u8| (length > 0).then(|| IpNet::new(address, length).ok()).flatten();
     rule.to = net(to, header[1]);
     rule.from = net(from, header[2]);
     Some(rule)

@@ -121,7 +121,10 @@ fn rules_and_neighbours_are_read_back() {
     assert_eq!((message.header.ifindex, message.header.state), (4, NeighbourState::Permanent));
     assert!(message.attributes.contains(&NeighbourAttribute::LinkLayerAddress(vec![2; 6])));
     let read = neighbour::parse(&bytes).unwrap();
-    assert_eq!((read.address, read.mac, read.permanent), (Some(wanted.address), Some(Mac([2; 6])), true));
+    assert_eq!(
+        (read.address, read.mac, read.permanent),
+        (Some(wanted.address), Some(Mac([2; 6])), true)
+    );
 }
 
 #[test]
