@@ -6,8 +6,9 @@ use net::{Address, Fdb, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Rout
 use net::{Link, Scope, Space};
 
 use crate::dump::{self, Dump};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Kernel;
+use crate::handle::read_sysctl;
 use crate::netlink::{Message, Socket};
 use crate::nft;
 use crate::rtnetlink::{self, AF_BRIDGE, AF_INET, AF_INET6, rtm};
@@ -60,6 +61,49 @@ impl Kernel {
     pub fn link(&mut self, space: &Space, name: &LinkName) -> Result<Option<dump::Link>> {
         let (_, handle) = self.handle(space)?;
         handle.link(name)
+    }
+
+    /// One device by its index; `None` if there is none.
+    pub fn link_at(&mut self, space: &Space, index: u32) -> Result<Option<dump::Link>> {
+        let (_, handle) = self.handle(space)?;
+        let mut found = None;
+        let request = rtnetlink::link::by_index(index);
+        let answer = handle.route().get(rtm::GETLINK, &request, |message| {
+            found = rtnetlink::link::parse(message.payload);
+        });
+        match answer {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error.during(format!("look up device number {index}")))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// A kernel setting below `/proc/sys`; `None` if the kernel has no such setting.
+    pub fn sysctl(&mut self, space: &Space, key: &str) -> Result<Option<String>> {
+        match self.inside(space, || read_sysctl(key))? {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("read {key}"), &error)),
+        }
+    }
+
+    /// All routes of `space`, with the names of their devices.
+    pub fn routes(&mut self, space: &Space) -> Result<Vec<(dump::Route, Vec<LinkName>)>> {
+        let (_, handle) = self.handle(space)?;
+        let socket = handle.route();
+        let links = collect(socket, rtm::GETLINK, &rtnetlink::link::all(), rtnetlink::link::parse)?;
+        let routes =
+            collect(socket, rtm::GETROUTE, &rtnetlink::route::all(), rtnetlink::route::parse)?;
+        let name = |index: u32| {
+            let link = links.iter().find(|link| link.index == index)?;
+            link.name.parse::<LinkName>().ok()
+        };
+        let with_names = |route: dump::Route| {
+            let names = route.hops.iter().filter_map(|hop| hop.index.and_then(name)).collect();
+            (route, names)
+        };
+        Ok(routes.into_iter().map(with_names).collect())
     }
 
     /// The elements of an nftables set or map; `None` if there is no such set.
@@ -150,7 +194,7 @@ impl Dump {
             let Some(mac) = entry.mac else { continue };
             match (entry.bridge, entry.address) {
                 (false, Some(address)) if entry.permanent => {
-                    objects.push(Neighbour { link, address, mac, protocol: entry.protocol }.into())
+                    objects.push(Neighbour { link, address, mac, protocol: entry.protocol }.into());
                 }
                 (true, to) if to.is_some() || entry.noarp => {
                     objects.push(Fdb { link, mac, to }.into());

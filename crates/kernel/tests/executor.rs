@@ -158,9 +158,7 @@ fn deletions_of_what_is_gone_are_done() {
     let before = [state(&a), state(&b)];
     let deletions: Plan = net::undo(&plan);
     let applied = apply(&deletions, OnError::Continue);
-    for (place, error) in &applied.failed {
-        panic!("{:?}: {error}", deletions[*place]);
-    }
+    assert!(applied.failed.is_empty(), "{:?}", applied.failed);
     assert_eq!(applied.done, []);
     assert_eq!([state(&a), state(&b)], before);
 }

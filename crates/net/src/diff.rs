@@ -162,7 +162,7 @@ mod tests {
     fn what_is_left_open_is_satisfied() {
         let name: LinkName = "cni0".parse().unwrap();
         let want = Link::bridge(name.clone()).up();
-        let seen = Link { mtu: Some(1400), up: Some(true), ..Link::bridge(name.clone()) };
+        let seen = Link { mtu: Some(1400), up: Some(true), ..Link::bridge(name) };
         assert_eq!(diff(&Space::Here, &[want.clone().into()], &[seen.clone().into()], ours), []);
         let down = Link { up: Some(false), ..seen };
         let plan = changes(diff(&Space::Here, &[want.into()], &[down.into()], ours));

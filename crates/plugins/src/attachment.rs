@@ -1,5 +1,7 @@
 //! One interface of one container on one network, and the names that follow from it.
 
+use std::path::{Path, PathBuf};
+
 use cni::{Request, hash};
 use net::LinkName;
 
@@ -28,6 +30,11 @@ impl Attachment {
         self.host_link_text().parse().ok()
     }
 
+    /// Where in `directory` the explanation of the attachment is.
+    pub(crate) fn explanation(&self, directory: &Path) -> PathBuf {
+        directory.join(format!("{}-{}-{}.sh", self.network, self.container_id, self.ifname))
+    }
+
     /// The comment on everything of the attachment in nftables: its network's hash and its host
     /// link, which programs read, then words for people, as far as they fit.
     pub(crate) fn comment(&self) -> String {
@@ -52,6 +59,12 @@ impl Attachment {
         let Self { network, container_id, ifname } = self;
         hash::prefixed(15, "veth", &format!("{network}/{container_id}/{ifname}"))
     }
+}
+
+/// Whether a device has a name that host links of podwire have, of whichever attachment.
+pub(crate) fn is_host_link(name: &str) -> bool {
+    let digits = name.strip_prefix("veth").unwrap_or_default();
+    digits.len() == 11 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether a comment belongs to some attachment of `network`.
@@ -83,7 +96,8 @@ mod tests {
     #[test]
     fn host_links_have_names_that_the_kernel_takes_and_that_differ() {
         let name = |id: &str| attachment(id).host_link().unwrap();
-        assert_eq!(name("a").as_str().len(), 15);
+        assert!(is_host_link(name("a").as_str()));
+        assert!(!is_host_link("veth12345678") && !is_host_link("eth0"));
         assert_eq!(name("a"), name("a"));
         assert_ne!(name("a"), name("b"));
     }

@@ -47,6 +47,7 @@ impl Plugin for Bridge {
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {
+        Config::parse(request)?;
         match Delegate::find(request)? {
             Some(ipam) => ipam.call(Command::Status, request),
             None => Ok(()),
@@ -69,6 +70,11 @@ fn add(request: &Request) -> Result<CniResult, Error> {
 
     let mut kernel = Kernel::new().map_err(Error::internal)?;
     interface::open_netns(&mut kernel, &pod)?;
+    if kernel.link(&pod, &ifname).map_err(Error::internal)?.is_some() {
+        // Before IPAM is asked: to give back a second address would give back the first one too,
+        // which the pod uses.
+        return Err(already_there(&ifname, &host_link));
+    }
     let mut seen = look_at_bridge(&mut kernel, &config)?;
 
     let given = ipam.as_ref().map(|ipam| ipam.add(request)).transpose()?;
@@ -80,26 +86,32 @@ fn add(request: &Request) -> Result<CniResult, Error> {
         if config.masquerade {
             seen.masquerade = look_for_masquerade(&mut kernel, &given)?;
         }
+        if config.is_gateway {
+            seen.announced_uplinks = look_for_announced_uplinks(&mut kernel, &given)?;
+        }
+        let chosen = choose();
+        if seen.bridge.is_none() && !make_bridge(&mut kernel, &config, chosen.bridge_mac)? {
+            let Seen { bridge, addresses, .. } = look_at_bridge(&mut kernel, &config)?;
+            seen = Seen { bridge, addresses, ..seen.clone() };
+        }
         let wiring = Wiring {
             config: &config,
             attachment: &attachment,
             pod: &pod,
             ifname: &ifname,
             host_link: &host_link,
-            chosen: choose(),
+            chosen,
             seen: &seen,
         };
-        let mut result = wiring.complete(given);
-        let plan = wiring.plan(&result)?;
-        apply(&mut kernel, &plan)?;
-        if seen.bridge.is_none() {
-            // Another ADD may have made the bridge in the meantime, with another address.
-            let link = kernel.link(&Space::Here, &config.bridge).map_err(Error::internal)?;
-            let mac = link.and_then(|link| link.mac);
-            if let (Some(mac), Some(bridge)) = (mac, result.interfaces.first_mut()) {
-                bridge.mac = mac.to_string();
-            }
+        let result = wiring.complete(given);
+        let mut plan = wiring.plan(&result)?;
+        if let Some(directory) = &config.explain_in {
+            let content = net::script(&plan);
+            let file = net::File { path: attachment.explanation(directory), content };
+            let why = "writes down what was done, for people";
+            plan.push(Step::new(&Space::Here, net::Change::Ensure(file.into()), why));
         }
+        apply(&mut kernel, &plan)?;
         Ok(result)
     };
     let result = wire();
@@ -110,6 +122,19 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     result
 }
 
+/// Makes the bridge; `false` if another ADD was quicker. Whoever comes second takes it as it is: to
+/// ensure one's own choice of hardware address would take the first one's gateway away.
+fn make_bridge(kernel: &mut Kernel, config: &Config, mac: Mac) -> Result<bool, Error> {
+    let create = net::Change::Create(plan::new_bridge(config, mac).into());
+    let plan = vec![Step::new(&Space::Here, create, "joins the pods of this node")];
+    let applied = kernel.apply(&plan, OnError::Stop);
+    match failure(&plan, &applied) {
+        None => Ok(true),
+        Some((_, error)) if error.kind() == ErrorKind::Exists => Ok(false),
+        Some((step, error)) => Err(explain(step, error)),
+    }
+}
+
 /// The bridge and, where they matter, its addresses.
 fn look_at_bridge(kernel: &mut Kernel, config: &Config) -> Result<Seen, Error> {
     let name = &config.bridge;
@@ -118,8 +143,9 @@ fn look_at_bridge(kernel: &mut Kernel, config: &Config) -> Result<Seen, Error> {
     if link.kind != "bridge" {
         let (name, kind) = (name.as_str(), &link.kind);
         let kind = if kind.is_empty() { "physical or loopback" } else { kind };
-        let text =
-            format!("failed to create bridge {name:?}: {name:?} already exists but is not a bridge");
+        let text = format!(
+            "failed to create bridge {name:?}: {name:?} already exists but is not a bridge"
+        );
         let remedy = format!("it is a {kind} device: set bridge to another name, or remove it");
         return Err(Error::internal(text).with_details(remedy));
     }
@@ -133,8 +159,32 @@ fn look_at_bridge(kernel: &mut Kernel, config: &Config) -> Result<Seen, Error> {
             }
         }));
     }
-    let bridge = Link { mac: link.mac, ..Link::bridge(name.clone()) };
-    Ok(Seen { bridge: Some(bridge), addresses, masquerade: Vec::new() })
+    // A bridge whose address was never set has none once its last port is gone.
+    let mac = link.mac.filter(|Mac(bytes)| *bytes != [0; 6]);
+    let bridge = Link { mac, ..Link::bridge(name.clone()) };
+    Ok(Seen { bridge: Some(bridge), addresses, ..Seen::default() })
+}
+
+/// The devices by which the node learned its IPv6 default route from a router's announcements, if
+/// IPv6 forwarding is still to be switched on for the pods.
+fn look_for_announced_uplinks(
+    kernel: &mut Kernel,
+    given: &CniResult,
+) -> Result<Vec<LinkName>, Error> {
+    /// `RTPROT_RA`.
+    const ANNOUNCED: u8 = 9;
+    let forwards = |kernel: &mut Kernel| kernel.sysctl(&Space::Here, interface::FORWARDING_V6);
+    if interface::addresses(&given.ips).iter().all(std::net::IpAddr::is_ipv4)
+        || forwards(kernel).map_err(Error::internal)?.is_none_or(|value| value == "1")
+    {
+        return Ok(Vec::new());
+    }
+    let everywhere = interface::everywhere(false);
+    let routes = kernel.routes(&Space::Here).map_err(Error::internal)?.into_iter();
+    let announced = routes
+        .filter(|(route, _)| route.destination == everywhere && route.protocol == ANNOUNCED)
+        .flat_map(|(_, links)| links);
+    Ok(announced.collect())
 }
 
 /// What an earlier owner of the same addresses left in the masquerade maps.
@@ -171,11 +221,7 @@ fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<(), Error> {
     if let (ErrorKind::Exists, Some((host, pod, ifname))) = (error.kind(), cable(step)) {
         let taken = kernel.link(pod, ifname).is_ok_and(|link| link.is_some());
         if taken {
-            return Err(Error::internal(format!(
-                "container veth name ({:?}) peer provided ({:?}) already exists",
-                ifname.as_str(),
-                host.as_str()
-            )));
+            return Err(already_there(ifname, host));
         }
         let delete = net::Change::Delete(Link::existing(host.clone()).into());
         let clear = [Step::new(&Space::Here, delete, "removes what a killed ADD left")];
@@ -186,6 +232,13 @@ fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<(), Error> {
         return failure(plan, &again).map_or(Ok(()), |(step, error)| Err(explain(step, error)));
     }
     Err(explain(step, error))
+}
+
+/// The pod has an interface of that name: one of another network, or of an ADD before this one.
+fn already_there(ifname: &LinkName, host: &LinkName) -> Error {
+    let (ifname, host) = (ifname.as_str(), host.as_str());
+    let text = format!("container veth name ({ifname:?}) peer provided ({host:?}) already exists");
+    Error::internal(text).with_details("choose another CNI_IFNAME, or call DEL for this one first")
 }
 
 /// The step that failed first, and why.
@@ -206,11 +259,15 @@ fn cable(step: &Step) -> Option<(&LinkName, &Space, &LinkName)> {
 fn explain(step: &Step, error: &kernel::Error) -> Error {
     use net::Change::{Create, Ensure};
     let prefix = match &step.change {
-        Create(Object::Link(_)) => "failed to make veth pair: ",
-        Ensure(Object::Link(Link { kind: Some(LinkKind::Bridge), name, .. })) => {
-            return Error::internal(format!("failed to create bridge {:?}: {error}", name.as_str()))
-                .with_details(shell(step).join("; "));
+        Create(Object::Link(Link { kind: Some(LinkKind::Bridge), name, .. }))
+        | Ensure(Object::Link(Link { kind: Some(LinkKind::Bridge), name, .. })) => {
+            return Error::internal(format!(
+                "failed to create bridge {:?}: {error}",
+                name.as_str()
+            ))
+            .with_details(shell(step).join("; "));
         }
+        Create(Object::Link(_)) => "failed to make veth pair: ",
         Ensure(Object::Address(_)) => "failed to set bridge addr: ",
         Create(Object::Address(_)) => "failed to add IP addr: ",
         Create(Object::Route(_)) => "failed to add route: ",

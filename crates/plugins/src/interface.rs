@@ -8,6 +8,9 @@ use net::{Address, Change, Link, LinkName, Plan, Route, Scope, Space, Step, Sysc
 /// How long duplicate address detection may take.
 const DETECTION_MILLIS: u32 = 5000;
 
+/// Switches IPv6 forwarding on for all devices.
+pub(crate) const FORWARDING_V6: &str = "net/ipv6/conf/all/forwarding";
+
 /// How an interface behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
@@ -49,7 +52,8 @@ pub(crate) fn plan(
     let mut plan = Plan::new();
     let mut step = |change, why| plan.push(Step::new(space, change, why));
     let v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
-    let (accept, enhanced) = if behaviour.detect_duplicates { ("1", Some("1")) } else { ("0", None) };
+    let (accept, enhanced) =
+        if behaviour.detect_duplicates { ("1", Some("1")) } else { ("0", None) };
     let set = |key: String, value: &str| Change::Ensure(Sysctl::nicety(key, value).into());
     if let Some(enhanced) = enhanced {
         step(set(format!("net/ipv6/conf/{name}/enhanced_dad"), enhanced), "notices its own echoes");
@@ -80,10 +84,10 @@ pub(crate) fn plan(
         result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
     };
     if behaviour.detect_duplicates && gateway(false).is_some() {
-        let wait =
-            net::Action::WaitAddresses { link: name.clone(), millis: DETECTION_MILLIS };
+        let wait = net::Action::WaitAddresses { link: name.clone(), millis: DETECTION_MILLIS };
         step(Change::Act(wait), "waits until nobody has claimed the address");
     }
+    let mut routes = Vec::new();
     for route in &result.routes {
         let scope = route.scope.map(Scope::from_number);
         let on_link = scope.is_some_and(|scope| scope != Scope::Universe);
@@ -98,7 +102,13 @@ pub(crate) fn plan(
             advmss: some(route.advmss),
             ..Route::new(route.dst)
         };
-        step(Change::Create(wanted.into()), "shows the pod the way out");
+        // `isDefaultGateway` beside a default route of IPAM without a gateway is the same route twice.
+        if !routes.contains(&wanted) {
+            routes.push(wanted);
+        }
+    }
+    for route in routes {
+        step(Change::Create(route.into()), "shows the pod the way out");
     }
     Ok(plan)
 }
@@ -106,12 +116,8 @@ pub(crate) fn plan(
 /// The first host address of a subnet, which is the gateway where none is given.
 pub(crate) fn first_host(subnet: IpNet) -> std::net::IpAddr {
     match subnet {
-        IpNet::V4(v4) => {
-            std::net::Ipv4Addr::from(u32::from(v4.network()).wrapping_add(1)).into()
-        }
-        IpNet::V6(v6) => {
-            std::net::Ipv6Addr::from(u128::from(v6.network()).wrapping_add(1)).into()
-        }
+        IpNet::V4(v4) => std::net::Ipv4Addr::from(u32::from(v4.network()).wrapping_add(1)).into(),
+        IpNet::V6(v6) => std::net::Ipv6Addr::from(u128::from(v6.network()).wrapping_add(1)).into(),
     }
 }
 
@@ -123,6 +129,18 @@ pub(crate) fn everywhere(v4: bool) -> IpNet {
 /// The addresses of a result, without their prefixes.
 pub(crate) fn addresses(ips: &[IpConfig]) -> Vec<std::net::IpAddr> {
     ips.iter().map(|ip| ip.address.addr()).collect()
+}
+
+/// The addresses of a result that are on the pod's interface, and not on one that another plugin of
+/// the chain has added.
+pub(crate) fn own_ips<'a>(
+    result: &'a CniResult,
+    ifname: &'a str,
+) -> impl Iterator<Item = &'a IpConfig> {
+    result.ips.iter().filter(move |ip| {
+        let interface = ip.interface.and_then(|index| result.interfaces.get(index));
+        interface.is_none_or(|interface| interface.name == ifname)
+    })
 }
 
 fn some(number: u32) -> Option<u32> {

@@ -42,7 +42,10 @@ pub fn plugin(name: &str) -> Option<Box<dyn cni::Plugin>> {
 
 /// The name that a program was called by: the last part of its first argument.
 pub fn called_as(argument: Option<&OsStr>) -> &str {
-    argument.and_then(|path| Path::new(path).file_name()).and_then(OsStr::to_str).unwrap_or_default()
+    argument
+        .and_then(|path| Path::new(path).file_name())
+        .and_then(OsStr::to_str)
+        .unwrap_or_default()
 }
 
 /// Serves one call of the plugin `name` from the environment and the standard streams of this
@@ -51,8 +54,7 @@ pub fn main(name: &str) -> Option<ExitCode> {
     let plugin = plugin(name)?;
     let environment = cni::Environment::from_lookup(|name| std::env::var(name).ok());
     let (mut stdin, mut stdout, mut stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let streams =
-        cni::Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
+    let streams = cni::Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
     Some(ExitCode::from(cni::serve(plugin.as_ref(), &environment, &is_own_netns, streams)))
 }
 

@@ -88,7 +88,10 @@ fn addresses(kernel: &mut Kernel, space: &Space) -> Result<Vec<ipnet::IpNet>, Er
     });
     let all: Vec<_> = all.collect();
     if let Some(foreign) = all.iter().find(|address| !address.addr().is_loopback()) {
-        let text = format!("loopback interface found with non-loopback address {:?}", foreign.addr().to_string());
+        let text = format!(
+            "loopback interface found with non-loopback address {:?}",
+            foreign.addr().to_string()
+        );
         return Err(Error::internal(text));
     }
     let first = |v4: bool| all.iter().find(|address| address.addr().is_ipv4() == v4).copied();

@@ -34,10 +34,9 @@ pub(crate) fn plan(space: &Space, attachment: &Attachment, link: &LinkName, mac:
         plan.push(Step::new(space, change(net::Object::Nft(object)), why));
     };
     step(Change::Ensure, table().into(), "is where podwire's plugins keep their rules for frames");
-    for (name, key) in [
-        ("allowed", vec![KeyType::Ifname, KeyType::EtherAddr]),
-        ("guarded", vec![KeyType::Ifname]),
-    ] {
+    for (name, key) in
+        [("allowed", vec![KeyType::Ifname, KeyType::EtherAddr]), ("guarded", vec![KeyType::Ifname])]
+    {
         step(Change::Ensure, set(name, key).into(), "knows the guarded ports");
     }
     step(Change::Ensure, prerouting().into(), "drops frames with a hardware address of others");

@@ -55,10 +55,13 @@ impl<'a> Recorded<'a> {
         let bridge = interfaces
             .clone()
             .find(|it| it.name == config.bridge.as_str() && it.sandbox.is_empty())
-            .ok_or_else(|| fail(format!("Bridge interface {} not found in prevResult", config.bridge)))?;
-        let pod = interfaces
-            .find(|it| it.name == request.ifname && !it.sandbox.is_empty())
-            .ok_or_else(|| fail(format!("Container interface {} not found in prevResult", request.ifname)))?;
+            .ok_or_else(|| {
+                fail(format!("Bridge interface {} not found in prevResult", config.bridge))
+            })?;
+        let pod =
+            interfaces.find(|it| it.name == request.ifname && !it.sandbox.is_empty()).ok_or_else(
+                || fail(format!("Container interface {} not found in prevResult", request.ifname)),
+            )?;
         Ok(Self { bridge, pod })
     }
 }
@@ -73,11 +76,10 @@ fn check_bridge(
     if link.kind != "bridge" {
         return Err(fail(format!("Bridge interface {name} not of type bridge")));
     }
-    if !recorded.mac.is_empty() && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac) {
-        return Err(fail(format!(
-            "Bridge interface {name} Mac doesn't match: {}",
-            recorded.mac
-        )));
+    if !recorded.mac.is_empty()
+        && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac)
+    {
+        return Err(fail(format!("Bridge interface {name} Mac doesn't match: {}", recorded.mac)));
     }
     if config.promiscuous && !link.promiscuous {
         return Err(fail(format!(
@@ -97,7 +99,9 @@ fn check_pod_link(
     if link.kind != "veth" {
         return Err(fail(format!("Container interface {ifname} not of type veth")));
     }
-    if !recorded.mac.is_empty() && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac) {
+    if !recorded.mac.is_empty()
+        && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac)
+    {
         return Err(fail(format!(
             "Interface {ifname} Mac {} doesn't match container Mac: {}",
             recorded.mac,
@@ -151,11 +155,7 @@ fn check_network(
     previous: &CniResult,
 ) -> Result<(), Error> {
     let dump = kernel.dump(pod).map_err(Error::internal)?;
-    let is_ours = |ip: &&cni::IpConfig| {
-        let interface = ip.interface.and_then(|index| previous.interfaces.get(index));
-        interface.is_none_or(|interface| interface.name == ifname.as_str())
-    };
-    for ip in previous.ips.iter().filter(is_ours) {
+    for ip in interface::own_ips(previous, ifname.as_str()) {
         let found = |seen: &dump::Address| seen.index == index && seen.address == ip.address;
         if !dump.addresses.iter().any(found) {
             let address = ip.address;
@@ -190,7 +190,7 @@ fn check_rules(
     previous: &CniResult,
 ) -> Result<(), Error> {
     if config.masquerade {
-        for address in previous.ips.iter().map(|ip| ip.address) {
+        for address in interface::own_ips(previous, &attachment.ifname).map(|ip| ip.address) {
             let (table, key) = (masquerade::table(), masquerade::key(address.addr()));
             let element = kernel
                 .nft_element(&Space::Here, &table, masquerade::map(address.addr()), &key)

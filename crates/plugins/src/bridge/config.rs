@@ -1,5 +1,7 @@
 //! What the `bridge` plugin is told: its keys, checked.
 
+use std::path::PathBuf;
+
 use cni::{Code, Error, Request, args::Args, fields, json};
 use net::{LinkName, Mac};
 use serde::Deserialize;
@@ -37,19 +39,36 @@ pub(crate) struct Config {
     pub(crate) isolated: bool,
     /// `CNI_ARGS` `MAC`, `args.cni.mac` or `runtimeConfig.mac`, the last one given.
     pub(crate) mac: Option<Mac>,
+    /// `explainIn`, podwire's own: a directory in which ADD leaves what it did, as a shell script
+    /// with a sentence for each step, until DEL.
+    pub(crate) explain_in: Option<PathBuf>,
     /// `dns`, if it says anything; an empty list counts.
     pub(crate) dns: Option<cni::Dns>,
 }
 
-/// The part that DEL and GC need. A configuration that became invalid since ADD does not keep a
-/// pod from going.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+/// The part that DEL needs. Whatever is wrong with it reads as not given: a configuration that
+/// became invalid since ADD does not keep a pod from going.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Teardown {
-    /// Waits in DEL until the kernel has finished, instead of until it has announced; for nodes on
-    /// which nobody reaps the child that does the rest.
-    #[serde(rename = "delWaits")]
+    /// `delWaits`: waits until the kernel has finished, instead of until it has announced; for
+    /// nodes on which nobody reaps the child that does the rest.
     pub(crate) waits: bool,
+    /// `ipMasq`: the pod's addresses are in the masquerade maps.
+    pub(crate) masquerade: bool,
+    /// `explainIn`: where ADD left an explanation.
+    pub(crate) explain_in: Option<PathBuf>,
+}
+
+impl Teardown {
+    pub(crate) fn of(request: &Request) -> Self {
+        let is_on = |key| json::member(&request.document, key) == Some(&Value::Bool(true));
+        let explain_in = json::member(&request.document, "explainIn").and_then(Value::as_str);
+        Self {
+            waits: is_on("delWaits"),
+            masquerade: is_on("ipMasq"),
+            explain_in: explain_in.map(PathBuf::from),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -72,6 +91,7 @@ struct Keys {
     detect_duplicates: bool,
     disable_container_interface: bool,
     port_isolation: bool,
+    explain_in: PathBuf,
     runtime_config: MacOnly,
     args: Arguments,
 }
@@ -103,9 +123,7 @@ impl Config {
             return Err(Error::new(Code::UnsupportedField, text));
         }
         if keys.disable_container_interface && !request.network.ipam.plugin_type.is_empty() {
-            return refuse(
-                "cannot use IPAM when DisableContainerInterface flag is set".to_owned(),
-            );
+            return refuse("cannot use IPAM when DisableContainerInterface flag is set".to_owned());
         }
         if keys.hairpin_mode && keys.promisc_mode {
             return refuse(
@@ -136,9 +154,13 @@ impl Config {
             ("CNI_ARGS: MAC", from_args),
         ];
         let mac = sources.into_iter().find_map(|(source, mac)| Some((source, Mac(mac?.0))));
-        if let Some((source, mac)) = mac.filter(|(_, Mac(bytes))| bytes[0] & 1 == 1 || *bytes == [0; 6]) {
+        if let Some((source, mac)) =
+            mac.filter(|(_, Mac(bytes))| bytes[0] & 1 == 1 || *bytes == [0; 6])
+        {
             let why = "no interface can have a multicast address, or one of zeros";
-            return refuse(format!("failed to load netconf: {source}: invalid value \"{mac}\": {why}"));
+            return refuse(format!(
+                "failed to load netconf: {source}: invalid value \"{mac}\": {why}"
+            ));
         }
         Ok(Self {
             bridge,
@@ -153,6 +175,7 @@ impl Config {
             detect_duplicates: keys.detect_duplicates,
             leave_down: keys.disable_container_interface,
             isolated: keys.port_isolation,
+            explain_in: Some(keys.explain_in).filter(|path| !path.as_os_str().is_empty()),
             mac: mac.map(|(_, mac)| mac),
             dns: has_dns(&request.document).then(|| request.network.dns.clone()),
         })
@@ -184,8 +207,7 @@ mod tests {
             args: Some(args.into()),
             ..cni::Environment::default()
         };
-        let request =
-            Request::parse(&environment, stdin.into_bytes(), &cni::Version::ALL).unwrap();
+        let request = Request::parse(&environment, stdin.into_bytes(), &cni::Version::ALL).unwrap();
         Config::parse(&request).map_err(|error| error.msg)
     }
 
@@ -199,7 +221,8 @@ mod tests {
 
     #[test]
     fn keys_match_in_any_case_and_imply_each_other() {
-        let config = parse(r#","ISDEFAULTGATEWAY":true,"Mtu":1400,"hairpinmode":true"#, "").unwrap();
+        let config =
+            parse(r#","ISDEFAULTGATEWAY":true,"Mtu":1400,"hairpinmode":true"#, "").unwrap();
         assert!(config.is_gateway && config.is_default_gateway && config.hairpin);
         assert_eq!(config.mtu, Some(1400));
     }
@@ -224,13 +247,25 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_the_references_words() {
         for (keys, text) in [
-            (r#","hairpinMode":true,"promiscMode":true"#, "cannot set hairpin mode and promiscuous mode at the same time"),
-            (r#","disableContainerInterface":true,"ipam":{"type":"x"}"#, "cannot use IPAM when DisableContainerInterface flag is set"),
+            (
+                r#","hairpinMode":true,"promiscMode":true"#,
+                "cannot set hairpin mode and promiscuous mode at the same time",
+            ),
+            (
+                r#","disableContainerInterface":true,"ipam":{"type":"x"}"#,
+                "cannot use IPAM when DisableContainerInterface flag is set",
+            ),
             (r#","ipMasqBackend":"ebtables""#, "unknown ipmasq backend \"ebtables\""),
             (r#","vlan":5000"#, "invalid VLAN ID 5000 (must be between 0 and 4094)"),
             (r#","vlan":-100"#, "invalid VLAN ID -100 (must be between 0 and 4094)"),
-            (r#","bridge":"much-too-long-a-name""#, "failed to load netconf: bridge: interface name \"much-too-long-a-name\" is too long: at most 15 bytes fit"),
-            (r#","mtu":-1"#, "failed to load netconf: mtu: invalid value -1: must be 68 to 65535, or 0 for the kernel's choice"),
+            (
+                r#","bridge":"much-too-long-a-name""#,
+                "failed to load netconf: bridge: interface name \"much-too-long-a-name\" is too long: at most 15 bytes fit",
+            ),
+            (
+                r#","mtu":-1"#,
+                "failed to load netconf: mtu: invalid value -1: must be 68 to 65535, or 0 for the kernel's choice",
+            ),
         ] {
             assert_eq!(parse(keys, "").unwrap_err(), text);
         }

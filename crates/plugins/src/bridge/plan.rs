@@ -2,9 +2,9 @@
 
 use cni::{CniResult, Error, Interface};
 use ipnet::IpNet;
+use net::Sysctl;
 use net::nft::Element;
 use net::{Action, Address, Change, Link, LinkKind, LinkName, Mac, Peer, Plan, Port, Space, Step};
-use net::Sysctl;
 
 use super::config::Config;
 use crate::attachment::Attachment;
@@ -23,6 +23,16 @@ pub(crate) struct Seen {
     pub(crate) addresses: Vec<Address>,
     /// Masquerade elements under the keys of the pod's addresses, left by earlier owners.
     pub(crate) masquerade: Vec<Element>,
+    /// Devices whose IPv6 default route came from a router's announcements and would go when
+    /// forwarding is switched on.
+    pub(crate) announced_uplinks: Vec<LinkName>,
+}
+
+impl Seen {
+    /// The bridge's hardware address, if it has one.
+    fn mac(&self) -> Option<Mac> {
+        self.bridge.as_ref()?.mac
+    }
 }
 
 /// What the planner chooses by chance.
@@ -124,27 +134,40 @@ impl Wiring<'_> {
     fn bridge(&self) -> Plan {
         let name = &self.config.bridge;
         let is_new = self.seen.bridge.is_none();
-        let link = Link {
-            // A bridge whose address was not set takes its lowest port's, and changes it under
-            // the pods when ports come and go.
-            mac: is_new.then_some(self.chosen.bridge_mac),
-            mtu: self.config.mtu.filter(|_| is_new),
-            promiscuous: self.config.promiscuous.then_some(true),
-            ..Link::bridge(name.clone()).up()
+        let link = if is_new {
+            new_bridge(self.config, self.chosen.bridge_mac)
+        } else {
+            Link {
+                promiscuous: self.config.promiscuous.then_some(true),
+                ..Link::bridge(name.clone()).up()
+            }
         };
-        let set = |key: &str, value: &str| {
-            let sysctl = Sysctl::nicety(format!("net/ipv6/conf/{name}/{key}"), value);
+        let set = |key: &str| {
+            let sysctl = Sysctl::nicety(format!("net/ipv6/conf/{name}/{key}"), "0");
             Change::Ensure(sysctl.into())
         };
         let mut plan =
             vec![Step::new(&HOST, Change::Ensure(link.into()), "joins the pods of this node")];
+        let why = "keeps strangers from giving the node addresses";
+        plan.push(Step::new(&HOST, set("accept_ra"), why));
         if is_new {
-            let why = "keeps strangers from giving the node addresses";
-            plan.push(Step::new(&HOST, set("accept_ra", "0"), why));
             let why = "lets the node speak IPv6 to its pods at once";
-            plan.push(Step::new(&HOST, set("accept_dad", "0"), why));
+            plan.push(Step::new(&HOST, set("accept_dad"), why));
+        }
+        let is_pinned = is_new || self.config.is_gateway && self.seen.mac().is_some();
+        if !is_pinned {
+            plan.push(self.pin());
         }
         plan
+    }
+
+    /// A bridge whose address was never set takes its lowest port's, and changes it under the pods
+    /// when ports come and go. Setting the one that it has keeps it.
+    fn pin(&self) -> Step {
+        let mac = Some(self.bridge_mac());
+        let pinned = Link { mac, ..Link::existing(self.config.bridge.clone()) };
+        let change = Change::Replace { from: pinned.clone().into(), to: pinned.into() };
+        Step::new(&HOST, change, "keeps the bridge's hardware address as it is")
     }
 
     /// The gateway addresses on the bridge, and forwarding.
@@ -174,17 +197,21 @@ impl Wiring<'_> {
                 let delete = Change::Delete(conflict.clone().into());
                 plan.push(Step::new(&HOST, delete, "makes room for the gateway address"));
             }
-            let address = Address { nodad: gateway.is_ipv6(), ..Address::new(name.clone(), wanted) };
+            let address =
+                Address { nodad: gateway.is_ipv6(), ..Address::new(name.clone(), wanted) };
             changed = true;
             let why = "makes the bridge the pods' gateway";
             plan.push(Step::new(&HOST, Change::Ensure(address.into()), why));
         }
-        if let (true, Some(seen)) = (changed, &self.seen.bridge) {
-            let pinned = Link { mac: seen.mac, ..Link::existing(name.clone()) };
-            let change = Change::Replace { from: pinned.clone().into(), to: pinned.into() };
-            plan.push(Step::new(&HOST, change, "keeps the gateway's hardware address as it is"));
+        if changed && self.seen.bridge.is_some() {
+            plan.push(self.pin());
         }
-        for (v4, key) in [(true, "net/ipv4/ip_forward"), (false, "net/ipv6/conf/all/forwarding")] {
+        for link in &self.seen.announced_uplinks {
+            let accept = Sysctl::new(format!("net/ipv6/conf/{link}/accept_ra"), "2");
+            let why = "keeps the node's own way out, which it learned from a router";
+            plan.push(Step::new(&HOST, Change::Ensure(accept.into()), why));
+        }
+        for (v4, key) in [(true, "net/ipv4/ip_forward"), (false, interface::FORWARDING_V6)] {
             if result.ips.iter().any(|ip| ip.gateway.is_some_and(|gw| gw.is_ipv4() == v4)) {
                 let forward = Change::Ensure(Sysctl::new(key, "1").into());
                 plan.push(Step::new(&HOST, forward, "lets the node forward for its pods"));
@@ -213,10 +240,13 @@ impl Wiring<'_> {
             },
             ..Link::existing(self.host_link.clone()).up()
         };
-        let no_ra =
-            Sysctl::nicety(format!("net/ipv6/conf/{}/accept_ra", self.host_link), "0");
+        let no_ra = Sysctl::nicety(format!("net/ipv6/conf/{}/accept_ra", self.host_link), "0");
         vec![
-            Step::new(&HOST, Change::Create(link.into()), "runs a cable from the pod to the bridge"),
+            Step::new(
+                &HOST,
+                Change::Create(link.into()),
+                "runs a cable from the pod to the bridge",
+            ),
             Step::new(
                 &HOST,
                 Change::Ensure(no_ra.into()),
@@ -229,9 +259,11 @@ impl Wiring<'_> {
         self.config.mac.unwrap_or(self.chosen.pod_mac)
     }
 
+    fn bridge_mac(&self) -> Mac {
+        self.seen.mac().unwrap_or(self.chosen.bridge_mac)
+    }
+
     fn interfaces(&self) -> Vec<Interface> {
-        let bridge_mac =
-            self.seen.bridge.as_ref().and_then(|link| link.mac).unwrap_or(self.chosen.bridge_mac);
         let host = |name: &LinkName, mac: Mac| Interface {
             name: name.to_string(),
             mac: mac.to_string(),
@@ -242,10 +274,20 @@ impl Wiring<'_> {
             Space::Here => String::new(),
         };
         vec![
-            host(&self.config.bridge, bridge_mac),
+            host(&self.config.bridge, self.bridge_mac()),
             host(self.host_link, self.chosen.host_mac),
             Interface { sandbox, ..host(self.ifname, self.pod_mac()) },
         ]
+    }
+}
+
+/// The bridge as it is made where there is none.
+pub(crate) fn new_bridge(config: &Config, mac: Mac) -> Link {
+    Link {
+        mac: Some(mac),
+        mtu: config.mtu,
+        promiscuous: config.promiscuous.then_some(true),
+        ..Link::bridge(config.bridge.clone()).up()
     }
 }
 

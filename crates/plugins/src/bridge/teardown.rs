@@ -19,7 +19,7 @@ const HOST: Space = Space::Here;
 /// The cable is found by its name, so that no namespace is needed. The address is given back last,
 /// when nothing uses it any more.
 pub(super) fn del(request: &Request) -> Result<(), Error> {
-    let config: Teardown = request.config("failed to load netconf")?;
+    let config = Teardown::of(request);
     let attachment = Attachment::of(request);
     let addresses = known_addresses(request);
     let mut failures = Failures::default();
@@ -27,7 +27,7 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
         Ok(mut kernel) => {
             let removal =
                 failures.note(begin(&mut kernel, request, &attachment, &addresses, &config));
-            failures.note(remove_rules(&mut kernel, &attachment, &addresses));
+            failures.note(remove_rules(&mut kernel, &attachment, &addresses, &config));
             if let Some(removal) = removal.flatten() {
                 failures.note(kernel.finish_removal(removal).map_err(Error::internal));
             }
@@ -35,6 +35,10 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
         Err(error) => {
             failures.note::<()>(Err(Error::internal(error)));
         }
+    }
+    if let Some(directory) = &config.explain_in {
+        // Nothing depends on it.
+        let _ = std::fs::remove_file(attachment.explanation(directory));
     }
     failures.note(give_back(request));
     failures.into_result()
@@ -104,7 +108,8 @@ fn begin(
 }
 
 /// Removes the pod's end where only that can be named. A namespace that is gone, or a file that
-/// is none, is no failure: what was in it is gone too.
+/// is none, is no failure: what was in it is gone too. An interface of that name that podwire made
+/// for another attachment stays: its own DEL would have been found by its host end.
 fn remove_in_pod(
     kernel: &mut Kernel,
     request: &Request,
@@ -114,8 +119,25 @@ fn remove_in_pod(
         return Ok(());
     };
     let ifname: LinkName = request.ifname.parse().map_err(Error::internal)?;
-    let plan = removal_plan(&Space::At(path.to_owned()), ifname, addresses);
+    let pod = Space::At(path.to_owned());
+    if is_of_another(kernel, &pod, &ifname).map_err(Error::internal)? {
+        return Ok(());
+    }
+    let plan = removal_plan(&pod, ifname, addresses);
     kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
+}
+
+/// Whether the far end of a pod's interface is a host link of podwire. It is looked up by its
+/// index, which counts only if that device names the pod's interface as its own far end.
+fn is_of_another(
+    kernel: &mut Kernel,
+    pod: &Space,
+    ifname: &LinkName,
+) -> Result<bool, kernel::Error> {
+    let Some(link) = kernel.link(pod, ifname)? else { return Ok(false) };
+    let Some(parent) = link.parent.filter(|_| link.kind == "veth") else { return Ok(false) };
+    let far = kernel.link_at(&HOST, parent)?;
+    Ok(far.is_some_and(|far| far.parent == Some(link.index) && attachment::is_host_link(&far.name)))
 }
 
 fn removal_plan(space: &Space, link: LinkName, addresses: &[IpAddr]) -> Plan {
@@ -128,12 +150,13 @@ fn removal_plan(space: &Space, link: LinkName, addresses: &[IpAddr]) -> Plan {
     plan
 }
 
-/// Removes the attachment's elements. With the addresses known they are looked up by key, and only
-/// without them the maps are searched.
+/// Removes the attachment's elements. Where the runtime remembers the addresses they are looked up
+/// by key; the maps, which have an element of each pod, are searched only if that leaves any open.
 fn remove_rules(
     kernel: &mut Kernel,
     attachment: &Attachment,
     addresses: &[IpAddr],
+    config: &Teardown,
 ) -> Result<(), Error> {
     let owned = |element: &Element| attachment.owns(element.comment.as_deref());
     let mut found = Vec::new();
@@ -144,19 +167,18 @@ fn remove_rules(
             .map_err(Error::internal)?;
         found.extend(element.filter(owned));
     }
-    if addresses.is_empty() {
-        found = elements(kernel, owned)?;
-    } else {
+    let is_complete =
+        !addresses.is_empty() && (found.len() == addresses.len() || !config.masquerade);
+    if is_complete {
         found.extend(elements_of(kernel, &spoof_check::table(), &spoof_check::SETS, owned)?);
+    } else {
+        found = elements(kernel, owned)?;
     }
     delete(kernel, found)
 }
 
 /// The elements of all of the plugins' sets that `wanted` picks.
-fn elements(
-    kernel: &mut Kernel,
-    wanted: impl Fn(&Element) -> bool,
-) -> Result<Vec<Element>, Error> {
+fn elements(kernel: &mut Kernel, wanted: impl Fn(&Element) -> bool) -> Result<Vec<Element>, Error> {
     let mut found =
         elements_of(kernel, &masquerade::table(), &["masquerade4", "masquerade6"], &wanted)?;
     found.extend(elements_of(kernel, &spoof_check::table(), &spoof_check::SETS, &wanted)?);
@@ -206,8 +228,8 @@ fn give_back(request: &Request) -> Result<(), Error> {
 /// The attachment's addresses, as the runtime remembers them. A previous result that cannot be
 /// read is as good as none.
 fn known_addresses(request: &Request) -> Vec<IpAddr> {
-    let previous = request.prev_result().ok().flatten();
-    previous.map(|result| interface::addresses(&result.ips)).unwrap_or_default()
+    let Some(previous) = request.prev_result().ok().flatten() else { return Vec::new() };
+    interface::own_ips(&previous, &request.ifname).map(|ip| ip.address.addr()).collect()
 }
 
 /// The failures of a teardown, which goes on after each.

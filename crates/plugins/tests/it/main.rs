@@ -3,6 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+mod bad_input;
+mod check;
+mod concurrency;
+mod differential;
+mod gc_and_status;
 mod harness;
 mod host_local;
+mod keys;
+mod kill;
 mod lifecycle;
+mod together;

@@ -42,9 +42,9 @@ pub(crate) fn links(space: &Namespace) -> Vec<String> {
 
 /// The ports of a bridge.
 pub(crate) fn ports(space: &Namespace, bridge: &str) -> Vec<String> {
-    let told: Value =
-        serde_json::from_str(&space.sh(&format!("ip -j link show master {bridge}"))).unwrap();
-    let ports = told.as_array().unwrap().iter();
+    let told = space.sh(&format!("ip -j link show master {bridge} 2>/dev/null || true"));
+    let told: Value = serde_json::from_str(&told).unwrap_or_default();
+    let ports = told.as_array().into_iter().flatten();
     ports.filter_map(|port| Some(port["ifname"].as_str()?.to_owned())).collect()
 }
 
@@ -95,7 +95,8 @@ fn collect(root: &Path, directory: &Path, found: &mut BTreeMap<String, String>) 
             found.insert(name + "/", String::new());
             collect(root, &path, found);
         } else {
-            let text = if kind.is_file() { fs::read_to_string(&path).unwrap() } else { "…".into() };
+            let text =
+                if kind.is_file() { fs::read_to_string(&path).unwrap() } else { "…".into() };
             found.insert(name, text);
         }
     }

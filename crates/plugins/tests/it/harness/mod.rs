@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use testbed::Namespace;
 
-pub(crate) use call::{Answer, Call, Refusal, Running};
+pub(crate) use call::{Answer, Call, Running};
 pub(crate) use look::*;
 
 /// Where Debian keeps the reference's plugins. Its version 1.1.1 knows the specification up to
@@ -57,12 +57,18 @@ impl Node {
                 "{REFERENCE} has no plugins to compare with: apt-get install containernetworking-plugins"
             ),
         }
-        Self { by, namespace: Namespace::new(name), home, bin }
+        Self { by, namespace: space(name, by), home, bin }
     }
 
     /// A pod without any interface but `lo`.
     pub(crate) fn pod(&self, id: &str) -> Pod {
-        Pod { id: id.to_owned(), ifname: "eth0".to_owned(), namespace: Namespace::new(id) }
+        self.pod_in(id, id)
+    }
+
+    /// A pod in a namespace of another name.
+    pub(crate) fn pod_in(&self, id: &str, namespace: &str) -> Pod {
+        let namespace = space(namespace, self.by);
+        Pod { id: id.to_owned(), ifname: "eth0".to_owned(), namespace }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -174,6 +180,22 @@ impl Node {
     }
 }
 
+fn space(name: &str, by: By) -> Namespace {
+    let space = Namespace::new(name);
+    if by == By::Reference {
+        // It claims IPv6 addresses for seconds before it uses them.
+        space.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+    }
+    space
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The next node of this name starts with nothing, too.
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
 /// Puts our program into a directory under the names of its plugins.
 pub(crate) fn install(bin: &Path) {
     fs::create_dir_all(bin).unwrap();
@@ -183,6 +205,7 @@ pub(crate) fn install(bin: &Path) {
 }
 
 /// A sandbox and the interface that it asks for.
+#[derive(Debug)]
 pub(crate) struct Pod {
     pub(crate) id: String,
     pub(crate) ifname: String,
@@ -227,4 +250,3 @@ pub(crate) fn ips(result: &Value) -> Vec<String> {
 pub(crate) fn bare(address: &str) -> std::net::IpAddr {
     address.split('/').next().unwrap().parse().unwrap()
 }
-

@@ -1,0 +1,217 @@
+//! CHECK: passes as long as all is as ADD left it, and otherwise says what is not.
+
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+/// What happens after ADD, in the node and in the pod, and what CHECK says then.
+struct Damage {
+    node: &'static str,
+    pod: &'static str,
+    said: &'static str,
+}
+
+const fn in_pod(pod: &'static str, said: &'static str) -> Damage {
+    Damage { node: "true", pod, said }
+}
+
+const fn in_node(node: &'static str, said: &'static str) -> Damage {
+    Damage { node, pod: "true", said }
+}
+
+/// `VETH` stands for the host's end.
+const DAMAGES: &[Damage] = &[
+    in_pod("ip link set eth0 down", "Interface eth0 is down"),
+    in_pod("ip link delete eth0", "failed to lookup \"eth0\": Link not found"),
+    in_pod(
+        "ip link delete eth0; ip link add eth0 type bridge",
+        "Container interface eth0 not of type veth",
+    ),
+    in_pod("ip link delete eth0; ip link add eth0 type veth peer name e", "Interface eth0 Mac "),
+    in_pod("ip link set eth0 address 02:00:00:00:00:07", "Interface eth0 Mac "),
+    in_pod(
+        "ip address delete 10.1.2.2/24 dev eth0",
+        "Failed to match addr 10.1.2.2/24 on interface eth0",
+    ),
+    in_pod(
+        "ip address delete 2001:db8:1::2/64 dev eth0",
+        "Failed to match addr 2001:db8:1::2/64 on interface eth0",
+    ),
+    in_pod(
+        "ip address delete 10.1.2.2/24 dev eth0; ip address add 10.1.2.2/16 dev eth0",
+        "Failed to match addr 10.1.2.2/24 on interface eth0",
+    ),
+    in_pod(
+        "ip route delete default",
+        "Expected Route 0.0.0.0/0 via 10.1.2.1 not found in routing table 254",
+    ),
+    in_pod(
+        "ip -6 route delete default",
+        "Expected Route ::/0 via 2001:db8:1::1 not found in routing table 254",
+    ),
+    in_pod(
+        "ip route delete 192.0.2.0/24 table 100",
+        "Expected Route 192.0.2.0/24 via 10.1.2.9 not found in routing table 100",
+    ),
+    in_pod(
+        "ip route replace default via 10.1.2.99",
+        "Expected Route 0.0.0.0/0 via 10.1.2.1 not found in routing table 254",
+    ),
+    in_node("ip link set VETH nomaster", "CNI veth created for bridge cni0 was not found"),
+    in_node(
+        "ip link add br1 type bridge; ip link set VETH master br1",
+        "CNI veth created for bridge cni0 was not found",
+    ),
+    in_node(
+        "ip link set dev VETH type bridge_slave hairpin off",
+        "Interface VETH configured hairpin mode true doesn't match current state: false",
+    ),
+    in_node(
+        "ip link set dev VETH type bridge_slave isolated off",
+        "Interface VETH configured port isolation true doesn't match current state: false",
+    ),
+    in_node("ip link delete cni0", "failed to lookup \"cni0\": Link not found"),
+    in_node(
+        "ip link delete cni0; ip link add cni0 type veth peer name c",
+        "Bridge interface cni0 not of type bridge",
+    ),
+    in_node(
+        "ip link set cni0 address 02:00:00:00:00:07",
+        "Bridge interface cni0 Mac doesn't match: ",
+    ),
+    in_node("nft flush ruleset", "masquerade of 10.1.2.2/24 is missing"),
+    in_node(
+        "nft delete element inet podwire_cni masquerade6 { 2001:db8:1::2 }",
+        "masquerade of 2001:db8:1::2/64 is missing",
+    ),
+    in_node("nft flush set bridge podwire_cni guarded", "spoof check of eth0 is missing"),
+    in_node("nft delete table bridge podwire_cni", "spoof check of eth0 is missing"),
+    in_node(
+        "rm /run/node/networks/pods/10.1.2.2 /run/node/networks/pods/2001:db8:1::2",
+        "host-local: Failed to find address added by container pod",
+    ),
+];
+
+fn guarded(node: &Node) -> Value {
+    let keys = json!({
+        "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true, "hairpinMode": true, "portIsolation": true,
+        "ipam": { "routes": [{ "dst": "192.0.2.0/24", "gw": "10.1.2.9", "table": 100 }] },
+    });
+    node.network("1.1.0", &["10.1.2.0/24", "2001:db8:1::/64"], keys)
+}
+
+#[test]
+fn damage_is_named() {
+    testbed::isolated!();
+    for Damage { node: in_node, pod: in_pod, said } in DAMAGES {
+        let node = Node::new(By::Podwire);
+        let pod = node.pod("pod");
+        let config = guarded(&node);
+        let result = node.add(&pod, &config);
+        node.check(&pod, &config, &result);
+        let veth = interface(&result, 1);
+        node.namespace.sh(&in_node.replace("VETH", veth));
+        pod.namespace.sh(in_pod);
+        let call = node.call("CHECK", &pod, &after(&config, &result));
+        let before = node.state();
+        let refusal = node.run(&call).refused();
+        assert!(
+            refusal.code == 999 && refusal.msg.starts_with(&said.replace("VETH", veth)),
+            "{in_node} {in_pod}: {refusal:?}"
+        );
+        testbed::assert_same_state(&before, &node.state());
+        node.del(&pod, &config);
+        assert!(node.reservations().is_empty());
+    }
+}
+
+#[test]
+fn what_does_not_concern_the_pod_is_no_damage() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let (pod, other) = (node.pod("pod"), node.pod("other"));
+    let config = guarded(&node);
+    let result = node.add(&pod, &config);
+    node.add(&other, &config);
+    node.namespace.sh("ip link set cni0 promisc on; ip address add 192.0.2.200/24 dev cni0");
+    pod.namespace.sh("ip address add 192.0.2.5/32 dev eth0; ip route add 203.0.113.0/24 dev eth0
+         ip link add eth7 type bridge; ip link set lo down");
+    node.check(&pod, &config, &result);
+    node.del(&other, &config);
+    node.check(&pod, &config, &result);
+    // Interfaces that a later plugin of the chain has added.
+    let mut longer = result.clone();
+    longer["interfaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "name": "tap0", "sandbox": pod.netns() }));
+    longer["ips"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "address": "10.99.0.1/24", "interface": 3 }));
+    node.check(&pod, &config, &longer);
+}
+
+#[test]
+fn a_previous_result_that_does_not_fit_is_refused() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let pod = node.pod("pod");
+    let config = guarded(&node);
+    let result = node.add(&pod, &config);
+    let with = |change: fn(&mut Value)| {
+        let mut changed = result.clone();
+        change(&mut changed);
+        after(&config, &changed)
+    };
+    for (config, msg) in [
+        (config.clone(), "Required prevResult missing"),
+        (after(&config, &Value::Null), "Required prevResult missing"),
+        (after(&config, &json!("x")), "could not parse prevResult: "),
+        (with(|it| it["cniVersion"] = "9.9.9".into()), "could not parse prevResult: "),
+        (with(|it| it["ips"][0]["address"] = "x".into()), "could not parse prevResult: "),
+        (with(|it| it["interfaces"] = json!([])), "Bridge interface cni0 not found in prevResult"),
+        (
+            with(|it| it["interfaces"].as_array_mut().unwrap().truncate(2)),
+            "Container interface eth0 not found in prevResult",
+        ),
+        (
+            with(|it| it["interfaces"][2]["sandbox"] = "/elsewhere".into()),
+            "Sandbox in prevResult /elsewhere doesn't match configured netns: /run/netns/pod",
+        ),
+        (
+            with(|it| it["interfaces"][1]["name"] = "veth0".into()),
+            "CNI veth created for bridge cni0 was not found",
+        ),
+        (
+            merged(after(&config, &result), json!({ "bridge": "br1" })),
+            "Bridge interface br1 not found in prevResult",
+        ),
+    ] {
+        let refusal = node.run(&node.call("CHECK", &pod, &config)).refused();
+        assert!(refusal.code == 999 && refusal.msg.starts_with(msg), "{msg}: {refusal:?}");
+    }
+    let gone =
+        node.call("CHECK", &pod, &after(&config, &result)).with("CNI_NETNS", "/run/netns/gone");
+    assert!(
+        node.run(&gone).refused().msg.starts_with("failed to open netns \"/run/netns/gone\": ")
+    );
+}
+
+#[test]
+fn a_result_of_any_version_is_understood() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let pod = node.pod("pod");
+    for version in ["0.4.0", "1.0.0", "1.1.0"] {
+        let mut config = guarded(&node);
+        config["cniVersion"] = version.into();
+        let result = node.add(&pod, &config);
+        node.check(&pod, &config, &result);
+        // The version in the result counts, and that of the configuration if there is none.
+        let mut bare = result.clone();
+        bare.as_object_mut().unwrap().remove("cniVersion");
+        node.check(&pod, &config, &bare);
+        node.del(&pod, &after(&config, &bare));
+    }
+}
