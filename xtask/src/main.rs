@@ -1,1 +1,53 @@
-fn main() {}
+//! The chores of the workspace: `cargo xtask check | test | dist | bench`.
+#![expect(clippy::disallowed_methods, reason = "a chore runs cargo and the system's tools")]
+
+mod bench;
+mod check;
+mod command;
+mod dist;
+mod licences;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  check                     format, clippy, documentation, licences: what CI asks first
+  test [FILTER…]            installs what the tests need (as root), then runs all tests
+  dist [--profile NAME]     puts podwire and the static podwire-cni into target/dist
+  bench [--quick] [--rounds N] [--only NAME]… [--json FILE]
+                            podwire against the reference plugins and against the floor
+                            (NAME: start, one, eight, sustained, memory, size)";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = arguments.split_first() else { bail!("{USAGE}") };
+    match command.as_str() {
+        "check" if rest.is_empty() => check::run(),
+        "test" => test::run(rest),
+        "dist" => match rest {
+            [] => dist::run(None),
+            [flag, profile] if flag == "--profile" => dist::run(Some(profile)),
+            _ => bail!("{USAGE}"),
+        },
+        "bench" => bench::run(&bench::Options::parse(rest)?),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("{USAGE}"),
+    }
+}

@@ -43,7 +43,8 @@ impl Directory {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
-            Err(Errno::NOENT) => Ok(None),
+            // What has too long a name cannot be there.
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
             Err(errno) => Err(failed("open", path, errno)),
         }
     }

@@ -520,7 +520,7 @@ impl Kernel {
             }
             Action::FlushConntrack { addresses } => {
                 let (home, handle) = self.handle(space)?;
-                conntrack::flush(handle.netfilter(home)?, addresses).map(|_| ())
+                conntrack::flush(handle.netfilter(home)?, addresses)
             }
         }
     }

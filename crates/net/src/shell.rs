@@ -24,15 +24,18 @@ pub fn script(plan: &Plan) -> String {
         let is_nft =
             |step: &&Step| step.space == *space && !nft::text::command(&step.change).is_empty();
         let run = rest.iter().take_while(is_nft).count();
-        let _ = writeln!(text, "\n# {}", step.why);
         if run > 0 {
             // Adjacent nftables changes are one transaction, as in the executor.
-            let _ = writeln!(text, "{} -f - <<'RULES'", tool(space, "nft"));
-            for line in rest[..run].iter().flat_map(|step| nft::text::command(&step.change)) {
-                let _ = writeln!(text, "{line}");
+            let _ = writeln!(text, "\n{} -f - <<'RULES'", tool(space, "nft"));
+            for step in &rest[..run] {
+                let _ = writeln!(text, "# {}", step.why);
+                for line in nft::text::command(&step.change) {
+                    let _ = writeln!(text, "{line}");
+                }
             }
             text.push_str("RULES\n");
         } else {
+            let _ = writeln!(text, "\n# {}", step.why);
             for command in commands(space, &step.change, true) {
                 let _ = writeln!(text, "{command}");
             }

@@ -161,7 +161,12 @@ fn look_at_bridge(kernel: &mut Kernel, config: &Config) -> Result<Seen, Error> {
     }
     // A bridge whose address was never set has none once its last port is gone.
     let mac = link.mac.filter(|Mac(bytes)| *bytes != [0; 6]);
-    let bridge = Link { mac, ..Link::bridge(name.clone()) };
+    let bridge = Link {
+        mac,
+        up: Some(link.up),
+        promiscuous: Some(link.promiscuous),
+        ..Link::bridge(name.clone())
+    };
     Ok(Seen { bridge: Some(bridge), addresses, ..Seen::default() })
 }
 

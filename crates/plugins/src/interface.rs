@@ -79,7 +79,7 @@ pub(crate) fn plan(
         let address = Address::new(name.clone(), ip.address);
         step(Change::Create(address.into()), "gives the pod its address");
     }
-    step(Change::Ensure(Link::existing(name.clone()).up().into()), "plugs the cable in");
+    step(plug_in(name), "plugs the cable in");
     let gateway = |v4: bool| {
         result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
     };
@@ -111,6 +111,12 @@ pub(crate) fn plan(
         step(Change::Create(route.into()), "shows the pod the way out");
     }
     Ok(plan)
+}
+
+/// Brings an interface up that was made in the same plan, and so is down.
+pub(crate) fn plug_in(name: &LinkName) -> Change {
+    let down = Link { up: Some(false), ..Link::existing(name.clone()) };
+    Change::Replace { to: down.clone().up().into(), from: down.into() }
 }
 
 /// The first host address of a subnet, which is the gateway where none is given.

@@ -1,1 +1,22 @@
-fn main() {}
+//! `podwire`: the command line. Called by a plugin's name, it is that plugin.
+
+mod cli;
+mod completion;
+mod demo;
+mod dry_run;
+mod failure;
+mod install;
+mod interrupt;
+mod lab;
+mod progress;
+mod terminal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let called = std::env::args_os().next();
+    match plugins::main(plugins::called_as(called.as_deref())) {
+        Some(code) => code,
+        None => cli::main(),
+    }
+}

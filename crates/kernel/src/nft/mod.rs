@@ -72,6 +72,10 @@ pub(crate) fn elements(
     table: &TableId,
     name: &str,
 ) -> Result<Option<Vec<Element>>> {
+    // The common answer, in one question.
+    if set(socket, table, name)?.is_none() {
+        return Ok(None);
+    }
     let read = |socket: &mut Socket| match set(socket, table, name)? {
         Some(set) => elements_of(socket, &set).map(Some),
         None => Ok(None),

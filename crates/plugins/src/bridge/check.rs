@@ -74,7 +74,7 @@ fn check_bridge(
     let name = &config.bridge;
     let link = look_up(kernel, &Space::Here, name)?;
     if link.kind != "bridge" {
-        return Err(fail(format!("Bridge interface {name} not of type bridge")));
+        return Err(fail(format!("Interface {name} does not have link type of bridge")));
     }
     if !recorded.mac.is_empty()
         && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac)
@@ -97,7 +97,7 @@ fn check_pod_link(
 ) -> Result<dump::Link, Error> {
     let link = look_up(kernel, pod, ifname)?;
     if link.kind != "veth" {
-        return Err(fail(format!("Container interface {ifname} not of type veth")));
+        return Err(fail(format!("Error: Container interface {ifname} not of type veth")));
     }
     if !recorded.mac.is_empty()
         && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac)
@@ -222,7 +222,7 @@ const LOCAL_TABLE: u32 = 255;
 
 fn look_up(kernel: &mut Kernel, space: &Space, name: &LinkName) -> Result<dump::Link, Error> {
     let link = kernel.link(space, name).map_err(Error::internal)?;
-    link.ok_or_else(|| fail(format!("failed to lookup {:?}: Link not found", name.as_str())))
+    link.ok_or_else(|| fail(format!("Interface name {name} not found")))
 }
 
 fn fail(text: String) -> Error {

@@ -114,8 +114,8 @@ impl Wiring<'_> {
             return Ok(plan);
         }
         if result.ips.is_empty() {
-            let up = Link::existing(self.ifname.clone()).up();
-            plan.push(Step::new(self.pod, Change::Ensure(up.into()), "plugs the cable in"));
+            let up = interface::plug_in(self.ifname);
+            plan.push(Step::new(self.pod, up, "plugs the cable in"));
         } else {
             let behaviour = Behaviour { detect_duplicates: self.config.detect_duplicates };
             plan.extend(interface::plan(self.pod, self.ifname, result, behaviour)?);
@@ -146,8 +146,11 @@ impl Wiring<'_> {
             let sysctl = Sysctl::nicety(format!("net/ipv6/conf/{name}/{key}"), "0");
             Change::Ensure(sysctl.into())
         };
-        let mut plan =
-            vec![Step::new(&HOST, Change::Ensure(link.into()), "joins the pods of this node")];
+        let mut plan = Plan::new();
+        if !self.seen.bridge.as_ref().is_some_and(|seen| link.is_satisfied_by(seen)) {
+            let why = "joins the pods of this node";
+            plan.push(Step::new(&HOST, Change::Ensure(link.into()), why));
+        }
         let why = "keeps strangers from giving the node addresses";
         plan.push(Step::new(&HOST, set("accept_ra"), why));
         if is_new {

@@ -22,10 +22,10 @@ const fn in_node(node: &'static str, said: &'static str) -> Damage {
 /// `VETH` stands for the host's end.
 const DAMAGES: &[Damage] = &[
     in_pod("ip link set eth0 down", "Interface eth0 is down"),
-    in_pod("ip link delete eth0", "failed to lookup \"eth0\": Link not found"),
+    in_pod("ip link delete eth0", "Interface name eth0 not found"),
     in_pod(
         "ip link delete eth0; ip link add eth0 type bridge",
-        "Container interface eth0 not of type veth",
+        "Error: Container interface eth0 not of type veth",
     ),
     in_pod("ip link delete eth0; ip link add eth0 type veth peer name e", "Interface eth0 Mac "),
     in_pod("ip link set eth0 address 02:00:00:00:00:07", "Interface eth0 Mac "),
@@ -70,10 +70,10 @@ const DAMAGES: &[Damage] = &[
         "ip link set dev VETH type bridge_slave isolated off",
         "Interface VETH configured port isolation true doesn't match current state: false",
     ),
-    in_node("ip link delete cni0", "failed to lookup \"cni0\": Link not found"),
+    in_node("ip link delete cni0", "Interface name cni0 not found"),
     in_node(
         "ip link delete cni0; ip link add cni0 type veth peer name c",
-        "Bridge interface cni0 not of type bridge",
+        "Interface cni0 does not have link type of bridge",
     ),
     in_node(
         "ip link set cni0 address 02:00:00:00:00:07",
@@ -113,16 +113,60 @@ fn damage_is_named() {
         node.namespace.sh(&in_node.replace("VETH", veth));
         pod.namespace.sh(in_pod);
         let call = node.call("CHECK", &pod, &after(&config, &result));
-        let before = node.state();
         let refusal = node.run(&call).refused();
         assert!(
             refusal.code == 999 && refusal.msg.starts_with(&said.replace("VETH", veth)),
             "{in_node} {in_pod}: {refusal:?}"
         );
-        testbed::assert_same_state(&before, &node.state());
         node.del(&pod, &config);
         assert!(node.reservations().is_empty());
     }
+}
+
+/// The damage that the reference is not asked about, by what is said of it here.
+const UNNOTICED: [&str; 4] =
+    ["masquerade of", "spoof check of", "Interface VETH configured", "table 100"];
+
+#[test]
+fn the_reference_notices_the_same_damage() {
+    testbed::isolated!();
+    for Damage { node: in_node, pod: in_pod, said } in DAMAGES {
+        // To it, any default route is as good as another.
+        if UNNOTICED.iter().any(|part| said.contains(part)) || in_pod.contains("via 10.1.2.99") {
+            continue;
+        }
+        let node = Node::new(By::Reference);
+        let pod = node.pod("pod");
+        let keys = json!({ "isDefaultGateway": true });
+        let config = node.network("1.0.0", &["10.1.2.0/24", "2001:db8:1::/64"], keys);
+        let result = node.add(&pod, &config);
+        node.namespace.sh(&in_node.replace("VETH", interface(&result, 1)));
+        pod.namespace.sh(in_pod);
+        let refusal = node.run(&node.call("CHECK", &pod, &after(&config, &result))).refused();
+        // It prints routes as its structures, and notices by its routes that a pod is down.
+        let said = match *said {
+            "Interface eth0 is down" => "Failed to find Gateway 10.1.2.1 for interface eth0",
+            said if said.starts_with("Expected Route") => "Expected Route {Dst:{",
+            said => said,
+        };
+        assert!(refusal.msg.starts_with(said), "{in_node} {in_pod}: {refusal:?}");
+    }
+}
+
+#[test]
+fn to_check_changes_nothing() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let pod = node.pod("pod");
+    let config = guarded(&node);
+    let result = node.add(&pod, &config);
+    let mut other = result.clone();
+    other["ips"][0]["address"] = "10.1.2.77/24".into();
+    let before = (node.state(), testbed::state(&pod.namespace));
+    node.check(&pod, &config, &result);
+    node.run(&node.call("CHECK", &pod, &after(&config, &other))).refused();
+    testbed::assert_same_state(&before.0, &node.state());
+    testbed::assert_same_state(&before.1, &testbed::state(&pod.namespace));
 }
 
 #[test]
@@ -140,7 +184,7 @@ fn what_does_not_concern_the_pod_is_no_damage() {
     node.del(&other, &config);
     node.check(&pod, &config, &result);
     // Interfaces that a later plugin of the chain has added.
-    let mut longer = result.clone();
+    let mut longer = result;
     longer["interfaces"]
         .as_array_mut()
         .unwrap()

@@ -29,7 +29,7 @@ fn assert_good(node: &Node, good: &[(&Pod, Value)], config: &Value) {
     for (pod, result) in good {
         assert_eq!(result["interfaces"][0]["mac"], bridge["address"], "{}", pod.id);
         let address = ips(result).remove(0);
-        assert_eq!(addresses(&pod.namespace, "eth0"), [address.clone()]);
+        assert_eq!(addresses(&pod.namespace, "eth0"), std::slice::from_ref(&address));
         let (a, b) = (pod.namespace.netns(), node.namespace.netns());
         let gateway = "10.1.2.1".parse().unwrap();
         assert_eq!(source_seen(a, b, gateway), Some(bare(&address)));

@@ -225,7 +225,7 @@ fn status_says_whether_the_next_add_could_be_served() {
     let nowhere = merged(config.clone(), json!({ "ipam": { "dataDir": "/proc/version" } }));
     let refused = status(&nowhere).refused();
     assert_eq!(refused.said(), (50, "open /proc/version: not a directory"));
-    let nobody = merged(config.clone(), json!({ "ipam": { "type": "nobody" } }));
+    let nobody = merged(config, json!({ "ipam": { "type": "nobody" } }));
     let refused = status(&nobody).refused();
     assert_eq!(refused.said(), (999, "failed to find plugin \"nobody\" in path [/run/node/bin]"));
     for plain in [

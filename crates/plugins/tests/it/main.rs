@@ -13,4 +13,5 @@ mod host_local;
 mod keys;
 mod kill;
 mod lifecycle;
+mod surroundings;
 mod together;

@@ -66,7 +66,7 @@ fn the_node_s_own_network_can_be_meant() {
     let call = scene.call(&config).with("CNI_NETNS", &own).with("CNI_NETNS_OVERRIDE", "1");
     scene.node.run(&call).ok();
     assert_eq!(addresses(&scene.node.namespace, "eth0"), ["10.1.2.2/24"]);
-    scene.node.run(&call.clone().with("CNI_COMMAND", "DEL")).ok();
+    scene.node.run(&call.with("CNI_COMMAND", "DEL")).ok();
     scene.is_untouched();
     // Its loopback device is not switched off by mistake.
     let loopback = json!({ "cniVersion": "1.1.0", "name": "lo", "type": "loopback" });

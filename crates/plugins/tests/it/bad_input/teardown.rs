@@ -16,7 +16,7 @@ fn with_config(call: Call, config: &Value, keys: Value) -> Call {
     call.saying(&config.to_string())
 }
 
-const DAMAGES: &[(&str, Damage)] = &[
+const AROUND: &[(&str, Damage)] = &[
     ("the netns is not given", |_, call, _| call.without("CNI_NETNS")),
     ("the netns is empty", |_, call, _| call.with("CNI_NETNS", "")),
     ("the netns is gone", |_, call, _| call.with("CNI_NETNS", "/run/netns/gone")),
@@ -41,6 +41,9 @@ const DAMAGES: &[(&str, Damage)] = &[
         scene.node.namespace.sh("ip link delete cni0");
         call
     }),
+];
+
+const TOLD: &[(&str, Damage)] = &[
     ("prevResult is torn", |_, call, config| {
         with_config(call, config, json!({ "prevResult": { "ips": 5 } }))
     }),
@@ -86,9 +89,19 @@ const DAMAGES: &[(&str, Damage)] = &[
 ];
 
 #[test]
-fn a_pod_goes_whatever_is_wrong() {
+fn a_pod_goes_whatever_has_become_of_it() {
     testbed::isolated!();
-    for (what, damage) in DAMAGES {
+    goes_in_spite_of(AROUND);
+}
+
+#[test]
+fn a_pod_goes_whatever_the_plugin_is_told() {
+    testbed::isolated!();
+    goes_in_spite_of(TOLD);
+}
+
+fn goes_in_spite_of(damages: &[(&str, Damage)]) {
+    for (what, damage) in damages {
         let scene = Scene::new();
         let config = scene.config(json!({ "ipMasq": true, "macspoofchk": true }));
         let result = scene.node.add(&scene.pod, &config);

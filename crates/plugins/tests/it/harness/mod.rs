@@ -219,6 +219,7 @@ impl Pod {
 }
 
 /// `config` with the members of `keys`, member by member of `ipam` too.
+#[expect(clippy::needless_pass_by_value, reason = "callers make the keys in place")]
 pub(crate) fn merged(mut config: Value, keys: Value) -> Value {
     for (key, value) in keys.as_object().cloned().unwrap_or_default() {
         match (key.as_str(), config.get_mut(&key)) {

@@ -44,7 +44,7 @@ fn a_bridge_that_is_there_is_used_as_it_is() {
                 result["interfaces"][0],
                 json!({ "mac": "02:00:00:00:00:09", "name": "br9" })
             );
-            assert_eq!(bridge["flags"].as_array().unwrap().contains(&"UP".into()), true);
+            assert!(bridge["flags"].as_array().unwrap().contains(&"UP".into()));
             node.check(&pod, &config, &result);
             node.del(&pod, &config);
         }

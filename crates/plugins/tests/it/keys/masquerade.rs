@@ -9,6 +9,10 @@ use crate::harness::*;
 /// to the node's own address find back.
 fn world(node: &Node) -> Pod {
     let world = node.pod("world");
+    for space in [&node.namespace, &world.namespace] {
+        // Neighbours are asked for with an address that would be claimed for a second first.
+        space.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+    }
     node.namespace.sh("ip link add up0 type veth peer name down0 netns world
          ip address add 192.0.2.1/24 dev up0; ip address add 2001:db8:99::1/64 dev up0 nodad
          ip link set up0 up");

@@ -1,0 +1,184 @@
+//! What can go wrong with a lab, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{Lab, NameError};
+
+/// What this room's calls return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a lab could not be made, found or removed. The text says what failed and why;
+/// [`Error::remedy`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A lab cannot be called so.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Too few or too many pods.
+    #[error("a lab of {count} pods cannot be made: it has 1 to {} pods", Lab::MAX_PODS)]
+    Pods {
+        /// How many were asked for.
+        count: u16,
+    },
+    /// A lab of that name is up.
+    #[error("lab {name} cannot be made: it is up already")]
+    Exists {
+        /// Its name.
+        name: String,
+    },
+    /// A namespace's name belongs to somebody else.
+    #[error("lab {name} cannot be made: {} already exists and belongs to {owner}", path.display())]
+    Taken {
+        /// The lab.
+        name: String,
+        /// The path of the namespace.
+        path: PathBuf,
+        /// Whose it is, in words.
+        owner: String,
+        /// Whether that is another lab.
+        lab: Option<String>,
+    },
+    /// The lab's directory holds what no lab recorded.
+    #[error("{} holds files that no lab recorded", path.display())]
+    Unrecorded {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no such lab.
+    #[error("there is no lab {name}")]
+    NoLab {
+        /// Its name.
+        name: String,
+        /// The labs that there are.
+        labs: Vec<String>,
+    },
+    /// No lab has such an object.
+    #[error("no lab has {object}")]
+    NoObject {
+        /// What was asked for.
+        object: String,
+        /// The objects that there are.
+        objects: Vec<String>,
+    },
+    /// Several labs have it.
+    #[error("{object} is not one object: labs {} have it", labs.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        object: String,
+        /// The labs that have it.
+        labs: Vec<String>,
+    },
+    /// Making a lab failed; everything was taken back, except for what is listed.
+    #[error("lab {name} could not be made: {cause}")]
+    Undone {
+        /// The lab.
+        name: String,
+        /// What failed.
+        #[source]
+        cause: Box<Error>,
+        /// What could not be taken back.
+        left: Vec<String>,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A plugin failed.
+    #[error("plugin {plugin} failed to {command} {container_id}: {error}")]
+    Plugin {
+        /// `ADD`, `DEL` …
+        command: &'static str,
+        /// Its file name.
+        plugin: String,
+        /// For whom it was called.
+        container_id: String,
+        /// Its own error.
+        error: Box<cni::Error>,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A file of the lab could not be read or written.
+    #[error("{verb} {}: {}", path.display(), words(source))]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The private copy of a lab cannot be understood.
+    #[error("read {}: {source}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// The text of an error without its number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+impl Error {
+    pub(crate) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { verb, path: path.to_owned(), source }
+    }
+
+    /// Whether what is missing is a right.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Kernel(error) => error.kind() == kernel::ErrorKind::Denied,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Undone { cause, .. } => cause.is_denied(),
+            _ => false,
+        }
+    }
+
+    /// What to do about it, where there is something to do.
+    pub fn remedy(&self) -> Option<String> {
+        if self.is_denied() {
+            return Some("run it as root; `podwire demo` needs no rights".to_owned());
+        }
+        Some(match self {
+            Self::Name(_) | Self::Pods { .. } => "choose another one".to_owned(),
+            Self::Exists { name } => format!("`podwire lab down {name}` takes it down"),
+            Self::Taken { lab: Some(lab), .. } => {
+                format!("take that one down (`podwire lab down {lab}`), or give this one a name")
+            }
+            Self::Taken { name, path, .. } => {
+                let public = path.file_name().unwrap_or_default().display();
+                let other = if name == crate::Name::DEFAULT { "a name" } else { "another name" };
+                format!(
+                    "give the lab {other} (`podwire lab up NAME`), or remove it if nobody needs \
+                     it (`ip netns delete {public}`)"
+                )
+            }
+            Self::Unrecorded { path } => {
+                format!("remove them if nobody needs them (`rm -r {}`)", path.display())
+            }
+            Self::NoLab { labs, .. } if labs.is_empty() => "`podwire lab up` makes one".to_owned(),
+            Self::NoLab { labs, .. } => format!("there are: {}", labs.join(", ")),
+            Self::NoObject { objects, .. } if objects.is_empty() => {
+                "there is no lab: `podwire lab up` makes one".to_owned()
+            }
+            Self::NoObject { objects, .. } => format!("there are: {}", objects.join(", ")),
+            Self::Ambiguous { .. } => "say which lab with --lab".to_owned(),
+            Self::Undone { cause, .. } => return cause.remedy(),
+            Self::Record { path, .. } => format!(
+                "it was written by another version of podwire: use that one, or remove the \
+                 namespaces that {} names by hand",
+                path.display()
+            ),
+            Self::Plugin { .. } => {
+                "the plugin's own words are above; `podwire lab up --dry-run -o sh` shows its call"
+                    .to_owned()
+            }
+            Self::Interrupted | Self::Kernel(_) | Self::Io { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! The steps that make a lab.
+
+use std::path::PathBuf;
+
+use crate::{Invocation, Lab};
+
+/// A lab and everything that is done to make it, in order: namespaces, files, steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What is made.
+    pub lab: Lab,
+    /// The lab's own directory.
+    pub directory: PathBuf,
+    /// The files in that directory that a person or a plugin reads.
+    pub files: Vec<Entry>,
+    /// What is done once the namespaces and the files are there.
+    pub steps: Vec<Step>,
+}
+
+/// A part of a lab's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A directory.
+    Directory(PathBuf),
+    /// A text.
+    File(net::File),
+    /// A name for a file elsewhere.
+    Symlink {
+        /// The name.
+        path: PathBuf,
+        /// What it stands for.
+        target: PathBuf,
+    },
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// A change to the network of a namespace.
+    Machine(net::Step),
+    /// A call of a plugin.
+    Cni(Invocation),
+}
+
+impl Step {
+    /// Why, in a sentence without subject.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Machine(step) => &step.why,
+            Self::Cni(invocation) => invocation.why,
+        }
+    }
+
+    /// The name of the namespace that it is about: a plugin runs on the node, for a pod.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Machine(step) => step.space.to_string(),
+            Self::Cni(invocation) => net::Space::At(invocation.netns.clone()).to_string(),
+        }
+    }
+
+    /// The namespace in which it happens.
+    pub fn space(&self) -> &net::Space {
+        match self {
+            Self::Machine(step) => &step.space,
+            Self::Cni(invocation) => &invocation.space,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A lab in the words of a shell: a script that makes it, and one that takes it down.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use net::Space;
+
+use crate::{Entry, Invocation, Lab, Network, Plan, Step, pods};
+
+/// A script for `sh` that makes the same network, and says at its end how to remove it. The
+/// namespaces have their public names only, so that `lab down` does not know what it made.
+pub fn up(plan: &Plan) -> String {
+    let mut text = format!("#!/bin/sh\n# Lab {}.\nset -eu\n\n# The namespaces.\n", plan.lab.name);
+    for namespace in &plan.lab.namespaces {
+        let _ = writeln!(text, "ip netns add {}", namespace.public);
+    }
+    if !plan.files.is_empty() {
+        text.push_str("\n# What the plugins read and write.\n");
+    }
+    for entry in &plan.files {
+        text.push_str(&file(entry));
+    }
+    let mut rest = &plan.steps[..];
+    while let Some(step) = rest.first() {
+        let machine = |step: &Step| match step {
+            Step::Machine(step) => Some(step.clone()),
+            Step::Cni(_) => None,
+        };
+        let run: net::Plan = rest.iter().map_while(machine).collect();
+        if run.is_empty() {
+            if let Step::Cni(invocation) = step {
+                let _ = write!(text, "\n# {}\n{}", invocation.why, call(invocation));
+            }
+            rest = &rest[1..];
+        } else {
+            let script = net::script(&run);
+            text.push_str(script.strip_prefix("#!/bin/sh\nset -eu\n").unwrap_or(&script));
+            rest = &rest[run.len()..];
+        }
+    }
+    text.push_str("\n# To take it down again:\n");
+    for namespace in plan.lab.namespaces.iter().rev() {
+        let _ = writeln!(text, "#   ip netns delete {}", namespace.public);
+    }
+    if !plan.files.is_empty() {
+        let _ = writeln!(text, "#   rm -r {}", word(&plan.directory));
+    }
+    text
+}
+
+/// A script for `sh` that takes down a lab that `lab up` made.
+pub fn down(lab: &Lab, directory: &Path) -> String {
+    let mut text = format!("#!/bin/sh\n# Takes down lab {}.\nset -eu\n", lab.name);
+    if let Network::Pods(network) = &lab.network {
+        for invocation in pods::release(lab, network, directory) {
+            let _ = write!(text, "\n# {}\n{}", invocation.why, call(&invocation));
+        }
+    }
+    text.push_str("\n# removes the names of the namespaces, and with them all that is inside\n");
+    for namespace in lab.namespaces.iter().rev() {
+        let private = word(&namespace.private_path(directory));
+        let _ = writeln!(text, "ip netns delete {}\numount {private}", namespace.public);
+    }
+    let _ = write!(text, "\n# removes the lab's own files\nrm -r {}\n", word(directory));
+    text
+}
+
+fn file(entry: &Entry) -> String {
+    match entry {
+        Entry::Directory(path) => format!("mkdir -p {}\n", word(path)),
+        Entry::File(file) => {
+            let newline = if file.content.ends_with('\n') { "" } else { "\n" };
+            let path = word(&file.path);
+            format!("cat >{path} <<'CONTENT'\n{}{newline}CONTENT\n", file.content)
+        }
+        Entry::Symlink { path, target } => format!("ln -s {} {}\n", word(target), word(path)),
+    }
+}
+
+/// The shell lines of one call.
+pub(crate) fn call(invocation: &Invocation) -> String {
+    let mut text = match (&invocation.space, invocation.space.name()) {
+        (_, Some(name)) => format!("ip netns exec {name} "),
+        (Space::At(path), None) => format!("nsenter --net={} ", word(path)),
+        (Space::Here, None) => String::new(),
+    };
+    text.push_str("env");
+    let environment = invocation.environment();
+    let given = |(name, value): (&str, Option<&str>)| {
+        value.map(|value| format!(" {name}={}", word(Path::new(value))))
+    };
+    let variables: Vec<String> = environment.variables().into_iter().filter_map(given).collect();
+    for line in variables.chunks(2) {
+        let _ = write!(text, "{} \\\n ", line.concat());
+    }
+    let _ = write!(text, " {}", word(&invocation.path.join(&invocation.plugin)));
+    if invocation.command == cni::Command::Add {
+        let _ = write!(text, " >{}", word(&invocation.result));
+    }
+    let _ = write!(text, " <<'CONFIG'\n{}\nCONFIG\n", cni::json::pretty(&invocation.config));
+    text
+}
+
+/// A path, or any text, as one word of a shell.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

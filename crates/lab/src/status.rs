@@ -1,0 +1,134 @@
+//! Whether a lab is still what was made.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kernel::{Kernel, Query};
+use net::{Change, Object, Space};
+
+use crate::publish::{Found, look};
+use crate::{Lab, Name, Namespace, Network, Result, State, Step, Store, pods};
+
+/// A lab as it is now.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What was planned.
+    pub lab: Lab,
+    /// How far it got.
+    pub state: State,
+    /// What is not as it was made; empty for a sound lab.
+    pub faults: Vec<Fault>,
+}
+
+/// Something that is not as it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Whose fault it is, such as `pod/pod1`.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Store {
+    /// Compares a lab with what was planned, and asks the plugins about what they made.
+    pub fn status(&self, name: &Name) -> Result<Status> {
+        let (lab, state) = self.get(name)?;
+        let directory = self.directory(name);
+        let mut faults = Vec::new();
+        if state != State::Busy {
+            faults.extend(lab.namespaces.iter().filter_map(|it| identity(it, &directory)));
+            faults.extend(changed(&lab, &directory)?);
+            faults.extend(detached(&lab, &directory));
+        }
+        Ok(Status { lab, state, faults })
+    }
+}
+
+/// Whether a namespace still has both of its names.
+fn identity(namespace: &Namespace, directory: &Path) -> Option<Fault> {
+    let public = namespace.public_path();
+    let what = match (look(&namespace.private_path(directory)), look(&public)) {
+        (Found::Namespace(own), Found::Namespace(seen)) if own == seen => return None,
+        (Found::Namespace(_), Found::Namespace(_)) => {
+            format!("{} is another namespace now", public.display())
+        }
+        (Found::Namespace(_), _) => {
+            format!("{} is gone, so that `ip netns` does not know it", public.display())
+        }
+        _ => "its namespace is gone".to_owned(),
+    };
+    Some(Fault { object: namespace.object(), what })
+}
+
+/// What differs from what the lab's own steps made.
+fn changed(lab: &Lab, directory: &Path) -> Result<Vec<Fault>> {
+    let plan = lab.plan(directory);
+    let mut wanted: BTreeMap<&Space, Vec<Object>> = BTreeMap::new();
+    for step in &plan.steps {
+        if let Step::Machine(net::Step { space, change, .. }) = step
+            && let Change::Create(object) | Change::Ensure(object) = change
+        {
+            wanted.entry(space).or_default().extend(comparable(object));
+        }
+    }
+    let mut kernel = Kernel::new()?;
+    let mut faults = Vec::new();
+    for namespace in &lab.namespaces {
+        let own = Space::At(namespace.private_path(directory));
+        let Some(want) = wanted.get(&Space::named(&namespace.public)) else { continue };
+        // One that cannot be read has been found missing, by its identity.
+        let Ok(seen) = kernel.observe(&own, &Query::All) else { continue };
+        let fault = |what| Fault { object: namespace.object(), what };
+        let differs = net::diff(&own, want, &seen, |_| false).into_iter();
+        faults.extend(differs.filter_map(|step| describe(&step.change)).map(fault));
+    }
+    Ok(faults)
+}
+
+/// An object as an observer sees it, as far as it can be seen.
+fn comparable(object: &Object) -> Option<Object> {
+    match object {
+        // Where the far end of a cable is cannot be seen from the near end.
+        Object::Link(link) => Some(Object::Link(net::Link { kind: None, ..link.clone() })),
+        Object::Sysctl(_) => None,
+        object => Some(object.clone()),
+    }
+}
+
+fn describe(change: &Change) -> Option<String> {
+    let name = |object: &Object| match object {
+        Object::Link(link) => format!("device {}", link.name),
+        Object::Address(address) => format!("address {} on {}", address.address, address.link),
+        _ => "a part of the network".to_owned(),
+    };
+    match change {
+        Change::Create(object) => Some(format!("{} is missing", name(object))),
+        Change::Replace { from: Object::Link(from), to: Object::Link(to) } => {
+            let what = if to.up == Some(true) && from.up == Some(false) {
+                "is switched off"
+            } else if to.master.is_some() && to.master != from.master {
+                "is not in its bridge"
+            } else {
+                "is not as it was made"
+            };
+            Some(format!("device {} {what}", to.name))
+        }
+        Change::Replace { to, .. } => Some(format!("{} is not as it was made", name(to))),
+        _ => None,
+    }
+}
+
+/// The pods whose plugins say that they are not as they were attached.
+fn detached(lab: &Lab, directory: &Path) -> Vec<Fault> {
+    let Network::Pods(network) = &lab.network else { return Vec::new() };
+    let checks = pods::checks(lab, network, directory).into_iter();
+    let fault = |(call, pod): (crate::Invocation, &Namespace)| {
+        let what = if call.result.exists() {
+            call.run().err()?.to_string()
+        } else {
+            "it was never joined to the network".to_owned()
+        };
+        Some(Fault { object: pod.object(), what })
+    };
+    checks.zip(lab.pods()).filter_map(fault).collect()
+}

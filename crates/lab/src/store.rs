@@ -1,0 +1,446 @@
+//! The labs of a machine, one directory each: made as a whole, removed exactly.
+//!
+//! A lab's directory holds the private copy of what was planned (`lab.json`, written before
+//! anything is made), the namespaces' own names (`netns/`), what the plugins read and write
+//! (`cni/`), and `ready` once all steps were taken. A directory without `ready` is what a kill
+//! left: the next `up` or `down` of that name clears it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use kernel::{Kernel, OnError};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::processes::{self, Process};
+use crate::publish::{Found, look, publish, withdraw};
+use crate::{Entry, Error, Lab, Name, Namespace, Network, Plan, Result, Step, pods};
+
+/// Where labs are kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// What `up` has just made.
+#[derive(Clone, Copy, Debug)]
+pub enum Made<'a> {
+    /// A namespace.
+    Namespace(&'a Namespace),
+    /// A step, with the result of a plugin that was asked to add.
+    Step(&'a Step, Option<&'a Value>),
+}
+
+/// What `down` met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    /// What could not be removed. The lab's directory stays, so that `down` can be tried again.
+    pub failures: Vec<String>,
+    /// Processes that live on in namespaces that have no name any more.
+    pub processes: Vec<Process>,
+}
+
+/// How far a lab is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// All steps were taken.
+    Up,
+    /// `up` or `down` was killed.
+    Unfinished,
+    /// Another command is at work on it.
+    Busy,
+}
+
+/// A lab in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// What it is called.
+    pub name: Name,
+    /// How far it is.
+    pub state: State,
+    /// What it consists of, if that was written already.
+    pub lab: Option<Lab>,
+}
+
+impl Store {
+    /// The labs below `root`, which need not exist.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory of a lab.
+    pub fn directory(&self, name: &Name) -> PathBuf {
+        self.root.join(name.as_str())
+    }
+
+    /// Makes a lab, or nothing: whatever fails, what was done before is taken back. `watch` hears
+    /// of every part that is there, and may ask to stop.
+    pub fn up(
+        &self,
+        lab: &Lab,
+        watch: &mut dyn FnMut(Made<'_>) -> ControlFlow<()>,
+    ) -> Result<Plan> {
+        let mut directory = Directory::create(&self.root, &lab.name)?;
+        match (directory.state(), directory.record()?) {
+            (State::Up, _) => return Err(Error::Exists { name: lab.name.to_string() }),
+            (_, Some(remains)) => {
+                let report = directory.clear(&remains);
+                if !report.failures.is_empty() {
+                    let cause = Box::new(Error::Exists { name: lab.name.to_string() });
+                    let name = lab.name.to_string();
+                    return Err(Error::Undone { name, cause, left: report.failures });
+                }
+                directory = Directory::create(&self.root, &lab.name)?;
+            }
+            (_, None) => directory.require_empty()?,
+        }
+        if let Err(error) = self.require_names(lab) {
+            directory.remove();
+            return Err(error);
+        }
+        let plan = lab.plan(&directory.path);
+        let made = directory.write_record(lab).and_then(|()| make(&plan, watch));
+        match made.and_then(|()| directory.set_ready()) {
+            Ok(()) => Ok(plan),
+            Err(cause) => {
+                let report = directory.clear(lab);
+                let left = report.failures;
+                Err(Error::Undone { name: lab.name.to_string(), cause: Box::new(cause), left })
+            }
+        }
+    }
+
+    /// Takes a lab down, whatever is left of it.
+    pub fn down(&self, name: &Name) -> Result<Report> {
+        let Some(directory) = Directory::open(&self.root, name)? else {
+            // A kill may have left the directories above.
+            tidy(&self.root);
+            return Err(self.no_lab(name));
+        };
+        match directory.record()? {
+            Some(lab) => Ok(directory.clear(&lab)),
+            // A kill before anything was made.
+            None => {
+                directory.require_empty()?;
+                directory.remove();
+                Ok(Report::default())
+            }
+        }
+    }
+
+    /// All labs by name.
+    pub fn list(&self) -> Result<Vec<Summary>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io("read", &self.root, error)),
+        };
+        let mut names: Vec<Name> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        names.sort();
+        let summary = |name: Name| {
+            let path = self.directory(&name);
+            let lab = read_record(&path)?;
+            Ok(Summary { state: state_of(&path), lab, name })
+        };
+        names.into_iter().map(summary).collect()
+    }
+
+    /// A lab that was planned.
+    pub fn get(&self, name: &Name) -> Result<(Lab, State)> {
+        let path = self.directory(name);
+        match read_record(&path)? {
+            Some(lab) => Ok((lab, state_of(&path))),
+            None => Err(self.no_lab(name)),
+        }
+    }
+
+    /// The one namespace that a person means by `object`, in `lab` or in any.
+    pub fn find(&self, object: &str, lab: Option<&Name>) -> Result<(Lab, Namespace)> {
+        let labs: Vec<Lab> = match lab {
+            Some(name) => vec![self.get(name)?.0],
+            None => self.list()?.into_iter().filter_map(|summary| summary.lab).collect(),
+        };
+        let namespaces = labs.iter().flat_map(|lab| lab.namespaces.iter().map(move |it| (lab, it)));
+        let matching: Vec<_> =
+            namespaces.clone().filter(|(_, namespace)| namespace.answers_to(object)).collect();
+        match matching[..] {
+            [(lab, namespace)] => Ok((lab.clone(), namespace.clone())),
+            [] => {
+                let objects = namespaces.map(|(_, namespace)| namespace.object()).collect();
+                Err(Error::NoObject { object: object.to_owned(), objects })
+            }
+            _ => {
+                let labs = matching.iter().map(|(lab, _)| lab.name.to_string()).collect();
+                Err(Error::Ambiguous { object: object.to_owned(), labs })
+            }
+        }
+    }
+
+    fn no_lab(&self, name: &Name) -> Error {
+        let labs = self.list().unwrap_or_default();
+        let labs = labs.into_iter().map(|summary| summary.name.to_string()).collect();
+        Error::NoLab { name: name.to_string(), labs }
+    }
+
+    /// Refuses if anybody has one of the names that the lab needs.
+    fn require_names(&self, lab: &Lab) -> Result<()> {
+        let taken = |namespace: &&Namespace| look(&namespace.public_path()) != Found::Nothing;
+        let Some(namespace) = lab.namespaces.iter().find(taken) else { return Ok(()) };
+        let others = self.list().unwrap_or_default();
+        let other = others.into_iter().filter_map(|summary| summary.lab).find(|other| {
+            other.name != lab.name
+                && other.namespaces.iter().any(|it| it.public == namespace.public)
+        });
+        let owner = match &other {
+            Some(other) => format!("lab {}", other.name),
+            None => "no lab of podwire".to_owned(),
+        };
+        let path = namespace.public_path();
+        let lab_name = other.map(|other| other.name.to_string());
+        Err(Error::Taken { name: lab.name.to_string(), path, owner, lab: lab_name })
+    }
+}
+
+fn make(plan: &Plan, watch: &mut dyn FnMut(Made<'_>) -> ControlFlow<()>) -> Result<()> {
+    let mut tell = |made: Made<'_>| match watch(made) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted),
+    };
+    let private = plan.directory.join("netns");
+    fs::create_dir(&private).map_err(|e| Error::io("create", &private, e))?;
+    kernel::prepare_directory(Path::new(net::NAMED))?;
+    for namespace in &plan.lab.namespaces {
+        publish(namespace, &plan.directory)?;
+        tell(Made::Namespace(namespace))?;
+    }
+    for entry in &plan.files {
+        write(entry)?;
+    }
+    let mut kernel = Kernel::new()?;
+    for step in &plan.steps {
+        let result = match step {
+            Step::Machine(step) => {
+                kernel.apply(std::slice::from_ref(step), OnError::Stop).into_result()?;
+                None
+            }
+            Step::Cni(invocation) => invocation.run()?,
+        };
+        tell(Made::Step(step, result.as_ref()))?;
+    }
+    Ok(())
+}
+
+fn write(entry: &Entry) -> Result<()> {
+    match entry {
+        Entry::Directory(path) => fs::create_dir(path).map_err(|e| Error::io("create", path, e)),
+        Entry::File(file) => {
+            fs::write(&file.path, &file.content).map_err(|e| Error::io("write", &file.path, e))
+        }
+        Entry::Symlink { path, target } => {
+            std::os::unix::fs::symlink(target, path).map_err(|e| Error::io("create", path, e))
+        }
+    }
+}
+
+/// A lab's directory, held against all other commands until it is dropped.
+struct Directory {
+    path: PathBuf,
+    /// The directory itself, whose lock ends with this process at the latest.
+    _lock: File,
+}
+
+const RECORD: &str = "lab.json";
+const TEMPORARY: &str = "lab.json.new";
+const READY: &str = "ready";
+
+/// `lab.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    api_version: String,
+    kind: String,
+    #[serde(flatten)]
+    lab: Lab,
+}
+
+impl Directory {
+    /// Opens and locks a lab's directory, and makes it if it is not there.
+    fn create(root: &Path, name: &Name) -> Result<Self> {
+        loop {
+            let path = root.join(name.as_str());
+            match fs::create_dir_all(&path) {
+                // Whoever removed the last lab has just removed the directories above, too.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                made => made.map_err(|e| Error::io("create", &path, e))?,
+            }
+            if let Some(directory) = Self::open(root, name)? {
+                return Ok(directory);
+            }
+        }
+    }
+
+    /// Opens and locks a lab's directory; `None` if it is not there.
+    fn open(root: &Path, name: &Name) -> Result<Option<Self>> {
+        let path = root.join(name.as_str());
+        let fail = |e| Error::io("lock", &path, e);
+        loop {
+            let lock = match File::open(&path) {
+                Ok(lock) => lock,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(fail(error)),
+            };
+            lock.lock().map_err(fail)?;
+            // Whoever held the lock before may have removed what it locks.
+            let locked = lock.metadata().map_err(fail)?;
+            if path
+                .metadata()
+                .is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()))
+            {
+                return Ok(Some(Self { path, _lock: lock }));
+            }
+        }
+    }
+
+    fn state(&self) -> State {
+        if self.path.join(READY).exists() { State::Up } else { State::Unfinished }
+    }
+
+    fn record(&self) -> Result<Option<Lab>> {
+        read_record(&self.path)
+    }
+
+    /// Refuses to go on in a directory without a record that holds anything: `lab up` writes the
+    /// record first and `lab down` removes it last, so it is somebody else's.
+    fn require_empty(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.path).map_err(|e| Error::io("read", &self.path, e))?;
+        if entries.flatten().any(|entry| entry.file_name() != TEMPORARY) {
+            return Err(Error::Unrecorded { path: self.path.clone() });
+        }
+        Ok(())
+    }
+
+    fn write_record(&self, lab: &Lab) -> Result<()> {
+        let record = Record {
+            api_version: "podwire/v1".to_owned(),
+            kind: "Lab".to_owned(),
+            lab: lab.clone(),
+        };
+        let (path, temporary) = (self.path.join(RECORD), self.path.join(TEMPORARY));
+        fs::write(&temporary, cni::json::pretty(&record) + "\n")
+            .and_then(|()| fs::rename(&temporary, &path))
+            .map_err(|e| Error::io("write", &path, e))
+    }
+
+    fn set_ready(&self) -> Result<()> {
+        let path = self.path.join(READY);
+        fs::write(&path, "").map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Removes all of a lab and then its directory, the record of it last.
+    fn clear(self, lab: &Lab) -> Report {
+        let mut report = Report::default();
+        let _ = fs::remove_file(self.path.join(READY));
+        let own = |namespace: &Namespace| match look(&namespace.private_path(&self.path)) {
+            Found::Namespace(id) => Some(id),
+            _ => None,
+        };
+        let ids: BTreeSet<_> = lab.namespaces.iter().filter_map(own).collect();
+        if let Network::Pods(network) = &lab.network
+            && lab.node().and_then(own).is_some()
+        {
+            for call in pods::release(lab, network, &self.path) {
+                // A pod without a result was never added, or not known to be: there is nothing
+                // that does not go with its namespace and the directory.
+                if call.result.exists()
+                    && let Err(error) = call.run()
+                {
+                    report.notes.push(error.to_string());
+                }
+            }
+        }
+        report.processes = processes::end(&lab.name, &ids);
+        for namespace in lab.namespaces.iter().rev() {
+            match withdraw(namespace, &self.path) {
+                Ok(left) => report.notes.extend(left),
+                Err(error) => report.failures.push(error.to_string()),
+            }
+        }
+        if report.failures.is_empty()
+            && let Err(error) = self.remove_content()
+        {
+            report.failures.push(error.to_string());
+        }
+        if report.failures.is_empty() {
+            self.remove();
+        }
+        report
+    }
+
+    /// Removes everything in the directory but the record.
+    fn remove_content(&self) -> Result<()> {
+        let fail = |e| Error::io("remove", &self.path, e);
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let path = entry.path();
+            let removed = match entry.file_type() {
+                _ if entry.file_name() == RECORD => Ok(()),
+                Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
+                _ => fs::remove_file(&path),
+            };
+            removed.map_err(|e| Error::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the record and the directory.
+    fn remove(self) {
+        for file in [TEMPORARY, RECORD] {
+            let _ = fs::remove_file(self.path.join(file));
+        }
+        if fs::remove_dir(&self.path).is_ok()
+            && let Some(root) = self.path.parent()
+        {
+            tidy(root);
+        }
+    }
+}
+
+/// Removes the directory of all labs and podwire's own above it, unless there is something in them.
+fn tidy(root: &Path) {
+    for path in root.ancestors().take(2) {
+        // What is not empty, or not there, need not be removed.
+        let _ = fs::remove_dir(path);
+    }
+}
+
+fn read_record(directory: &Path) -> Result<Option<Lab>> {
+    let path = directory.join(RECORD);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", &path, error)),
+    };
+    let record: Record =
+        serde_json::from_slice(&text).map_err(|source| Error::Record { path, source })?;
+    Ok(Some(record.lab))
+}
+
+/// What can be said of a lab without waiting for whoever works on it.
+fn state_of(directory: &Path) -> State {
+    let busy = File::open(directory)
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    match (busy, directory.join(READY).exists()) {
+        (true, _) => State::Busy,
+        (false, true) => State::Up,
+        (false, false) => State::Unfinished,
+    }
+}

@@ -1,0 +1,258 @@
+//! The command line as it is typed.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::failure::{Exit, Failure, Result};
+use crate::terminal::Terminal;
+use crate::{completion, demo, install, lab};
+
+/// Gives every pod a network, and shows how that network works.
+#[derive(Debug, Parser)]
+#[command(name = "podwire", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 yes, 1 no, 2 wrong use, 3 could not tell, 4 not found, \
+    5 failed and taken back, 130 interrupted.")]
+pub(crate) struct Cli {
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, env = "PODWIRE_COLOR")]
+    color: Color,
+    /// Draw with ASCII characters only.
+    #[arg(long, global = true, env = "PODWIRE_ASCII")]
+    ascii: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, look at and remove virtual networks out of network namespaces.
+    #[command(subcommand)]
+    Lab(LabCommand),
+    /// Give pods a network, prove with packets that it works, show how, and leave nothing behind.
+    #[command(after_help = "Needs no rights: an ordinary user gets a machine of their own for it.")]
+    Demo(Demo),
+    /// Put the plugins where container runtimes look for them; what is there already is kept.
+    Install(Install),
+    /// Print the completion script of a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// What to do with labs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Make a lab: a node with pods, wired by CNI plugins.
+    #[command(visible_aliases = ["create", "deploy"])]
+    #[command(after_help = "Examples:\n  podwire lab up\n  podwire lab up --plain\n  \
+        podwire lab up blue --pods 5 --dual-stack\n  podwire lab up --dry-run -o sh")]
+    Up(Up),
+    /// Take a lab down, whatever is left of it.
+    #[command(visible_aliases = ["delete", "destroy"])]
+    Down(Down),
+    /// List the labs of this machine.
+    #[command(visible_alias = "list")]
+    Ls(List),
+    /// Show a lab, and whether all of it is as it was made.
+    Status(Status),
+    /// Run a command inside a namespace of a lab; its exit code is passed on.
+    #[command(after_help = "Examples:\n  podwire lab exec pod/pod1 -- ip route\n  \
+        podwire lab exec node/node1 -- nft list ruleset")]
+    Exec(Exec),
+}
+
+/// `podwire lab up`
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// What to call the lab. Its namespaces are called NAME-…; without a name, just node1, pod1 …
+    #[arg(default_value = ::lab::Name::DEFAULT, env = "PODWIRE_LAB_NAME")]
+    pub(crate) name: ::lab::Name,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// Only show what would be done; `-o sh` prints a script that does it.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// What a lab is made of.
+#[derive(Debug, Args)]
+pub(crate) struct Network {
+    /// What a teacher draws first: two namespaces on a bridge, by hand, no plugins.
+    #[arg(long, conflicts_with_all = ["pods", "dual_stack", "plugin_dir"], env = "PODWIRE_LAB_PLAIN")]
+    pub(crate) plain: bool,
+    /// How many pods.
+    #[arg(long, default_value_t = 2, env = "PODWIRE_LAB_PODS")]
+    pub(crate) pods: u16,
+    /// IPv6 beside IPv4.
+    #[arg(long, env = "PODWIRE_LAB_DUAL_STACK")]
+    pub(crate) dual_stack: bool,
+    /// Wire the pods with the plugins of this directory instead of podwire's own.
+    #[arg(long, value_name = "DIR", env = "PODWIRE_LAB_PLUGIN_DIR")]
+    pub(crate) plugin_dir: Option<PathBuf>,
+}
+
+/// `podwire lab down`
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Which lab.
+    #[arg(default_value = ::lab::Name::DEFAULT, env = "PODWIRE_LAB_NAME")]
+    pub(crate) name: ::lab::Name,
+    /// All labs of this machine.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only show what would be done; `-o sh` prints a script that does it.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// `podwire lab ls`
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+    /// Leave the first line out.
+    #[arg(long)]
+    pub(crate) no_headers: bool,
+}
+
+/// `podwire lab status`
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Which lab.
+    #[arg(default_value = ::lab::Name::DEFAULT, env = "PODWIRE_LAB_NAME")]
+    pub(crate) name: ::lab::Name,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// `podwire lab exec`
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Where: pod/pod1, node/node1, or the name that `ip netns` knows.
+    pub(crate) object: String,
+    /// Which lab, if several have such an object.
+    #[arg(long)]
+    pub(crate) lab: Option<::lab::Name>,
+    /// The command and its arguments.
+    #[arg(required = true, last = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// `podwire demo`
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// `podwire install`
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// The directory of plugins.
+    #[arg(long, default_value = "/opt/cni/bin", env = "PODWIRE_INSTALL_DIR")]
+    pub(crate) dir: PathBuf,
+    /// Only print the commands that would do it.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Go back to what was there before.
+    #[arg(long)]
+    pub(crate) undo: bool,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How to print an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How to print an answer or a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// A script for `sh`, together with --dry-run.
+    Sh,
+}
+
+/// Understands the command line, runs the command and says how it ended.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, everything else is wrong use; clap prints either where
+            // it belongs.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Yes }.into();
+        }
+    };
+    let terminal = Terminal::detect(cli.color, cli.ascii);
+    match run(cli.command, terminal) {
+        Ok(code) => code,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "{failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
+    match command {
+        Command::Lab(LabCommand::Up(up)) => lab::up(up, terminal),
+        Command::Lab(LabCommand::Down(down)) => lab::down(&down),
+        Command::Lab(LabCommand::Ls(list)) => lab::list(&list),
+        Command::Lab(LabCommand::Status(status)) => lab::status(&status, terminal),
+        Command::Lab(LabCommand::Exec(exec)) => lab::exec(&exec),
+        Command::Demo(demo) => demo::run(demo, terminal),
+        Command::Install(install) => install::run(&install),
+        Command::Completion { shell } => {
+            completion::print(shell);
+            Ok(Exit::Yes.into())
+        }
+        Command::Version => {
+            print(&format!("podwire {}\n", env!("CARGO_PKG_VERSION")))?;
+            Ok(Exit::Yes.into())
+        }
+    }
+}
+
+/// Writes an answer to standard output. A reader who has gone away wanted no more of it.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Unknown, format!("write the answer: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

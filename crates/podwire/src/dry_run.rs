@@ -1,0 +1,94 @@
+//! What would be done, in words, as data, or as a script.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use lab::{Entry, Lab, Plan, Step};
+use serde_json::{Value, json};
+
+use crate::cli::Output;
+use crate::lab::pretty;
+use crate::terminal::Terminal;
+
+/// What `lab up` would do.
+pub(crate) fn up(plan: &Plan, output: Output, terminal: Terminal) -> String {
+    match output {
+        Output::Sh => lab::script_up(plan),
+        Output::Json => pretty(&json!({
+            "apiVersion": "podwire/v1",
+            "kind": "LabPlan",
+            "lab": plan.lab,
+            "directory": plan.directory,
+            "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
+        })),
+        Output::Text => words(plan, terminal),
+    }
+}
+
+/// What `lab down` would do.
+pub(crate) fn down(lab: &Lab, directory: &Path, output: Output) -> String {
+    let names = lab.namespaces.iter().map(|namespace| namespace.public.as_str());
+    match output {
+        Output::Sh => lab::script_down(lab, directory),
+        Output::Json => pretty(&json!({
+            "apiVersion": "podwire/v1",
+            "kind": "LabDownPlan",
+            "lab": lab,
+            "directory": directory,
+        })),
+        Output::Text => {
+            let names: Vec<&str> = names.collect();
+            let pods = lab.pods().count();
+            let mut text = format!("Would take down lab {}:\n", lab.name);
+            if pods > 0 {
+                let _ = writeln!(text, "  ask the plugins to take {pods} pods out of the network");
+            }
+            let _ = writeln!(text, "  end the processes that `podwire lab exec` started in it");
+            let _ = writeln!(text, "  remove the namespaces {}", names.join(", "));
+            let _ = writeln!(text, "  remove {}", directory.display());
+            text
+        }
+    }
+}
+
+fn step(step: &Step) -> Value {
+    let commands = match step {
+        Step::Machine(step) => net::shell(step),
+        Step::Cni(invocation) => vec![invocation.shell()],
+    };
+    json!({ "where": step.space().to_string(), "why": step.why(), "commands": commands })
+}
+
+fn words(plan: &Plan, terminal: Terminal) -> String {
+    let names: Vec<&str> = plan.lab.namespaces.iter().map(|it| it.public.as_str()).collect();
+    let mut text =
+        format!("Would make lab {}.\n\nNamespaces\n  {}\n", plan.lab.name, names.join(" "));
+    if !plan.files.is_empty() {
+        let _ = writeln!(text, "\nFiles in {}", plan.directory.display());
+    }
+    let below =
+        |path: &Path| path.strip_prefix(&plan.directory).unwrap_or(path).display().to_string();
+    for entry in &plan.files {
+        let _ = match entry {
+            Entry::Directory(path) => writeln!(text, "  {}/", below(path)),
+            Entry::File(file) => writeln!(text, "  {}", below(&file.path)),
+            Entry::Symlink { path, target } => {
+                writeln!(text, "  {} -> {}", below(path), target.display())
+            }
+        };
+    }
+    text.push_str("\nSteps\n");
+    let width = names.iter().map(|name| name.len()).max().unwrap_or_default();
+    for (number, step) in plan.steps.iter().enumerate() {
+        let place = step.subject();
+        let _ = writeln!(text, "{:3}  {place:width$}  {}", number + 1, step.why());
+        let commands = match step {
+            Step::Machine(step) => net::shell(step),
+            Step::Cni(invocation) => vec![invocation.to_string()],
+        };
+        for command in commands {
+            let _ = writeln!(text, "     {:width$}  {}", "", terminal.dim(&command));
+        }
+    }
+    text
+}

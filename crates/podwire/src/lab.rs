@@ -1,0 +1,325 @@
+//! `podwire lab`.
+
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use kernel::{ErrorKind, Kernel, Netns};
+use lab::{Lab, Made, Network, Plugins, Pods, Report, State, Store};
+use serde_json::{Value, json};
+use topology::{Machine, Place};
+
+use crate::cli::{self, Down, Exec, Format, List, Output, Status, Up, print};
+use crate::dry_run;
+use crate::failure::{Exit, Failure, Result};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::terminal::Terminal;
+
+/// Where labs are kept.
+const ROOT: &str = "/run/podwire/lab";
+
+/// The labs of this machine.
+pub(crate) fn store() -> Store {
+    Store::new(ROOT)
+}
+
+/// `podwire lab up`
+pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
+    let Up { name, network, dry_run, output } = arguments;
+    let prefix = name.prefix();
+    let lab = Lab::new(name, &prefix, self::network(network)?)?;
+    let store = store();
+    if dry_run {
+        let plan = lab.plan(&store.directory(&lab.name));
+        print(&dry_run::up(&plan, output, terminal))?;
+        return Ok(Exit::Yes.into());
+    }
+    require_no_script(output)?;
+    let started = Instant::now();
+    let interrupt = Interrupt::listen();
+    let plan = lab.plan(&store.directory(&lab.name));
+    let mut progress = Progress::new(plan.lab.namespaces.len() + plan.steps.len());
+    let mut watch = |_: Made<'_>| {
+        progress.tell();
+        match interrupt.exit() {
+            None => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
+        }
+    };
+    let made = store.up(&lab, &mut watch);
+    progress.end();
+    made.map_err(|error| Failure::from(error).exit(interrupt.exit()))?;
+    let took = started.elapsed().as_millis();
+    match output {
+        Output::Json => print(&pretty(&lab_json(&lab, State::Up)))?,
+        Output::Text | Output::Sh => {
+            let machine = machine(&lab, &store.directory(&lab.name))?;
+            print(&format!(
+                "Lab {} is up: {} namespaces in {took} ms.\n\n{}\n{}",
+                terminal.bold(lab.name.as_str()),
+                lab.namespaces.len(),
+                render::text(&machine, &terminal.picture()),
+                suggestions(&lab, &machine, terminal),
+            ))?;
+        }
+    }
+    Ok(Exit::Yes.into())
+}
+
+/// `podwire lab down`
+pub(crate) fn down(arguments: &Down) -> Result<ExitCode> {
+    let store = store();
+    if arguments.dry_run {
+        let (lab, _) = store.get(&arguments.name)?;
+        print(&dry_run::down(&lab, &store.directory(&lab.name), arguments.output))?;
+        return Ok(Exit::Yes.into());
+    }
+    require_no_script(arguments.output)?;
+    // What has begun to be taken down is taken down: there is nothing better to do when asked to
+    // stop.
+    let _interrupt = Interrupt::listen();
+    let names = if arguments.all {
+        store.list()?.into_iter().map(|summary| summary.name).collect()
+    } else {
+        vec![arguments.name.clone()]
+    };
+    let mut exit = Exit::Yes;
+    let mut items = Vec::new();
+    for name in names {
+        let report = store.down(&name)?;
+        for line in remarks(&report) {
+            eprintln!("{line}");
+        }
+        if !report.failures.is_empty() {
+            exit = Exit::No;
+        }
+        match arguments.output {
+            Output::Json => items.push(json!({
+                "name": name,
+                "notes": report.notes,
+                "failures": report.failures,
+            })),
+            _ if report.failures.is_empty() => print(&format!("Lab {name} is gone.\n"))?,
+            _ => print(&format!("Lab {name} could not be removed as a whole.\n"))?,
+        }
+    }
+    if arguments.output == Output::Json {
+        let list = json!({ "apiVersion": "podwire/v1", "kind": "LabDownReport", "items": items });
+        print(&pretty(&list))?;
+    }
+    Ok(exit.into())
+}
+
+/// What a person should know about how a lab was taken down.
+pub(crate) fn remarks(report: &Report) -> Vec<String> {
+    let process = |process: &lab::Process| {
+        let lab::Process { pid, program } = process;
+        format!("note: process {pid} ({program}) goes on in a namespace that has no name any more")
+    };
+    let notes = report.notes.iter().map(|note| format!("note: {note}"));
+    let failures = report.failures.iter().map(|failure| format!("error: {failure}"));
+    notes.chain(report.processes.iter().map(process)).chain(failures).collect()
+}
+
+/// `podwire lab ls`
+pub(crate) fn list(arguments: &List) -> Result<ExitCode> {
+    let labs = store().list()?;
+    let text = match arguments.output {
+        Format::Json => {
+            let item = |summary: &lab::Summary| match &summary.lab {
+                Some(lab) => lab_json(lab, summary.state),
+                None => json!({ "name": summary.name, "state": word(summary.state) }),
+            };
+            let items: Vec<Value> = labs.iter().map(item).collect();
+            pretty(&json!({ "apiVersion": "podwire/v1", "kind": "LabList", "items": items }))
+        }
+        Format::Text => {
+            let width = labs.iter().map(|lab| lab.name.as_str().len()).fold(4, usize::max);
+            let mut text = String::new();
+            if !arguments.no_headers {
+                let _ = writeln!(text, "{:width$}  {:10}  NAMESPACES", "NAME", "STATE");
+            }
+            for summary in &labs {
+                let namespaces = summary.lab.iter().flat_map(|lab| &lab.namespaces);
+                let names: Vec<&str> = namespaces.map(|it| it.public.as_str()).collect();
+                let (name, state) = (summary.name.as_str(), word(summary.state));
+                let _ = writeln!(text, "{name:width$}  {state:10}  {}", names.join(" "));
+            }
+            text
+        }
+    };
+    print(&text)?;
+    Ok(Exit::Yes.into())
+}
+
+/// `podwire lab status`
+pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode> {
+    let store = store();
+    let status = store.status(&arguments.name)?;
+    let sound = status.faults.is_empty() && status.state == State::Up;
+    match arguments.output {
+        Format::Json => {
+            let mut value = lab_json(&status.lab, status.state);
+            let fault = |it: &lab::Fault| json!({ "object": it.object, "what": it.what });
+            value["faults"] = status.faults.iter().map(fault).collect();
+            print(&pretty(&value))?;
+        }
+        Format::Text => {
+            let mut text = String::new();
+            let name = terminal.bold(status.lab.name.as_str());
+            let _ = match status.state {
+                State::Up if sound => writeln!(text, "Lab {name} is up, and as it was made.\n"),
+                State::Up => writeln!(text, "Lab {name} is up, but not as it was made:\n"),
+                State::Unfinished => {
+                    writeln!(text, "Lab {name} is unfinished: a command was killed.\n")
+                }
+                State::Busy => writeln!(text, "Another command is at work on lab {name}.\n"),
+            };
+            for fault in &status.faults {
+                let _ =
+                    writeln!(text, "  {} {}: {}", terminal.bad("FAIL"), fault.object, fault.what);
+            }
+            if !status.faults.is_empty() {
+                text.push('\n');
+            }
+            let machine = machine(&status.lab, &store.directory(&status.lab.name))?;
+            text += &render::text(&machine, &terminal.picture());
+            if !sound && status.state != State::Busy {
+                let _ = writeln!(
+                    text,
+                    "\nfix: podwire lab down {0} && podwire lab up {0}",
+                    arguments.name
+                );
+            }
+            print(&text)?;
+        }
+    }
+    let exit = match status.state {
+        State::Busy => Exit::Unknown,
+        _ if sound => Exit::Yes,
+        _ => Exit::No,
+    };
+    Ok(exit.into())
+}
+
+/// `podwire lab exec`
+pub(crate) fn exec(arguments: &Exec) -> Result<ExitCode> {
+    let store = store();
+    let (lab, namespace) = store.find(&arguments.object, arguments.lab.as_ref())?;
+    let netns = Netns::open(&namespace.private_path(&store.directory(&lab.name)))?;
+    let [program, rest @ ..] = &arguments.command[..] else {
+        return Err(Failure::new(Exit::Usage, "no command is given"));
+    };
+    // Ctrl-C is for the command; this process only waits for it.
+    let _interrupt = Interrupt::listen();
+    #[expect(clippy::disallowed_methods, reason = "only described here; Netns::spawn starts it")]
+    let mut command = Command::new(program);
+    command.args(rest).env(lab::LAB_VARIABLE, lab.name.as_str());
+    let mut child = netns.spawn(&mut command).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::new(Exit::NotFound, error.to_string()),
+        _ => error.into(),
+    })?;
+    let status = child.wait().map_err(|error| {
+        Failure::new(Exit::Unknown, format!("wait for {}: {error}", program.display()))
+    })?;
+    let signalled = || status.signal().map_or(1, |signal| 128 + signal);
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or_else(signalled)).unwrap_or(1)))
+}
+
+/// What the flags ask for.
+pub(crate) fn network(flags: cli::Network) -> Result<Network> {
+    if flags.plain {
+        return Ok(Network::Plain);
+    }
+    let plugins = match flags.plugin_dir {
+        Some(directory) => {
+            let absolute = std::path::absolute(&directory);
+            let path = absolute.ok().filter(|path| path.is_dir()).ok_or_else(|| {
+                let what = format!("{} is not a directory of plugins", directory.display());
+                Failure::new(Exit::Usage, what)
+                    .remedy("leave --plugin-dir out to use podwire's own")
+            })?;
+            Plugins::Directory(path)
+        }
+        None => own_plugins()?,
+    };
+    Ok(Network::Pods(Pods { count: flags.pods, dual_stack: flags.dual_stack, plugins }))
+}
+
+/// This very program, by the names of its plugins.
+fn own_plugins() -> Result<Plugins> {
+    let file = std::env::current_exe().map_err(|error| {
+        Failure::new(Exit::Unknown, format!("find this program's own file: {error}"))
+    })?;
+    let names = plugins::NAMES.iter().map(|name| (*name).to_owned()).collect();
+    Ok(Plugins::Program { file, names })
+}
+
+/// The lab's namespaces as they are now; those that are gone are left out.
+pub(crate) fn machine(lab: &Lab, directory: &Path) -> Result<Machine> {
+    let place = |namespace: &lab::Namespace| {
+        let path = namespace.private_path(directory);
+        Netns::open(&path).ok()?;
+        Some(Place { name: namespace.public.clone(), path })
+    };
+    let places: Vec<Place> = lab.namespaces.iter().filter_map(place).collect();
+    Ok(Machine::collect(&mut Kernel::new()?, &places)?)
+}
+
+/// Commands to try.
+fn suggestions(lab: &Lab, machine: &Machine, terminal: Terminal) -> String {
+    let address = |namespace: &topology::Namespace| {
+        let mut addresses = namespace.links().filter(|link| link.name != "lo");
+        addresses.find_map(|link| Some(namespace.addresses(link).next()?.address.addr()))
+    };
+    let name = match lab.name.as_str() {
+        lab::Name::DEFAULT => String::new(),
+        name => format!(" {name}"),
+    };
+    let mut commands = vec![format!("podwire lab status{name}"), format!("podwire lab down{name}")];
+    // From the first namespace on the bridge to the last one, or to the bridge.
+    if let [node, first, rest @ ..] = &machine.namespaces[..]
+        && let Some(target) = address(rest.last().unwrap_or(node))
+    {
+        commands.insert(0, format!("ip netns exec {} ping -c 1 {target}", first.name));
+    }
+    terminal.dim(&format!("Try  {}\n", commands.join("\n     ")))
+}
+
+fn require_no_script(output: Output) -> Result<()> {
+    match output {
+        Output::Sh => {
+            Err(Failure::new(Exit::Usage, "-o sh prints what would be done")
+                .remedy("add --dry-run"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn lab_json(lab: &Lab, state: State) -> Value {
+    let mut value = json!({ "apiVersion": "podwire/v1", "kind": "Lab" });
+    if let (Some(value), Ok(Value::Object(lab))) =
+        (value.as_object_mut(), serde_json::to_value(lab))
+    {
+        value.extend(lab);
+        value.insert("state".to_owned(), word(state).into());
+    }
+    value
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Up => "up",
+        State::Unfinished => "unfinished",
+        State::Busy => "busy",
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}

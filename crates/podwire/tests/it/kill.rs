@@ -1,0 +1,125 @@
+//! What a command that is killed or interrupted leaves.
+
+use std::path::Path;
+use std::process::Child;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use testbed::{TempDir, isolated, sh};
+
+use crate::{assert_nothing_left, command, finish, podwire, write_plugin};
+
+#[test]
+fn a_kill_at_any_time_is_repaired_by_down() {
+    isolated!();
+    for millis in moments() {
+        kill_after(millis, "lab up --pods 3");
+        let down = podwire("lab down");
+        assert!([Some(0), Some(4)].contains(&down.code), "after {millis} ms: {down:?}");
+        assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_kill_at_any_time_is_repaired_by_up() {
+    isolated!();
+    for millis in moments() {
+        kill_after(millis, "lab up --pods 3");
+        // Where the kill came too late, the lab is up.
+        let up = podwire("lab up --pods 3");
+        assert!([Some(0), Some(1)].contains(&up.code), "after {millis} ms: {up:?}");
+        podwire("lab status").expect(0);
+        podwire("lab down").expect(0);
+        assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_kill_of_down_is_repaired_by_down() {
+    isolated!();
+    for millis in moments() {
+        podwire("lab up --plain").expect(0);
+        kill_after(millis / 4.0, "lab down");
+        let down = podwire("lab down");
+        assert!([Some(0), Some(4)].contains(&down.code), "after {millis} ms: {down:?}");
+        assert_nothing_left();
+    }
+}
+
+#[test]
+fn an_interrupt_takes_everything_back() {
+    isolated!();
+    let plugins = slow_plugins();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let up = format!("lab up --plugin-dir {}", plugins.path().display());
+        let child = command(&up).spawn().unwrap();
+        wait_for("/run/netns/pod2");
+        sh(&format!("kill -{signal} {}", child.id()));
+        let run = finish(child).expect(code);
+        assert!(run.stderr.contains("interrupted"), "{}", run.stderr);
+        assert_nothing_left();
+    }
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    isolated!();
+    let plugins = slow_plugins();
+    let demo = format!("demo --plugin-dir {}", plugins.path().display());
+    let child = command(&demo).spawn().unwrap();
+    wait_for("/run/netns/pod2");
+    sh(&format!("kill -INT {}", child.id()));
+    finish(child).expect(130);
+    assert_nothing_left();
+}
+
+#[test]
+fn a_lab_in_the_making_is_busy() {
+    isolated!();
+    let plugins = slow_plugins();
+    let up = format!("lab up --plugin-dir {}", plugins.path().display());
+    let mut child = command(&up).spawn().unwrap();
+    wait_for("/run/netns/pod2");
+    assert!(podwire("lab ls").expect(0).stdout.contains("default  busy"));
+    podwire("lab status").expect(3);
+    kill(&mut child);
+    assert!(podwire("lab ls").expect(0).stdout.contains("default  unfinished"));
+    podwire("lab status").expect(1);
+    podwire("lab down").expect(0);
+}
+
+/// Milliseconds from before the first step until after the last one, close together where much
+/// happens.
+fn moments() -> impl Iterator<Item = f64> {
+    let early = (0..24).map(|step| f64::from(step) * 0.5);
+    early.chain((0..20).map(|step| 12.0 + f64::from(step) * 5.0))
+}
+
+fn kill_after(millis: f64, arguments: &str) {
+    let mut child = command(arguments).spawn().expect("start podwire");
+    sleep(Duration::from_secs_f64(millis / 1000.0));
+    kill(&mut child);
+}
+
+fn kill(child: &mut Child) {
+    child.kill().expect("kill podwire");
+    child.wait().expect("wait for podwire");
+}
+
+/// Plugins that take their time.
+fn slow_plugins() -> TempDir {
+    let plugins = testbed::directory();
+    for name in ["loopback", "bridge"] {
+        let script = "#!/bin/sh\nsleep 0.5\necho '{\"cniVersion\":\"1.0.0\"}'\n";
+        write_plugin(&plugins.path().join(name), script);
+    }
+    plugins
+}
+
+fn wait_for(path: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !Path::new(path).exists() {
+        assert!(Instant::now() < deadline, "{path} does not come");
+        sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,140 @@
+//! Masquerade in plain words, read from the rules of podwire's plugins.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use net::nft::{Chain, Element, Field, Key, Mapped, Object, Statement, Test, Value, Verdict};
+use net::owner::PLUGIN_NFT_TABLE;
+
+/// Who leaves a namespace with its address instead of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Masquerade {
+    /// One rule a network.
+    pub networks: Vec<Network>,
+}
+
+/// The hosts of one network that are masqueraded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Within this network they keep their own addresses.
+    pub spared: IpNet,
+    /// Who they are.
+    pub hosts: Vec<IpAddr>,
+}
+
+impl Masquerade {
+    /// Reads a ruleset. Each host is an element that leads to the chain of its network, and that
+    /// chain spares the network before it masquerades.
+    pub(crate) fn read(ruleset: &[Object]) -> Self {
+        let ours = ruleset.iter().filter_map(|object| match object {
+            Object::Chain(chain) if chain.table.name == PLUGIN_NFT_TABLE => Some(chain),
+            _ => None,
+        });
+        let network = |chain: &Chain| {
+            let masquerades = |it: &Statement| matches!(it, Statement::Masquerade { .. });
+            let mut statements = chain.rules.iter().flat_map(|rule| &rule.statements);
+            statements.clone().find(|it| masquerades(it))?;
+            let spared = statements.find_map(destination)?;
+            let leads_here = |object: &Object| match object {
+                Object::Element(element) if element.table == chain.table => host(element, chain),
+                _ => None,
+            };
+            let mut hosts: Vec<IpAddr> = ruleset.iter().filter_map(leads_here).collect();
+            hosts.sort();
+            Some(Network { spared, hosts })
+        };
+        let mut networks: Vec<Network> = ours.filter_map(network).collect();
+        networks.sort_by_key(|network| network.spared);
+        Self { networks }
+    }
+}
+
+fn destination(statement: &Statement) -> Option<IpNet> {
+    match statement {
+        Statement::Match {
+            field: Field::IpDestination | Field::Ip6Destination,
+            negated: false,
+            test: Test::Within(net),
+        } => Some(*net),
+        _ => None,
+    }
+}
+
+fn host(element: &Element, chain: &Chain) -> Option<IpAddr> {
+    match (&element.key, &element.value) {
+        (Key::Point(key), Some(Mapped::Verdict(Verdict::Goto(to) | Verdict::Jump(to))))
+            if *to == chain.name =>
+        {
+            match key[..] {
+                [Value::Address(address)] => Some(address),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = match self.hosts.len() {
+            1 => "1 pod".to_owned(),
+            count => format!("{count} pods"),
+        };
+        write!(f, "{} leaves with this node's address ({hosts})", self.spared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::nft::{Family, Rule, TableId};
+
+    use super::*;
+
+    fn table() -> TableId {
+        TableId::new(Family::Inet, PLUGIN_NFT_TABLE)
+    }
+
+    fn element(address: &str, chain: &str) -> Object {
+        Object::Element(Element {
+            table: table(),
+            set: "masquerade4".to_owned(),
+            key: Key::Point(vec![Value::Address(address.parse().unwrap())]),
+            value: Some(Mapped::Verdict(Verdict::Goto(chain.to_owned()))),
+            comment: None,
+        })
+    }
+
+    #[test]
+    fn the_plugins_rules_are_understood() {
+        let spare = |net: &str| {
+            let (field, negated) = (Field::IpDestination, false);
+            let test = Test::Within(net.parse().unwrap());
+            let found = Statement::Match { field, negated, test };
+            Rule::new([found, Statement::Verdict(Verdict::Return)])
+        };
+        let chain = Chain {
+            table: table(),
+            name: "subnet".to_owned(),
+            base: None,
+            rules: vec![
+                spare("10.1.0.0/24"),
+                spare("224.0.0.0/4"),
+                Rule::new([Statement::Masquerade { fully_random: false }]),
+            ],
+        };
+        let ruleset = [
+            Object::Chain(chain),
+            element("10.1.0.3", "subnet"),
+            element("10.1.0.2", "subnet"),
+            element("10.2.0.2", "elsewhere"),
+        ];
+        let read = Masquerade::read(&ruleset);
+        assert_eq!(read.networks.len(), 1);
+        assert_eq!(
+            read.networks[0].to_string(),
+            "10.1.0.0/24 leaves with this node's address (2 pods)"
+        );
+        assert_eq!(Masquerade::read(&ruleset[1..]), Masquerade::default());
+    }
+}

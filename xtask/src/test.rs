@@ -1,0 +1,127 @@
+//! `cargo xtask test`: everything that the tests need, then all tests.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{self, cargo, find, run as start, succeeds};
+
+/// What the tests call, and the Debian package that brings it.
+const NEEDS: &[(&str, &str)] = &[
+    ("bridge", "iproute2"),
+    ("conntrack", "conntrack"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("nft", "nftables"),
+    ("ping", "iputils-ping"),
+    ("sysctl", "procps"),
+    ("tc", "iproute2"),
+    ("unshare", "util-linux"),
+    (REFERENCE, "containernetworking-plugins"),
+];
+
+/// One of the reference plugins, which are not on the path.
+const REFERENCE: &str = "/usr/lib/cni/bridge";
+
+/// How a test says that user namespaces are not enough for it.
+const MARK: &str = "#[ignore = \"needs root\"]";
+
+/// Runs all tests, or those whose name contains one of `filters`.
+pub(crate) fn run(filters: &[String]) -> Result<()> {
+    install(NEEDS)?;
+    let nextest = succeeds(&mut cargo(["nextest", "--version"]));
+    let test = |for_nextest: &[&str], for_cargo: &[&str], names: &[&str]| {
+        let arguments = if nextest {
+            [&["nextest", "run", "--workspace", "--locked", "--no-tests=pass"], for_nextest, names]
+        } else {
+            [&["test", "--workspace", "--locked", "--all-targets", "--"], for_cargo, names]
+        };
+        start(&mut cargo(arguments.concat()))
+    };
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    test(&[], &[], &filters)?;
+    let documentation = ["test", "--workspace", "--locked", "--doc", "--"];
+    start(&mut cargo([&documentation, filters.as_slice()].concat()))?;
+
+    let of_root = tests_of_root(command::root())?;
+    let mut of_root: Vec<&str> = of_root.iter().map(String::as_str).collect();
+    of_root.retain(|name| filters.is_empty() || filters.iter().any(|part| name.contains(part)));
+    if of_root.is_empty() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("all else passed, but these tests need root: {}", of_root.join(", "));
+    }
+    test(&["--run-ignored", "only"], &["--ignored"], &of_root)
+}
+
+/// Installs the packages of what is missing.
+pub(crate) fn install(needs: &[(&str, &str)]) -> Result<()> {
+    let is_missing = |tool: &str| {
+        if tool.starts_with('/') { !Path::new(tool).exists() } else { find(tool).is_none() }
+    };
+    let missing = needs.iter().filter(|(tool, _)| is_missing(tool));
+    let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("as root: apt-get install {}", packages.join(" "));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        start(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[&["install", "-qq", "--yes", "--no-install-recommends"], packages.as_slice()].concat())
+}
+
+/// The names of the tests below `directory` that carry the mark. Neither test runner can select
+/// tests by why they are ignored, and other reasons are not for us to overrule.
+fn tests_of_root(directory: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let what = || format!("read {}", directory.display());
+    for entry in fs::read_dir(directory).with_context(what)? {
+        let path = entry.with_context(what)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            names.extend(tests_of_root(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            names.extend(marked(&text));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The functions that follow the mark.
+fn marked(text: &str) -> impl Iterator<Item = String> {
+    let on_its_own = |line: &&str| line.trim() == MARK;
+    let places = text.lines().enumerate().filter(move |(_, line)| on_its_own(line));
+    places.filter_map(|(place, _)| {
+        let mut after = text.lines().skip(place + 1);
+        let name = after.find_map(|line| line.trim().strip_prefix("fn "))?;
+        name.split('(').next().map(str::to_owned)
+    })
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_of_root_are_found_by_their_mark() {
+        let text = format!(
+            "#[test]\n{MARK}\n#[cfg(x)]\nfn one() {{}}\n#[ignore = \"slow\"]\nfn two() {{}}"
+        );
+        assert_eq!(marked(&text).collect::<Vec<_>>(), ["one"]);
+    }
+}
