@@ -112,39 +112,24 @@ impl Netns {
     /// Makes a new namespace and binds it to `path`, which must not exist.
     pub fn create(path: &Path) -> Result<Self> {
         let what = || format!("create network namespace {}", path.display());
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)
-            .map_err(|e| Error::io(what(), &e))?;
-        let made = std::thread::scope(|scope| {
-            let thread = scope.spawn(|| -> io::Result<()> {
-                // SAFETY: a thread of its own leaves the shared namespace; unsharing the network
-                // namespace takes no memory or descriptors away from the others.
-                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
-                bind(Path::new(OWN), path)
-            });
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it died")))
-        });
-        made.map_err(|e| Error::io(what(), &e)).and_then(|()| Self::open(path)).inspect_err(|_| {
-            // What could not be made whole is not left half.
-            let _ = fs::remove_file(path);
-        })
+        let make = || -> io::Result<()> {
+            // SAFETY: a thread of its own leaves the shared namespace; unsharing the network
+            // namespace takes no memory or descriptors away from the others.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
+            bind(Path::new(OWN), path)
+        };
+        let in_a_thread = || {
+            std::thread::scope(|scope| scope.spawn(make).join())
+                .unwrap_or_else(|_| Err(io::Error::other("the thread that makes it died")))
+        };
+        with_mount_point(path, in_a_thread).map_err(|e| Error::io(what(), &e))?;
+        Self::open(path)
     }
 
     /// Binds this namespace to one more path, which must not exist.
     pub fn bind_to(&self, path: &Path) -> Result<()> {
-        let what = || format!("bind network namespace to {}", path.display());
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)
-            .map_err(|e| Error::io(what(), &e))?;
-        bind(&self.path, path).map_err(|e| Error::io(what(), &e)).inspect_err(|_| {
-            let _ = fs::remove_file(path);
-        })
+        with_mount_point(path, || bind(&self.path, path))
+            .map_err(|e| Error::io(format!("bind network namespace to {}", path.display()), &e))
     }
 
     /// Takes the mount and the file at `path` away; gone already is done. The namespace itself
@@ -226,6 +211,15 @@ impl Drop for WayBack<'_> {
 fn set(file: &File) -> io::Result<()> {
     rustix::thread::move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(io::Error::from)
+}
+
+/// Makes the empty file at `path` on which `mount` mounts. What could not be made whole is not left
+/// half.
+fn with_mount_point(path: &Path, mount: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
+    mount().inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
 }
 
 fn bind(from: &Path, to: &Path) -> io::Result<()> {

@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 
 use cni::{CniResult, Command, Error, Plugin, Request, exec, path};
 
-use crate::attachment::Attachment;
-use crate::host_local;
-
 /// The delegate that `ipam.type` names.
 pub(crate) enum Delegate {
     /// A plugin of this very program, called as a function.
@@ -46,29 +43,6 @@ impl Delegate {
         match self {
             Self::Own(plugin) => plugin.del(&request.with_command(Command::Del)),
             Self::File(_) => self.call(Command::Del, request),
-        }
-    }
-
-    /// Passes GC on. `alive` vouches for attachments that are not valid but still have their
-    /// interface; only a delegate of ours can ask it.
-    pub(crate) fn gc(
-        &self,
-        request: &Request,
-        mut alive: impl FnMut(&Attachment) -> bool,
-    ) -> Result<(), Error> {
-        match self {
-            Self::Own(plugin) if plugin.name() == "host-local" => {
-                host_local::gc(request, |holder| match holder {
-                    ipam::Holder::Attachment(owner) => alive(&Attachment {
-                        network: request.network.name.clone(),
-                        container_id: owner.id.clone(),
-                        ifname: owner.ifname.clone(),
-                    }),
-                    _ => false,
-                })
-                .map(drop)
-            }
-            _ => self.call(Command::Gc, request),
         }
     }
 

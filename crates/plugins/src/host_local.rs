@@ -14,8 +14,12 @@ use std::str::FromStr;
 use cni::fields::{Cidr, Ip, optional_ip};
 use cni::{CniResult, Dns, Error, IpConfig, Plugin, Request, Route, Version, args, json};
 use ipam::{Collected, Holder, Lease, Owner, RangeSet, RangeSpec, Store, resolv};
+use kernel::Kernel;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
+
+use crate::alive;
+use crate::attachment::Attachment;
 
 /// The plugin, as the multi-call binary knows it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +47,19 @@ impl Plugin for HostLocal {
     }
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
-        gc(request, |_| false).map(drop)
+        let mut kernel = Kernel::new().map_err(Error::internal)?;
+        let alive = |holder: &Holder| match holder {
+            Holder::Attachment(owner) => alive::spare(
+                &mut kernel,
+                &Attachment {
+                    network: request.network.name.clone(),
+                    container_id: owner.id.clone(),
+                    ifname: owner.ifname.clone(),
+                },
+            ),
+            _ => false,
+        };
+        gc(request, alive).map(drop)
     }
 
     fn status(&self, request: &Request) -> Result<(), Error> {

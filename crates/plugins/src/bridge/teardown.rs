@@ -10,7 +10,7 @@ use net::{Action, Change, Link, LinkName, Plan, Space, Step};
 use super::config::Teardown;
 use crate::attachment::{self, Attachment};
 use crate::delegate::Delegate;
-use crate::{interface, masquerade, spoof_check};
+use crate::{alive, interface, masquerade, spoof_check};
 
 const HOST: Space = Space::Here;
 
@@ -68,20 +68,13 @@ pub(super) fn gc(request: &Request) -> Result<(), Error> {
     let stale = failures.note(elements(&mut kernel, is_stale)).unwrap_or_default();
     let link_of = |element: &Element| attachment::host_link_in(element.comment.as_deref()?);
     let (living, dead): (Vec<_>, Vec<_>) =
-        stale.into_iter().partition(|element| lives(&mut kernel, link_of(element)));
+        stale.into_iter().partition(|element| alive::has_link(&mut kernel, link_of(element)));
     for element in living {
-        report_spared(&element.comment.unwrap_or_default());
+        alive::report(&element.comment.unwrap_or_default());
     }
     failures.note(delete(&mut kernel, dead));
     if let Some(ipam) = failures.note(Delegate::find(request)).flatten() {
-        let alive = |holder: &Attachment| {
-            let lives = lives(&mut kernel, holder.host_link());
-            if lives {
-                report_spared(&holder.comment());
-            }
-            lives
-        };
-        failures.note(ipam.gc(request, alive));
+        failures.note(ipam.call(cni::Command::Gc, request));
     }
     failures.into_result()
 }
@@ -207,15 +200,6 @@ fn delete(kernel: &mut Kernel, elements: Vec<Element>) -> Result<(), Error> {
     };
     let plan: Plan = elements.into_iter().map(step).collect();
     kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
-}
-
-/// Whether the host's end of an attachment's cable is still there.
-fn lives(kernel: &mut Kernel, link: Option<LinkName>) -> bool {
-    link.is_some_and(|link| kernel.link(&HOST, &link).is_ok_and(|link| link.is_some()))
-}
-
-fn report_spared(comment: &str) {
-    eprintln!("podwire: GC spares an attachment that is not valid but lives: {comment}");
 }
 
 fn give_back(request: &Request) -> Result<(), Error> {
