@@ -73,7 +73,7 @@ impl Request {
     }
 
     /// The plugin's own configuration. An error is text with the plugin's prefix and code 999,
-    /// such as `failed to load netconf: mtu: invalid value "x": expected u32`.
+    /// such as `failed to load netconf: mtu: invalid value "x": expected a whole number from 0 to 4294967295`.
     pub fn config<T: DeserializeOwned>(&self, prefix: &str) -> Result<T, Error> {
         json::from_value(&self.document)
             .map_err(|error| Error::internal(format_args!("{prefix}: {error}")))

@@ -404,12 +404,13 @@ impl Kernel {
                 text,
             ));
         }
+        let wanted = if link.kind.is_some() { &link.without_hardware() } else { link };
         let (_, handle) = self.handle(space)?;
-        let master = link.master.as_ref().map(|name| handle.index(name)).transpose()?;
-        if is_satisfied(link, &seen, master) {
+        let master = wanted.master.as_ref().map(|name| handle.index(name)).transpose()?;
+        if is_satisfied(wanted, &seen, master) {
             return Ok(false);
         }
-        self.set_link(space, link, seen.index).map(|()| true)
+        self.set_link(space, wanted, seen.index).map(|()| true)
     }
 
     fn set_link(&mut self, space: &Space, link: &Link, index: u32) -> Result<()> {

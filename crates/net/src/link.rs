@@ -90,6 +90,12 @@ impl Link {
         Self { up: Some(true), ..self }
     }
 
+    /// The same device without hardware address and size. With a kind, these are for creation: who
+    /// ensures a shared device that is there does not take its address from those who use it.
+    pub fn without_hardware(&self) -> Self {
+        Self { mac: None, mtu: None, ..self.clone() }
+    }
+
     /// Whether a device seen as `seen` already is what this one asks for. The peer of a veth is
     /// not compared: it is given at creation only.
     pub fn is_satisfied_by(&self, seen: &Self) -> bool {

@@ -80,9 +80,7 @@ fn create(space: &Space, object: &Object, verb: &str) -> Vec<String> {
         },
         Object::Link(link) => {
             let mut lines = vec![add_link(space, link)];
-            // The addresses and sizes were given at creation.
-            let rest = Link { mac: None, mtu: None, ..link.clone() };
-            lines.extend(set_link(space, &rest));
+            lines.extend(set_link(space, &link.without_hardware()));
             lines
         }
         Object::Address(it) => vec![format!("{ip} address {verb} {}", address(it))],
@@ -159,8 +157,10 @@ fn ensure_link(space: &Space, link: &Link, guarded: bool) -> Vec<String> {
         let add = add_link(space, link);
         let show = format!("{} link show dev {} >/dev/null 2>&1", tool(space, "ip"), link.name);
         lines.push(if guarded { format!("{show} || {add}") } else { add });
+        lines.extend(set_link(space, &link.without_hardware()));
+    } else {
+        lines.extend(set_link(space, link));
     }
-    lines.extend(set_link(space, link));
     lines
 }
 

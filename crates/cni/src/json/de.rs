@@ -213,11 +213,11 @@ impl de::Error for Error {
     }
 
     fn invalid_type(_found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Error::invalid(format!("expected {expected}"))
+        Error::invalid(format!("expected {}", in_plain_words(&expected.to_string())))
     }
 
     fn invalid_value(_found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Error::invalid(format!("expected {expected}"))
+        Error::invalid(format!("expected {}", in_plain_words(&expected.to_string())))
     }
 
     fn unknown_variant(_variant: &str, expected: &'static [&'static str]) -> Self {
@@ -227,5 +227,20 @@ impl de::Error for Error {
 
     fn missing_field(field: &'static str) -> Self {
         Error { path: String::new(), problem: Problem::Missing(field) }
+    }
+}
+
+/// The words of the library that decodes, in those of people who write configurations.
+fn in_plain_words(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number that is not negative",
+        "i32" | "i64" => "a whole number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "path string" => "a path in quotes",
+        other => other,
     }
 }

@@ -125,12 +125,18 @@ fn errors_say_where_what_and_why() {
         ("{} x", "trailing characters at line 1 column 4"),
         ("[]", "invalid value []: expected an object"),
         (r#"{"name":1}"#, "name: invalid value 1: expected a string"),
-        (r#"{"MTU":"1500"}"#, r#"MTU: invalid value "1500": expected u32"#),
-        (r#"{"mtu":-1}"#, "mtu: invalid value -1: expected u32"),
-        (r#"{"mtu":1.5}"#, "mtu: invalid value 1.5: expected u32"),
-        (r#"{"mtu":4294967296}"#, "mtu: invalid value 4294967296: expected u32"),
+        (
+            r#"{"MTU":"1500"}"#,
+            r#"MTU: invalid value "1500": expected a whole number from 0 to 4294967295"#,
+        ),
+        (r#"{"mtu":-1}"#, "mtu: invalid value -1: expected a whole number from 0 to 4294967295"),
+        (r#"{"mtu":1.5}"#, "mtu: invalid value 1.5: expected a whole number from 0 to 4294967295"),
+        (
+            r#"{"mtu":4294967296}"#,
+            "mtu: invalid value 4294967296: expected a whole number from 0 to 4294967295",
+        ),
         (r#"{"on":"true"}"#, r#"on: invalid value "true": expected a boolean"#),
-        (r#"{"ipam":{"ranges":{}}}"#, "ipam.ranges: invalid value {}: expected a sequence"),
+        (r#"{"ipam":{"ranges":{}}}"#, "ipam.ranges: invalid value {}: expected a list"),
         (r#"{"ipam":{"ranges":[[{}]]}}"#, r#"ipam.ranges[0][0]: missing field "subnet""#),
         (
             r#"{"ipam":{"ranges":[[{"subnet":null}]]}}"#,
@@ -140,13 +146,19 @@ fn errors_say_where_what_and_why() {
             r#"{"ipam":{"ranges":[[],[{"subnet":"10.0.0.0/33"}]]}}"#,
             r#"ipam.ranges[1][0].subnet: invalid value "10.0.0.0/33": invalid CIDR address: 10.0.0.0/33"#,
         ),
-        (r#"{"labels":{"x.y":300}}"#, "labels.x.y: invalid value 300: expected u8"),
+        (
+            r#"{"labels":{"x.y":300}}"#,
+            "labels.x.y: invalid value 300: expected a whole number from 0 to 255",
+        ),
         (
             r#"{"mode":"none"}"#,
             r#"mode: invalid value "none": expected one of "bridge", "private", "table""#,
         ),
         (r#"{"mode":1}"#, "mode: invalid value 1: expected a string"),
-        (r#"{"mode":{"table":"x"}}"#, r#"mode.table: invalid value "x": expected u32"#),
+        (
+            r#"{"mode":{"table":"x"}}"#,
+            r#"mode.table: invalid value "x": expected a whole number from 0 to 4294967295"#,
+        ),
         (
             r#"{"checked":{"low":2,"high":1}}"#,
             r#"checked: invalid value {"low":2,"high":1}: low is above high"#,

@@ -238,7 +238,7 @@ fn a_plugin_reads_its_own_configuration() {
     let config = add(r#"{"name":"a","MTU":9000}"#).config::<Config>("failed to load netconf");
     assert_eq!(config, Ok(Config { mtu: 9000 }));
     let config = add(r#"{"name":"a","mtu":"x"}"#).config::<Config>("failed to load netconf");
-    let want = r#"failed to load netconf: mtu: invalid value "x": expected u32"#;
+    let want = r#"failed to load netconf: mtu: invalid value "x": expected a whole number from 0 to 4294967295"#;
     assert_eq!(config, Err(error(999, want, "")));
 }
 
@@ -272,7 +272,7 @@ fn valid_attachments_tell_missing_from_null() {
         parse(&environment("GC"), config).unwrap_err(),
         error(
             999,
-            "failed to load netconf: cni.dev/valid-attachments: invalid value 1: expected a sequence",
+            "failed to load netconf: cni.dev/valid-attachments: invalid value 1: expected a list",
             ""
         )
     );

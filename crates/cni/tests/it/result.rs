@@ -271,7 +271,7 @@ fn results_are_refused_as_the_reference_does() {
         ),
         (
             r#"{"cniVersion":"1.0.0","ips":[{"interface":-1,"address":"10.0.0.1/8"}]}"#,
-            "ips[0].interface: invalid value -1: expected usize",
+            "ips[0].interface: invalid value -1: expected a whole number that is not negative",
         ),
     ];
     for (text, want) in cases {

@@ -136,7 +136,7 @@ fn a_list_that_cannot_be_read_is_refused_and_changes_nothing() {
     testbed::isolated!();
     let village = Village::new();
     let refused = village.gc(json!({ "cni.dev/valid-attachments": "all" })).refused();
-    let text = r#"failed to load netconf: cni.dev/valid-attachments: invalid value "all": expected a sequence"#;
+    let text = r#"failed to load netconf: cni.dev/valid-attachments: invalid value "all": expected a list"#;
     assert_eq!(refused.said(), (999, text));
     village.knows(&["doomed", "one", "two"]);
 }

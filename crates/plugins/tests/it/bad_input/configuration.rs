@@ -53,7 +53,7 @@ fn keys_with_values_that_cannot_be_are_named() {
     let scene = Scene::new();
     for (keys, msg) in [
         (json!({ "isGateway": "yes" }), r#"isGateway: invalid value "yes": expected a boolean"#),
-        (json!({ "mtu": "1500" }), r#"mtu: invalid value "1500": expected i64"#),
+        (json!({ "mtu": "1500" }), r#"mtu: invalid value "1500": expected a whole number"#),
         (
             json!({ "mtu": -1 }),
             "mtu: invalid value -1: must be 68 to 65535, or 0 for the kernel's choice",
@@ -82,7 +82,7 @@ fn keys_with_values_that_cannot_be_are_named() {
         ),
         (
             json!({ "dns": { "nameservers": "192.0.2.53" } }),
-            r#"dns.nameservers: invalid value "192.0.2.53": expected a sequence"#,
+            r#"dns.nameservers: invalid value "192.0.2.53": expected a list"#,
         ),
         (
             json!({ "runtimeConfig": { "mac": "xx" } }),
@@ -159,7 +159,7 @@ fn ranges_and_routes_that_cannot_be_are_named() {
     for (ipam, msg) in [
         (
             json!({ "ranges": "10.0.0.0/8" }),
-            r#"ipam.ranges: invalid value "10.0.0.0/8": expected a sequence"#,
+            r#"ipam.ranges: invalid value "10.0.0.0/8": expected a list"#,
         ),
         (
             json!({ "ranges": one("10.1.2.0") }),

@@ -165,7 +165,7 @@ fn an_error_of_ipam_is_reported_and_the_rest_done() {
             "the directory is no text",
             json!({ "dataDir": 5 }),
             999,
-            "ipam.dataDir: invalid value 5: expected path string",
+            "ipam.dataDir: invalid value 5: expected a path in quotes",
         ),
     ] {
         let scene = Scene::new();
