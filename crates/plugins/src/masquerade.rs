@@ -54,7 +54,7 @@ pub(crate) fn plan(
         ensure(verdict_map(name, kind).into(), "knows the pods that leave with the node's address");
     }
     let mut subnets: Vec<IpNet> = addresses.iter().map(IpNet::trunc).collect();
-    subnets.dedup();
+    subnets.dedup_by_key(|subnet| chain_name(*subnet));
     for subnet in &subnets {
         ensure(subnet_chain(*subnet).into(), "spares what stays in the pod's subnet");
     }
@@ -128,7 +128,9 @@ fn subnet_chain(subnet: IpNet) -> Chain {
             Statement::Verdict(Verdict::Return),
         ])
     };
-    let spared = [Some(subnet), multicast.parse().ok()].into_iter().flatten().map(spare);
+    // What a pod sends to itself does not come by here.
+    let own = Some(subnet).filter(|subnet| !is_single(*subnet));
+    let spared = [own, multicast.parse().ok()].into_iter().flatten().map(spare);
     let masquerade = Rule::new([Statement::Masquerade { fully_random: false }]);
     Chain {
         table: table(),
@@ -138,7 +140,16 @@ fn subnet_chain(subnet: IpNet) -> Chain {
     }
 }
 
-/// `subnet-10.1.0.0/16`; colons are not allowed in names, so `subnet-fd00__/64` for IPv6.
+/// `subnet-10.1.0.0/16`; colons are not allowed in names, so `subnet-fd00__/64` for IPv6. Pods that
+/// are subnets of their own (/32, /128) share a chain, because chains stay when pods go.
 fn chain_name(subnet: IpNet) -> String {
-    format!("subnet-{subnet}").replace(':', "_")
+    match subnet {
+        _ if !is_single(subnet) => format!("subnet-{subnet}").replace(':', "_"),
+        IpNet::V4(_) => "hosts4".to_owned(),
+        IpNet::V6(_) => "hosts6".to_owned(),
+    }
+}
+
+fn is_single(subnet: IpNet) -> bool {
+    subnet.prefix_len() == subnet.max_prefix_len()
 }

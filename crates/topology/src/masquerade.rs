@@ -17,8 +17,9 @@ pub struct Masquerade {
 /// The hosts of one network that are masqueraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// Within this network they keep their own addresses.
-    pub spared: IpNet,
+    /// Within this network they keep their own addresses; `None` for hosts that are networks of
+    /// their own.
+    pub spared: Option<IpNet>,
     /// Who they are.
     pub hosts: Vec<IpAddr>,
 }
@@ -33,9 +34,9 @@ impl Masquerade {
         });
         let network = |chain: &Chain| {
             let masquerades = |it: &Statement| matches!(it, Statement::Masquerade { .. });
-            let mut statements = chain.rules.iter().flat_map(|rule| &rule.statements);
+            let statements = chain.rules.iter().flat_map(|rule| &rule.statements);
             statements.clone().find(|it| masquerades(it))?;
-            let spared = statements.find_map(destination)?;
+            let spared = statements.filter_map(destination).find(|net| !is_multicast(*net));
             let leads_here = |object: &Object| match object {
                 Object::Element(element) if element.table == chain.table => host(element, chain),
                 _ => None,
@@ -48,6 +49,10 @@ impl Masquerade {
         networks.sort_by_key(|network| network.spared);
         Self { networks }
     }
+}
+
+fn is_multicast(net: IpNet) -> bool {
+    net.addr().is_multicast()
 }
 
 fn destination(statement: &Statement) -> Option<IpNet> {
@@ -81,7 +86,13 @@ impl fmt::Display for Network {
             1 => "1 pod".to_owned(),
             count => format!("{count} pods"),
         };
-        write!(f, "{} leaves with this node's address ({hosts})", self.spared)
+        match self.spared {
+            Some(network) => write!(f, "{network} leaves with this node's address ({hosts})"),
+            None => {
+                let verb = if self.hosts.len() == 1 { "leaves" } else { "leave" };
+                write!(f, "{hosts} without a subnet {verb} with this node's address")
+            }
+        }
     }
 }
 
@@ -136,5 +147,18 @@ mod tests {
             "10.1.0.0/24 leaves with this node's address (2 pods)"
         );
         assert_eq!(Masquerade::read(&ruleset[1..]), Masquerade::default());
+
+        let single = Chain {
+            table: table(),
+            name: "hosts4".to_owned(),
+            base: None,
+            rules: vec![
+                spare("224.0.0.0/4"),
+                Rule::new([Statement::Masquerade { fully_random: false }]),
+            ],
+        };
+        let read = Masquerade::read(&[Object::Chain(single), element("10.1.0.2", "hosts4")]);
+        let text = "1 pod without a subnet leaves with this node's address";
+        assert_eq!(read.networks[0].to_string(), text);
     }
 }

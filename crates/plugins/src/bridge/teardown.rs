@@ -92,12 +92,14 @@ fn begin(
         // It was made by the reference plugin, whose host ends have names of chance.
         return remove_in_pod(kernel, request, addresses).map(|()| None);
     }
-    if config.waits {
-        let plan = removal_plan(&HOST, host_link, addresses);
-        let applied = kernel.apply(&plan, OnError::Continue);
-        return applied.into_result().map(|_| None).map_err(Error::internal);
+    // Where no child can be had, there is still the slow way.
+    if !config.waits
+        && let Ok(removal) = kernel.begin_removal(&host_link, addresses)
+    {
+        return Ok(removal);
     }
-    kernel.begin_removal(&host_link, addresses).map_err(Error::internal)
+    let plan = removal_plan(&HOST, host_link, addresses);
+    kernel.apply(&plan, OnError::Continue).into_result().map(|_| None).map_err(Error::internal)
 }
 
 /// Removes the pod's end where only that can be named. A namespace that is gone, or a file that
