@@ -521,7 +521,12 @@ impl Kernel {
             }
             Action::FlushConntrack { addresses } => {
                 let (home, handle) = self.handle(space)?;
-                conntrack::flush(handle.netfilter(home)?, addresses)
+                match handle.netfilter(home) {
+                    Ok(socket) => conntrack::flush(socket, addresses),
+                    // A kernel without netfilter tracks nothing.
+                    Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+                    Err(error) => Err(error),
+                }
             }
         }
     }

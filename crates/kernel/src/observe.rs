@@ -114,7 +114,8 @@ impl Kernel {
         set: &str,
     ) -> Result<Option<Vec<net::nft::Element>>> {
         let (home, handle) = self.handle(space)?;
-        nft::elements(handle.netfilter(home)?, table, set)
+        let read = handle.netfilter(home).and_then(|socket| nft::elements(socket, table, set));
+        without_nftables(read)
     }
 
     /// One element of an nftables set or map, by its key; `None` also if there is no such set.
@@ -126,7 +127,8 @@ impl Kernel {
         key: &net::nft::Key,
     ) -> Result<Option<net::nft::Element>> {
         let (home, handle) = self.handle(space)?;
-        nft::element(handle.netfilter(home)?, table, set, key)
+        let read = handle.netfilter(home).and_then(|socket| nft::element(socket, table, set, key));
+        without_nftables(read)
     }
 
     /// Everything in `space`.
@@ -154,8 +156,17 @@ impl Kernel {
         }
         dump.qdiscs =
             collect(socket, rtm::GETQDISC, &rtnetlink::qdisc::all(), rtnetlink::qdisc::parse)?;
-        dump.nft = nft::dump(handle.netfilter(home)?)?;
+        dump.nft = without_nftables(handle.netfilter(home).and_then(nft::dump))?;
         Ok(dump)
+    }
+}
+
+/// On a kernel without nftables there is none of it, which is an answer to a question, if not to a
+/// wish.
+fn without_nftables<T: Default>(read: Result<T>) -> Result<T> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(T::default()),
+        other => other,
     }
 }
 
