@@ -20,5 +20,5 @@ pub use ip::{Address, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, Route, RouteKin
 pub use link::{Link, LinkKind, Peer, Port};
 pub use names::{LinkName, LinkNameError, Mac, MacError};
 pub use qdisc::{Qdisc, QdiscKind};
-pub use shell::{script, shell};
+pub use shell::{quote, script, shell};
 pub use space::{NAMED, Space};

@@ -6,7 +6,9 @@ use ipnet::IpNet;
 
 use crate::change::{Action, Change, File, Sysctl};
 use crate::nft;
-use crate::{Address, Fdb, Link, LinkKind, Neighbour, Object, PROTOCOL_BOOT, Peer, Plan, Qdisc};
+use crate::{
+    Address, Fdb, Link, LinkKind, LinkName, Neighbour, Object, PROTOCOL_BOOT, Peer, Plan, Qdisc,
+};
 use crate::{MAIN_TABLE, Mac, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step};
 
 /// The commands that make one step, in order; a comment for what no common command does.
@@ -72,7 +74,7 @@ fn create(space: &Space, object: &Object, verb: &str) -> Vec<String> {
     let (ip, bridge, tc) = (tool(space, "ip"), tool(space, "bridge"), tool(space, "tc"));
     match object {
         Object::Netns(netns) => match Space::At(netns.path.clone()).name() {
-            Some(name) => vec![format!("ip netns add {name}")],
+            Some(name) => vec![format!("ip netns add {}", quote(name))],
             None => {
                 let path = quote(&netns.path.display().to_string());
                 vec![format!("touch {path}"), format!("unshare --net={path} true")]
@@ -101,19 +103,21 @@ fn delete(space: &Space, object: &Object) -> Vec<String> {
     let (ip, bridge, tc) = (tool(space, "ip"), tool(space, "bridge"), tool(space, "tc"));
     let line = match object {
         Object::Netns(netns) => match Space::At(netns.path.clone()).name() {
-            Some(name) => format!("ip netns delete {name}"),
+            Some(name) => format!("ip netns delete {}", quote(name)),
             None => {
                 let path = quote(&netns.path.display().to_string());
                 format!("umount {path} && rm {path}")
             }
         },
-        Object::Link(it) => format!("{ip} link delete {}", it.name),
-        Object::Address(it) => format!("{ip} address delete {} dev {}", it.address, it.link),
+        Object::Link(it) => format!("{ip} link delete {}", word(&it.name)),
+        Object::Address(it) => format!("{ip} address delete {} dev {}", it.address, word(&it.link)),
         Object::Route(it) => format!("{} route delete {}", family(&ip, it.destination), route(it)),
         Object::Rule(it) => format!("{} rule delete {}", rule_tool(&ip, it), rule(it)),
-        Object::Neighbour(it) => format!("{ip} neighbour delete {} dev {}", it.address, it.link),
+        Object::Neighbour(it) => {
+            format!("{ip} neighbour delete {} dev {}", it.address, word(&it.link))
+        }
         Object::Fdb(it) => format!("{bridge} fdb delete {}", fdb(it)),
-        Object::Qdisc(it) => format!("{tc} qdisc delete dev {} root", it.link),
+        Object::Qdisc(it) => format!("{tc} qdisc delete dev {} root", word(&it.link)),
         Object::File(it) => format!("rm {}", quote(&it.path.display().to_string())),
         Object::Sysctl(_) | Object::Nft(_) => return Vec::new(),
     };
@@ -123,15 +127,15 @@ fn delete(space: &Space, object: &Object) -> Vec<String> {
 fn act(space: &Space, action: &Action, guarded: bool) -> Vec<String> {
     match action {
         Action::WaitUp { link, millis } => {
-            let show = format!("{} link show dev {link}", tool(space, "ip"));
+            let show = format!("{} link show dev {}", tool(space, "ip"), word(link));
             vec![wait(&format!("{show} | grep -q 'state UP'"), *millis)]
         }
         Action::WaitAddresses { link, millis } => {
-            let show = format!("{} address show dev {link} tentative", tool(space, "ip"));
+            let show = format!("{} address show dev {} tentative", tool(space, "ip"), word(link));
             vec![wait(&format!("[ -z \"$({show})\" ]"), *millis)]
         }
         Action::Announce { link, mac } => {
-            vec![format!("{} link set {link} address {mac}", tool(space, "ip"))]
+            vec![format!("{} link set {} address {mac}", tool(space, "ip"), word(link))]
         }
         Action::FlushConntrack { addresses } => {
             // `conntrack` also fails when there was nothing to delete.
@@ -155,7 +159,8 @@ fn ensure_link(space: &Space, link: &Link, guarded: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if link.kind.is_some() {
         let add = add_link(space, link);
-        let show = format!("{} link show dev {} >/dev/null 2>&1", tool(space, "ip"), link.name);
+        let show =
+            format!("{} link show dev {} >/dev/null 2>&1", tool(space, "ip"), word(&link.name));
         lines.push(if guarded { format!("{show} || {add}") } else { add });
         lines.extend(set_link(space, &link.without_hardware()));
     } else {
@@ -165,19 +170,21 @@ fn ensure_link(space: &Space, link: &Link, guarded: bool) -> Vec<String> {
 }
 
 fn add_link(space: &Space, link: &Link) -> String {
-    let mut line = format!("{} link add {}", tool(space, "ip"), link.name);
+    let mut line = format!("{} link add {}", tool(space, "ip"), word(&link.name));
     line += &hardware(link.mac, link.mtu);
     match &link.kind {
         Some(LinkKind::Bridge) => line += " type bridge",
         Some(LinkKind::Veth { peer }) => {
             let Peer { space: there, name, mac, mtu } = peer.as_ref();
+            let name = word(name);
             let _ = write!(line, " type veth peer name {name}{}", hardware(*mac, *mtu));
             match there {
                 _ if there == space => {}
                 Space::Here => line += " netns 1",
                 Space::At(path) => {
-                    let path = quote(&path.display().to_string());
-                    let _ = write!(line, " netns {}", there.name().unwrap_or(&path));
+                    let place =
+                        there.name().map_or_else(|| path.display().to_string(), str::to_owned);
+                    let _ = write!(line, " netns {}", quote(&place));
                 }
             }
         }
@@ -188,7 +195,7 @@ fn add_link(space: &Space, link: &Link) -> String {
 
 fn set_link(space: &Space, link: &Link) -> Vec<String> {
     let ip = tool(space, "ip");
-    let name = &link.name;
+    let name = word(&link.name);
     let mut lines = Vec::new();
     let hardware = hardware(link.mac, link.mtu);
     if !hardware.is_empty() {
@@ -198,7 +205,7 @@ fn set_link(space: &Space, link: &Link) -> Vec<String> {
         lines.push(format!("{ip} link set {name} promisc {}", on_off(on)));
     }
     if let Some(master) = &link.master {
-        lines.push(format!("{ip} link set {name} master {master}"));
+        lines.push(format!("{ip} link set {name} master {}", word(master)));
     }
     let flags: String = [("hairpin", link.port.hairpin), ("isolated", link.port.isolated)]
         .iter()
@@ -221,7 +228,7 @@ fn hardware(mac: Option<Mac>, mtu: Option<u32>) -> String {
 fn address(it: &Address) -> String {
     let broadcast = it.broadcast.map(|brd| format!(" broadcast {brd}")).unwrap_or_default();
     let nodad = if it.nodad { " nodad" } else { "" };
-    format!("{}{broadcast} dev {}{nodad}", it.address, it.link)
+    format!("{}{broadcast} dev {}{nodad}", it.address, word(&it.link))
 }
 
 fn route(it: &Route) -> String {
@@ -242,7 +249,7 @@ fn route(it: &Route) -> String {
         let _ = write!(text, " via {inet6}{gateway}");
     }
     if let Some(link) = &it.link {
-        let _ = write!(text, " dev {link}");
+        let _ = write!(text, " dev {}", word(link));
     }
     if it.protocol != PROTOCOL_BOOT {
         let _ = write!(text, " proto {}", it.protocol);
@@ -301,19 +308,19 @@ fn neighbour(it: &Neighbour) -> String {
         0 => String::new(),
         number => format!(" protocol {number}"),
     };
-    format!("{} lladdr {} dev {} nud permanent{protocol}", it.address, it.mac, it.link)
+    format!("{} lladdr {} dev {} nud permanent{protocol}", it.address, it.mac, word(&it.link))
 }
 
 fn fdb(it: &Fdb) -> String {
     match it.to {
-        Some(to) => format!("{} dev {} dst {to} self permanent", it.mac, it.link),
-        None => format!("{} dev {} master static", it.mac, it.link),
+        Some(to) => format!("{} dev {} dst {to} self permanent", it.mac, word(&it.link)),
+        None => format!("{} dev {} master static", it.mac, word(&it.link)),
     }
 }
 
 fn qdisc(it: &Qdisc) -> String {
     let QdiscKind::Tbf { rate, burst, limit } = it.kind;
-    format!("dev {} root handle 1: tbf rate {rate}bps burst {burst} limit {limit}", it.link)
+    format!("dev {} root handle 1: tbf rate {rate}bps burst {burst} limit {limit}", word(&it.link))
 }
 
 fn sysctl(space: &Space, it: &Sysctl) -> String {
@@ -331,8 +338,10 @@ fn file(it: &File) -> String {
 fn tool(space: &Space, name: &str) -> String {
     match (space, space.name()) {
         (Space::Here, _) => name.to_owned(),
-        (_, Some(netns)) if ["ip", "bridge", "tc"].contains(&name) => format!("{name} -n {netns}"),
-        (_, Some(netns)) => format!("ip netns exec {netns} {name}"),
+        (_, Some(netns)) if ["ip", "bridge", "tc"].contains(&name) => {
+            format!("{name} -n {}", quote(netns))
+        }
+        (_, Some(netns)) => format!("ip netns exec {} {name}", quote(netns)),
         (Space::At(path), None) => {
             format!("nsenter --net={} {name}", quote(&path.display().to_string()))
         }
@@ -351,8 +360,13 @@ fn on_off(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
+/// A device's name as one word: the kernel allows nearly every character in it.
+fn word(name: &LinkName) -> String {
+    quote(name.as_str())
+}
+
 /// `text` as one word of a shell.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
@@ -423,6 +437,45 @@ mod tests {
              ip link show dev cni0 >/dev/null 2>&1 || ip link add cni0 type bridge\n\
              ip link set cni0 up\n"
         );
+    }
+
+    #[test]
+    fn names_are_words_whatever_is_in_them() {
+        let odd: LinkName = "e$(id)'`;".parse().unwrap();
+        let here = Space::named("n $(id)");
+        let peer = Peer { space: here.clone(), name: odd.clone(), mac: None, mtu: None };
+        let link = Link {
+            master: Some(odd.clone()),
+            port: crate::Port { hairpin: Some(true), isolated: None },
+            ..Link::veth(odd.clone(), peer).up()
+        };
+        let mut route = Route::new("10.0.0.0/8".parse().unwrap());
+        route.link = Some(odd.clone());
+        let mac = Mac([2; 6]);
+        let address: std::net::IpAddr = "10.0.0.1".parse().unwrap();
+        let objects: Vec<Object> = vec![
+            link.into(),
+            route.into(),
+            Address::new(odd.clone(), "10.0.0.1/8".parse().unwrap()).into(),
+            Neighbour { link: odd.clone(), address, mac, protocol: 0 }.into(),
+            Fdb { link: odd.clone(), mac, to: None }.into(),
+            Qdisc { link: odd.clone(), kind: QdiscKind::Tbf { rate: 1, burst: 1, limit: 1 } }
+                .into(),
+        ];
+        let acts = vec![
+            Change::Act(Action::WaitUp { link: odd.clone(), millis: 1 }),
+            Change::Act(Action::WaitAddresses { link: odd.clone(), millis: 1 }),
+            Change::Act(Action::Announce { link: odd, mac }),
+        ];
+        let deletions = objects.iter().cloned().map(Change::Delete);
+        let changes = objects.iter().cloned().map(Change::Create).chain(deletions).chain(acts);
+        for change in changes {
+            for line in lines(&here, change) {
+                // Outside of quotes nothing of a name is left that a shell would act on.
+                let outside: String = line.replace(r"'\''", "").split('\'').step_by(2).collect();
+                assert!(!outside.contains("$(id)") && !outside.contains('`'), "{line}");
+            }
+        }
     }
 
     #[test]
