@@ -109,8 +109,16 @@ fn answer(
     stdin
         .read_to_end(&mut config)
         .map_err(|error| Error::new(Code::Io, format!("error reading from stdin: {error}")))?;
-    let request = Request::parse(environment, config, plugin.supported())?;
-    refuse_own_netns(&request, is_own_netns)?;
+    let mut request = Request::parse(environment, config, plugin.supported())?;
+    if let Err(clash) = refuse_own_netns(&request, is_own_netns) {
+        if request.command == Command::Del {
+            // The path of a namespace that is gone now leads here. What the attachment has besides
+            // goes all the same; nothing in this namespace is taken for it.
+            request.netns = None;
+            plugin.del(&request)?;
+        }
+        return Err(clash);
+    }
     let nothing = |()| String::new();
     match request.command {
         Command::Add => {

@@ -131,6 +131,12 @@ impl Kernel {
         without_nftables(read)
     }
 
+    /// Whether an nftables chain is there with exactly these rules.
+    pub fn nft_chain_holds(&mut self, space: &Space, wanted: &net::nft::Chain) -> Result<bool> {
+        let (home, handle) = self.handle(space)?;
+        without_nftables(handle.netfilter(home).and_then(|socket| nft::holds(socket, wanted)))
+    }
+
     /// Everything in `space`.
     pub fn dump(&mut self, space: &Space) -> Result<Dump> {
         let (home, handle) = self.handle(space)?;

@@ -115,10 +115,15 @@ fn child(index: u32, addresses: &[IpAddr], report: &OwnedFd, netfilter: RawFd) -
 /// Leaves the session and closes everything but `keep`.
 fn detach(mut keep: [RawFd; 2]) {
     let _ = rustix::process::setsid();
-    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-        for standard in 0..3 {
-            // SAFETY: both are open descriptors of this process, or free numbers.
-            unsafe { libc::dup2(null.as_raw_fd(), standard) };
+    let null = File::options().read(true).write(true).open("/dev/null");
+    for standard in 0..3 {
+        let null = null.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        // SAFETY: nothing of this child uses these numbers. Where there is no /dev/null they are
+        // only closed, so that at least nobody waits for them.
+        unsafe {
+            if libc::dup2(null, standard) == -1 {
+                libc::close(standard);
+            }
         }
     }
     keep.sort_unstable();

@@ -78,10 +78,13 @@ impl Invocation {
     /// What the plugin says that it did, as a script with a sentence for each step; `None` from a
     /// plugin that does not explain itself.
     pub fn explanation(&self) -> Option<String> {
-        let directory = self.config["explainIn"].as_str()?;
-        let network = self.config["name"].as_str()?;
-        let file = format!("{network}-{}-{}.sh", self.container_id, self.ifname);
-        fs::read_to_string(Path::new(directory).join(file)).ok()
+        let directory = Path::new(self.config["explainIn"].as_str()?);
+        let result = cni::json::parse(&fs::read(&self.result).ok()?).ok()?;
+        // It has the name of the cable's end on the node.
+        let interfaces = result["interfaces"].as_array()?.iter();
+        let names = interfaces.filter_map(|interface| interface["name"].as_str());
+        let files = names.map(|name| directory.join(format!("{name}.sh")));
+        files.into_iter().find_map(|file| fs::read_to_string(file).ok())
     }
 
     /// The same call in the words of a shell.

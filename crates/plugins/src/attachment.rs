@@ -30,9 +30,9 @@ impl Attachment {
         self.host_link_text().parse().ok()
     }
 
-    /// Where in `directory` the explanation of the attachment is.
+    /// Where in `directory` the explanation of the attachment is: it has the host link's name.
     pub(crate) fn explanation(&self, directory: &Path) -> PathBuf {
-        directory.join(format!("{}-{}-{}.sh", self.network, self.container_id, self.ifname))
+        directory.join(self.host_link_text() + ".sh")
     }
 
     /// The comment on everything of the attachment in nftables: its network's hash and its host
@@ -41,6 +41,8 @@ impl Attachment {
         let Self { network, container_id, ifname } = self;
         let mut comment =
             format!("{}, net: {network}, if: {ifname}, id: {container_id}", self.mark());
+        // What nftables does not take in a comment, the kernel takes in the name of a device.
+        comment.retain(|c| c != '"' && !c.is_control());
         comment.truncate(comment.floor_char_boundary(COMMENT_LENGTH));
         comment
     }

@@ -104,14 +104,16 @@ fn add(request: &Request) -> Result<CniResult, Error> {
             seen: &seen,
         };
         let result = wiring.complete(given);
-        let mut plan = wiring.plan(&result)?;
-        if let Some(directory) = &config.explain_in {
-            let content = net::script(&plan);
-            let file = net::File { path: attachment.explanation(directory), content };
-            let why = "writes down what was done, for people";
-            plan.push(Step::new(&Space::Here, net::Change::Ensure(file.into()), why));
-        }
+        let plan = wiring.plan(&result)?;
         apply(&mut kernel, &plan)?;
+        if let Some(directory) = &config.explain_in {
+            let file =
+                net::File { path: attachment.explanation(directory), content: net::script(&plan) };
+            let why = "writes down what was done, for people";
+            let step = Step::new(&Space::Here, net::Change::Ensure(file.into()), why);
+            // No pod goes without network for want of an explanation.
+            let _ = kernel.apply(&[step], OnError::Continue);
+        }
         Ok(result)
     };
     let result = wire();

@@ -11,6 +11,11 @@ const DETECTION_MILLIS: u32 = 5000;
 /// Switches IPv6 forwarding on for all devices.
 pub(crate) const FORWARDING_V6: &str = "net/ipv6/conf/all/forwarding";
 
+/// What has to be 1 for a node to be the gateway that this address is.
+pub(crate) fn forwarding(gateway: std::net::IpAddr) -> &'static str {
+    if gateway.is_ipv4() { "net/ipv4/ip_forward" } else { FORWARDING_V6 }
+}
+
 /// How an interface behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {

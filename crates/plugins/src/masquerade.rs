@@ -96,7 +96,8 @@ fn verdict_map(name: &str, kind: KeyType) -> Set {
     }
 }
 
-fn postrouting() -> Chain {
+/// The rules for all pods.
+pub(crate) fn postrouting() -> Chain {
     let look_up = |field, map: &str| {
         Rule::new([Statement::VerdictMap { key: vec![field], map: map.to_owned() }])
     };
@@ -117,7 +118,8 @@ fn postrouting() -> Chain {
     }
 }
 
-fn subnet_chain(subnet: IpNet) -> Chain {
+/// The rules for the pods of one subnet.
+pub(crate) fn subnet_chain(subnet: IpNet) -> Chain {
     let (field, multicast) = match subnet {
         IpNet::V4(_) => (Field::IpDestination, "224.0.0.0/4"),
         IpNet::V6(_) => (Field::Ip6Destination, "ff00::/8"),

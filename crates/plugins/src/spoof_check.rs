@@ -19,8 +19,15 @@ use net::{Change, LinkName, Mac, Plan, Space, Step, owner};
 
 use crate::attachment::Attachment;
 
+/// The set of the ports that are guarded.
+pub(crate) const GUARDED: &str = "guarded";
 /// The sets, in the order in which a pod's elements are removed.
-pub(crate) const SETS: [&str; 2] = ["guarded", "allowed"];
+pub(crate) const SETS: [&str; 2] = [GUARDED, "allowed"];
+
+/// The key of a port in the set of guarded ports.
+pub(crate) fn guard(link: &LinkName) -> Key {
+    Key::Point(vec![Value::Interface(link.clone())])
+}
 
 /// The table of the plugins for frames.
 pub(crate) fn table() -> TableId {
@@ -67,7 +74,8 @@ fn set(name: &str, key: Vec<KeyType>) -> Set {
     }
 }
 
-fn prerouting() -> Chain {
+/// The rules for all ports.
+pub(crate) fn prerouting() -> Chain {
     let rule = |key: Vec<Field>, set: &str, verdict| {
         let lookup = Statement::Lookup { key, negated: false, set: set.to_owned() };
         Rule::new([lookup, Statement::Verdict(verdict)])

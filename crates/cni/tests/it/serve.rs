@@ -104,13 +104,14 @@ fn the_plugin_s_own_netns_is_refused_before_it_acts() {
     let cases = [
         ("ADD", ours, Some("/n"), None, same),
         ("CHECK", ours, Some("/n"), None, same),
-        ("DEL", ours, Some("/n"), None, same),
+        // DEL cleans up what needs no netns, and says what fails of that.
+        ("DEL", ours, Some("/n"), None, "acted"),
         ("DEL", ours, None, None, "acted"),
         ("ADD", ours, Some("/n"), Some("tRuE"), "acted"),
         ("ADD", ours, Some("/n"), Some("1"), "acted"),
         ("ADD", ours, Some("/n"), Some("yes"), same),
         ("DEL", gone, Some("/n"), None, "acted"),
-        ("DEL", blind, Some("/n"), None, "get plugin's netns failed"),
+        ("CHECK", blind, Some("/n"), None, "get plugin's netns failed"),
     ];
     for (command, is_own, netns, netns_override, want) in cases {
         let environment = Environment {
@@ -126,6 +127,13 @@ fn the_plugin_s_own_netns_is_refused_before_it_acts() {
         let code = if want == "acted" { Code::Internal } else { Code::InvalidNetns };
         assert_eq!(error, Error::new(code, want), "{command} {netns:?} {netns_override:?}");
     }
+    let plugin = Fake::default();
+    let environment = Environment { netns: Some("/n".to_owned()), ..environment("DEL") };
+    let mut stdout = Vec::new();
+    let streams = Streams { stdin: &mut &*CONFIG, stdout: &mut stdout, stderr: &mut io::sink() };
+    assert_eq!(serve(&plugin, &environment, ours, streams), 1);
+    let error: Error = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(error, Error::new(Code::InvalidNetns, same));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn set(socket: &mut Socket, table: &TableId, name: &str) -> Result<Option<Set>> 
 }
 
 /// Whether a chain is there with exactly these rules.
-fn holds(socket: &mut Socket, wanted: &Chain) -> Result<bool> {
+pub(crate) fn holds(socket: &mut Socket, wanted: &Chain) -> Result<bool> {
     let mut seen = None;
     let request = put_chain_name(wanted);
     let answer = socket.get(number(msg::GETCHAIN), request.bytes(), |message| {

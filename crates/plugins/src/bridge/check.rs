@@ -2,8 +2,9 @@
 
 use cni::{CniResult, Command, Error, Interface, Request};
 use ipnet::IpNet;
-use kernel::{Kernel, dump};
-use net::{LinkName, MAIN_TABLE, Space};
+use kernel::{Kernel, Query, dump};
+use net::nft::Chain;
+use net::{LinkName, MAIN_TABLE, Object, Space};
 
 use super::config::Config;
 use crate::attachment::Attachment;
@@ -40,6 +41,9 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
         return Err(fail(format!("Interface {ifname} is down")));
     }
     check_network(&mut kernel, &pod, &ifname, link.index, &previous)?;
+    if config.is_gateway {
+        check_gateways(&mut kernel, &config, request, &previous)?;
+    }
     check_rules(&mut kernel, &config, &Attachment::of(request), &previous)
 }
 
@@ -80,6 +84,9 @@ fn check_bridge(
         && link.mac.map(|mac| mac.to_string()).as_ref() != Some(&recorded.mac)
     {
         return Err(fail(format!("Bridge interface {name} Mac doesn't match: {}", recorded.mac)));
+    }
+    if !link.up {
+        return Err(fail(format!("Bridge interface {name} is down")));
     }
     if config.promiscuous && !link.promiscuous {
         return Err(fail(format!(
@@ -182,6 +189,30 @@ fn check_network(
     Ok(())
 }
 
+/// The bridge has the gateway addresses, and the node forwards.
+fn check_gateways(
+    kernel: &mut Kernel,
+    config: &Config,
+    request: &Request,
+    previous: &CniResult,
+) -> Result<(), Error> {
+    let query = Query::Addresses(config.bridge.clone());
+    let seen = kernel.observe(&Space::Here, &query).map_err(Error::internal)?;
+    for ip in interface::own_ips(previous, &request.ifname) {
+        let Some(gateway) = ip.gateway else { continue };
+        let has = |object: &Object| matches!(object, Object::Address(address) if address.address.addr() == gateway);
+        if !seen.iter().any(has) {
+            let bridge = &config.bridge;
+            return Err(fail(format!("Bridge interface {bridge} lacks gateway address {gateway}")));
+        }
+        let key = interface::forwarding(gateway);
+        if kernel.sysctl(&Space::Here, key).map_err(Error::internal)?.as_deref() != Some("1") {
+            return Err(fail(format!("{key} is not 1: the node does not forward for its pods")));
+        }
+    }
+    Ok(())
+}
+
 /// The attachment's elements are in the maps that the configuration calls for.
 fn check_rules(
     kernel: &mut Kernel,
@@ -198,6 +229,8 @@ fn check_rules(
             if !element.is_some_and(|element| attachment.owns(element.comment.as_deref())) {
                 return Err(missing_rule("masquerade", address));
             }
+            check_chain(kernel, &masquerade::subnet_chain(address.trunc()))?;
+            check_chain(kernel, &masquerade::postrouting())?;
         }
     }
     if config.spoof_check {
@@ -210,8 +243,19 @@ fn check_rules(
                 return Err(fail(format!("spoof check of {} is missing", attachment.ifname)));
             }
         }
+        check_chain(kernel, &spoof_check::prerouting())?;
     }
     Ok(())
+}
+
+/// The rules that all attachments share are as they were written.
+fn check_chain(kernel: &mut Kernel, wanted: &Chain) -> Result<(), Error> {
+    match kernel.nft_chain_holds(&Space::Here, wanted).map_err(Error::internal)? {
+        true => Ok(()),
+        false => {
+            Err(fail(format!("nft chain {} {} is not as ADD left it", wanted.table, wanted.name)))
+        }
+    }
 }
 
 fn missing_rule(what: &str, address: IpNet) -> Error {

@@ -96,10 +96,8 @@ impl Wiring<'_> {
 
     /// All steps, in order. `result` is the completed one.
     pub(crate) fn plan(&self, result: &CniResult) -> Result<Plan, Error> {
+        let gateways = if self.config.is_gateway { self.gateways(result)? } else { Plan::new() };
         let mut plan = self.bridge();
-        if self.config.is_gateway {
-            plan.extend(self.gateways(result)?);
-        }
         plan.extend(self.cable());
         if self.config.masquerade && !result.ips.is_empty() {
             let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
@@ -120,6 +118,9 @@ impl Wiring<'_> {
             let behaviour = Behaviour { detect_duplicates: self.config.detect_duplicates };
             plan.extend(interface::plan(self.pod, self.ifname, result, behaviour)?);
         }
+        // The gateway is shared and stays; so it comes after what may fail for this pod alone, and
+        // a configuration that cannot work leaves none behind.
+        plan.extend(gateways);
         let wait = Action::WaitUp { link: self.host_link.clone(), millis: UP_MILLIS };
         plan.push(Step::new(&HOST, Change::Act(wait), "waits until the bridge forwards"));
         if !result.ips.is_empty() {
@@ -180,6 +181,14 @@ impl Wiring<'_> {
         let mut changed = false;
         for ip in &result.ips {
             let Some(gateway) = ip.gateway else { continue };
+            if gateway.is_ipv4() != ip.address.addr().is_ipv4() || gateway.is_unspecified() {
+                let text = format!(
+                    "failed to set bridge addr: {gateway} cannot be the gateway of {}",
+                    ip.address
+                );
+                let remedy = "give a gateway of the same family in the IPAM configuration";
+                return Err(Error::internal(text).with_details(remedy));
+            }
             let wanted = IpNet::new(gateway, ip.address.prefix_len()).map_err(Error::internal)?;
             if plan.iter().any(|step: &Step| is_address(step, wanted)) {
                 continue;

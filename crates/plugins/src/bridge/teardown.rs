@@ -115,24 +115,25 @@ fn remove_in_pod(
     };
     let ifname: LinkName = request.ifname.parse().map_err(Error::internal)?;
     let pod = Space::At(path.to_owned());
-    if is_of_another(kernel, &pod, &ifname).map_err(Error::internal)? {
+    if !is_of_this(kernel, &pod, &ifname).map_err(Error::internal)? {
         return Ok(());
     }
     let plan = removal_plan(&pod, ifname, addresses);
     kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
 }
 
-/// Whether the far end of a pod's interface is a host link of podwire. It is looked up by its
-/// index, which counts only if that device names the pod's interface as its own far end.
-fn is_of_another(
-    kernel: &mut Kernel,
-    pod: &Space,
-    ifname: &LinkName,
-) -> Result<bool, kernel::Error> {
-    let Some(link) = kernel.link(pod, ifname)? else { return Ok(false) };
-    let Some(parent) = link.parent.filter(|_| link.kind == "veth") else { return Ok(false) };
+/// Whether a pod's interface may be what a bridge plugin made for this attachment: a cable, the far
+/// end of which is no host link of podwire, since those have names of their own attachments. The
+/// far end is looked up by its index, which counts only if that device names the pod's interface as
+/// its own far end.
+fn is_of_this(kernel: &mut Kernel, pod: &Space, ifname: &LinkName) -> Result<bool, kernel::Error> {
+    let Some(link) = kernel.link(pod, ifname)?.filter(|link| link.kind == "veth") else {
+        return Ok(false);
+    };
+    let Some(parent) = link.parent else { return Ok(true) };
     let far = kernel.link_at(&HOST, parent)?;
-    Ok(far.is_some_and(|far| far.parent == Some(link.index) && attachment::is_host_link(&far.name)))
+    Ok(!far
+        .is_some_and(|far| far.parent == Some(link.index) && attachment::is_host_link(&far.name)))
 }
 
 fn removal_plan(space: &Space, link: LinkName, addresses: &[IpAddr]) -> Plan {
@@ -165,7 +166,14 @@ fn remove_rules(
     let is_complete =
         !addresses.is_empty() && (found.len() == addresses.len() || !config.masquerade);
     if is_complete {
-        found.extend(elements_of(kernel, &spoof_check::table(), &spoof_check::SETS, owned)?);
+        // The port's own element says whether there is anything to look for.
+        let table = spoof_check::table();
+        let guard = attachment.host_link().map(|link| spoof_check::guard(&link));
+        let guarded =
+            guard.map(|key| kernel.nft_element(&HOST, &table, spoof_check::GUARDED, &key));
+        if guarded.transpose().map_err(Error::internal)?.flatten().is_some() {
+            found.extend(elements_of(kernel, &table, &spoof_check::SETS, owned)?);
+        }
     } else {
         found = elements(kernel, owned)?;
     }

@@ -79,6 +79,20 @@ const DAMAGES: &[Damage] = &[
         "ip link set cni0 address 02:00:00:00:00:07",
         "Bridge interface cni0 Mac doesn't match: ",
     ),
+    in_node("ip link set cni0 down", "Bridge interface cni0 is down"),
+    in_node(
+        "ip address delete 10.1.2.1/24 dev cni0",
+        "Bridge interface cni0 lacks gateway address 10.1.2.1",
+    ),
+    in_node("echo 0 >/proc/sys/net/ipv4/ip_forward", "net/ipv4/ip_forward is not 1"),
+    in_node(
+        "nft flush table inet podwire_cni",
+        "nft chain inet podwire_cni subnet-10.1.2.0/24 is not as ADD left it",
+    ),
+    in_node(
+        "nft flush table bridge podwire_cni",
+        "nft chain bridge podwire_cni prerouting is not as ADD left it",
+    ),
     in_node("nft flush ruleset", "masquerade of 10.1.2.2/24 is missing"),
     in_node(
         "nft delete element inet podwire_cni masquerade6 { 2001:db8:1::2 }",
@@ -124,8 +138,16 @@ fn damage_is_named() {
 }
 
 /// The damage that the reference is not asked about, by what is said of it here.
-const UNNOTICED: [&str; 4] =
-    ["masquerade of", "spoof check of", "Interface VETH configured", "table 100"];
+const UNNOTICED: [&str; 8] = [
+    "masquerade of",
+    "spoof check of",
+    "nft chain",
+    "Interface VETH configured",
+    "Bridge interface cni0 is down",
+    "Bridge interface cni0 lacks",
+    "net/ipv4/ip_forward",
+    "table 100",
+];
 
 #[test]
 fn the_reference_notices_the_same_damage() {

@@ -106,7 +106,7 @@ fn settings_that_cannot_be_written_matter_only_if_they_are_wrong() {
     let before = node.reservations();
     let v6 = node.network("1.1.0", &[V6], json!({ "isGateway": true }));
     let refusal = node.run(&node.call("ADD", &pod, &v6)).refused();
-    assert!(refusal.msg.contains("net/ipv6/conf/all/forwarding"), "{refusal:?}");
+    assert!(refusal.msg.contains("net/ipv6/conf/"), "{refusal:?}");
     assert!(refusal.msg.contains("read-only file system"), "{refusal:?}");
     assert_eq!((links(&pod.namespace).len(), node.reservations()), (1, before));
 }
