@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -25,25 +25,28 @@ const NEEDS: &[(&str, &str)] = &[
 /// One of the reference plugins, which are not on the path.
 const REFERENCE: &str = "/usr/lib/cni/bridge";
 
+/// What every call of a test runner is told.
+const COMMON: &[&str] = &["--workspace", "--locked", "--no-fail-fast"];
+
 /// How a test says that user namespaces are not enough for it.
 const MARK: &str = "#[ignore = \"needs root\"]";
 
 /// Runs all tests, or those whose name contains one of `filters`.
 pub(crate) fn run(filters: &[String]) -> Result<()> {
     install(NEEDS)?;
+    check_namespaces()?;
     let nextest = succeeds(&mut cargo(["nextest", "--version"]));
     let test = |for_nextest: &[&str], for_cargo: &[&str], names: &[&str]| {
         let arguments = if nextest {
-            [&["nextest", "run", "--workspace", "--locked", "--no-tests=pass"], for_nextest, names]
+            [&["nextest", "run", "--no-tests=pass"], COMMON, for_nextest, names]
         } else {
-            [&["test", "--workspace", "--locked", "--all-targets", "--"], for_cargo, names]
+            [&["test", "--all-targets"], COMMON, &[&["--"], for_cargo].concat(), names]
         };
         start(&mut cargo(arguments.concat()))
     };
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
     test(&[], &[], &filters)?;
-    let documentation = ["test", "--workspace", "--locked", "--doc", "--"];
-    start(&mut cargo([&documentation, filters.as_slice()].concat()))?;
+    start(&mut cargo([&["test", "--doc"], COMMON, &["--"], &filters].concat()))?;
 
     let of_root = tests_of_root(command::root())?;
     let mut of_root: Vec<&str> = of_root.iter().map(String::as_str).collect();
@@ -64,6 +67,7 @@ pub(crate) fn install(needs: &[(&str, &str)]) -> Result<()> {
     };
     let missing = needs.iter().filter(|(tool, _)| is_missing(tool));
     let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    packages.sort_unstable();
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
@@ -73,10 +77,25 @@ pub(crate) fn install(needs: &[(&str, &str)]) -> Result<()> {
     }
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        start(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        // It would tell of each package in several lines; errors go elsewhere.
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+        start(&mut command)
     };
     apt(&["update", "-qq"])?;
     apt(&[&["install", "-qq", "--yes", "--no-install-recommends"], packages.as_slice()].concat())
+}
+
+/// Says once, rather than in each test, that the machine does not let us have namespaces.
+fn check_namespaces() -> Result<()> {
+    let namespaces = ["--user", "--map-root-user", "--net", "--mount", "true"];
+    if !succeeds(Command::new("unshare").args(namespaces)) {
+        bail!(
+            "the tests make user, network and mount namespaces of their own, and may not\n  \
+             fix: leave the chroot, run the container --privileged, or allow user namespaces \
+             (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)"
+        );
+    }
+    Ok(())
 }
 
 /// The names of the tests below `directory` that carry the mark. Neither test runner can select

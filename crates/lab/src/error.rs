@@ -45,6 +45,17 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The lab's directory was made by a script, which `lab up` only printed.
+    #[error(
+        "{} was made by a script, so that podwire does not know what belongs to it",
+        script.parent().unwrap_or(script).display()
+    )]
+    Scripted {
+        /// The script that takes it down.
+        script: PathBuf,
+        /// What that says.
+        commands: String,
+    },
     /// There is no such lab.
     #[error("there is no lab {name}")]
     NoLab {
@@ -161,6 +172,11 @@ impl Error {
             Self::Unrecorded { path } => {
                 format!("remove them if nobody needs them (`rm -r {}`)", path.display())
             }
+            Self::Scripted { script, commands } => {
+                let script = net::quote(&script.display().to_string());
+                let commands: Vec<&str> = commands.lines().collect();
+                format!("`sh {script}` takes it down: {}", commands.join("; "))
+            }
             Self::NoLab { labs, .. } if labs.is_empty() => "`podwire lab up` makes one".to_owned(),
             Self::NoLab { labs, .. } => format!("there are: {}", labs.join(", ")),
             Self::NoObject { objects, .. } if objects.is_empty() => {
@@ -169,11 +185,13 @@ impl Error {
             Self::NoObject { objects, .. } => format!("there are: {}", objects.join(", ")),
             Self::Ambiguous { .. } => "say which lab with --lab".to_owned(),
             Self::Undone { cause, .. } => return cause.remedy(),
-            Self::Record { path, .. } => format!(
-                "it was written by another version of podwire: use that one, or remove the \
-                 namespaces that {} names by hand",
-                path.display()
-            ),
+            Self::Record { path, .. } => {
+                let name = path.parent().and_then(Path::file_name).unwrap_or_default().display();
+                format!(
+                    "if another version of podwire wrote it, use that one; `podwire lab down \
+                     {name}` removes the lab's namespaces and its directory"
+                )
+            }
             Self::Plugin { .. } => {
                 "the plugin's own words are above; `podwire lab up --dry-run -o sh` shows its call"
                     .to_owned()

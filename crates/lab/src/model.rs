@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Name, Plan, Result, plain, pods};
+use crate::{Error, Name, Plan, Result, plain, pods, store};
 
 /// A lab. Its JSON form is the private copy by which the lab is taken down, whatever became of the
 /// command line that made it.
@@ -134,7 +134,7 @@ impl Namespace {
 
     /// Where the lab itself finds it.
     pub fn private_path(&self, directory: &Path) -> PathBuf {
-        directory.join("netns").join(&self.name)
+        directory.join(store::PRIVATE).join(&self.name)
     }
 
     /// How a person addresses it: `pod/pod1`.

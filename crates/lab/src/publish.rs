@@ -23,10 +23,15 @@ pub(crate) enum Found {
     Other,
 }
 
+/// The namespace that a path leads to.
+pub(crate) fn identity(path: &Path) -> Option<NetnsId> {
+    Netns::open(path).and_then(|netns| netns.id()).ok()
+}
+
 /// Looks at a path.
 pub(crate) fn look(path: &Path) -> Found {
     // An nsfs file looks like an empty plain file, so this comes first.
-    if let Ok(id) = Netns::open(path).and_then(|netns| netns.id()) {
+    if let Some(id) = identity(path) {
         return Found::Namespace(id);
     }
     match path.symlink_metadata() {

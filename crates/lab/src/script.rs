@@ -3,18 +3,27 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use net::Space;
+use net::{File, Space};
 
 use crate::{Entry, Invocation, Lab, Network, Plan, Step, pods};
 
-/// A script for `sh` that makes the same network, and says at its end how to remove it. The
-/// namespaces have their public names only, so that `lab down` does not know what it made.
+/// The file in which a network that a script made says how it is taken down.
+pub(crate) const DOWN: &str = "down.sh";
+
+/// A script for `sh` that makes the same network, and says at its end how to remove it; so does a
+/// file in the lab's directory, if there is one. The namespaces have their public names only, so
+/// that `lab down` does not know what it made.
 pub fn up(plan: &Plan) -> String {
     let mut text = format!("#!/bin/sh\n# Lab {}.\nset -eu\n\n# The namespaces.\n", plan.lab.name);
     for namespace in &plan.lab.namespaces {
         let _ = writeln!(text, "ip netns add {}", namespace.public);
     }
+    let commands = removal(plan);
     if !plan.files.is_empty() {
+        text.push_str("\n# How all of it is taken down, for whoever finds it here.\n");
+        text.push_str(&file(&Entry::Directory(plan.directory.clone())));
+        let down = File { path: plan.directory.join(DOWN), content: commands.clone() };
+        text.push_str(&file(&Entry::File(down)));
         text.push_str("\n# What the plugins read and write.\n");
     }
     for entry in &plan.files {
@@ -39,11 +48,20 @@ pub fn up(plan: &Plan) -> String {
         }
     }
     text.push_str("\n# To take it down again:\n");
+    for line in commands.lines() {
+        let _ = writeln!(text, "#   {line}");
+    }
+    text
+}
+
+/// The commands that take down what the script of a plan made.
+fn removal(plan: &Plan) -> String {
+    let mut text = String::new();
     for namespace in plan.lab.namespaces.iter().rev() {
-        let _ = writeln!(text, "#   ip netns delete {}", namespace.public);
+        let _ = writeln!(text, "ip netns delete {}", namespace.public);
     }
     if !plan.files.is_empty() {
-        let _ = writeln!(text, "#   rm -r {}", word(&plan.directory));
+        let _ = writeln!(text, "rm -r {}", word(&plan.directory));
     }
     text
 }
@@ -103,11 +121,5 @@ pub(crate) fn call(invocation: &Invocation) -> String {
 
 /// A path, or any text, as one word of a shell.
 fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    net::quote(&path.display().to_string())
 }

@@ -3,7 +3,8 @@
 //! A lab's directory holds the private copy of what was planned (`lab.json`, written before
 //! anything is made), the namespaces' own names (`netns/`), what the plugins read and write
 //! (`cni/`), and `ready` once all steps were taken. A directory without `ready` is what a kill
-//! left: the next `up` or `down` of that name clears it.
+//! left: the next `up` or `down` of that name clears it. One without `lab.json` that holds anything is
+//! not the work of `lab up`, and is left alone.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -12,13 +13,13 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use kernel::{Kernel, OnError};
+use kernel::{Kernel, Netns, OnError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::processes::{self, Process};
-use crate::publish::{Found, look, publish, withdraw};
-use crate::{Entry, Error, Lab, Name, Namespace, Network, Plan, Result, Step, pods};
+use crate::publish::{Found, identity, look, publish, withdraw};
+use crate::{Entry, Error, Lab, Name, Namespace, Network, Plan, Result, Step, pods, script};
 
 /// Where labs are kept.
 #[derive(Clone, Debug)]
@@ -58,14 +59,20 @@ pub enum State {
 }
 
 /// A lab in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Summary {
     /// What it is called.
     pub name: Name,
     /// How far it is.
     pub state: State,
-    /// What it consists of, if that was written already.
-    pub lab: Option<Lab>,
+    /// What it consists of, if that was written already, or why that cannot be said.
+    pub lab: Result<Option<Lab>>,
+}
+
+impl Summary {
+    fn into_lab(self) -> Option<Lab> {
+        self.lab.ok().flatten()
+    }
 }
 
 impl Store {
@@ -98,7 +105,7 @@ impl Store {
                 }
                 directory = Directory::create(&self.root, &lab.name)?;
             }
-            (_, None) => directory.require_empty()?,
+            (_, None) => {}
         }
         if let Err(error) = self.require_names(lab) {
             directory.remove();
@@ -123,14 +130,15 @@ impl Store {
             tidy(&self.root);
             return Err(self.no_lab(name));
         };
-        match directory.record()? {
-            Some(lab) => Ok(directory.clear(&lab)),
+        match directory.record() {
+            Ok(Some(lab)) => Ok(directory.clear(&lab)),
             // A kill before anything was made.
-            None => {
-                directory.require_empty()?;
+            Ok(None) => {
                 directory.remove();
                 Ok(Report::default())
             }
+            Err(error @ Error::Record { .. }) => Ok(directory.clear_unreadable(name, &error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -148,10 +156,9 @@ impl Store {
         names.sort();
         let summary = |name: Name| {
             let path = self.directory(&name);
-            let lab = read_record(&path)?;
-            Ok(Summary { state: state_of(&path), lab, name })
+            Summary { state: state_of(&path), lab: read_record(&path), name }
         };
-        names.into_iter().map(summary).collect()
+        Ok(names.into_iter().map(summary).collect())
     }
 
     /// A lab that was planned.
@@ -167,7 +174,7 @@ impl Store {
     pub fn find(&self, object: &str, lab: Option<&Name>) -> Result<(Lab, Namespace)> {
         let labs: Vec<Lab> = match lab {
             Some(name) => vec![self.get(name)?.0],
-            None => self.list()?.into_iter().filter_map(|summary| summary.lab).collect(),
+            None => self.list()?.into_iter().filter_map(Summary::into_lab).collect(),
         };
         let namespaces = labs.iter().flat_map(|lab| lab.namespaces.iter().map(move |it| (lab, it)));
         let matching: Vec<_> =
@@ -187,7 +194,8 @@ impl Store {
 
     fn no_lab(&self, name: &Name) -> Error {
         let labs = self.list().unwrap_or_default();
-        let labs = labs.into_iter().map(|summary| summary.name.to_string()).collect();
+        let others = labs.into_iter().map(|summary| summary.name).filter(|other| other != name);
+        let labs = others.map(|other| other.to_string()).collect();
         Error::NoLab { name: name.to_string(), labs }
     }
 
@@ -196,7 +204,7 @@ impl Store {
         let taken = |namespace: &&Namespace| look(&namespace.public_path()) != Found::Nothing;
         let Some(namespace) = lab.namespaces.iter().find(taken) else { return Ok(()) };
         let others = self.list().unwrap_or_default();
-        let other = others.into_iter().filter_map(|summary| summary.lab).find(|other| {
+        let other = others.into_iter().filter_map(Summary::into_lab).find(|other| {
             other.name != lab.name
                 && other.namespaces.iter().any(|it| it.public == namespace.public)
         });
@@ -215,7 +223,7 @@ fn make(plan: &Plan, watch: &mut dyn FnMut(Made<'_>) -> ControlFlow<()>) -> Resu
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Interrupted),
     };
-    let private = plan.directory.join("netns");
+    let private = plan.directory.join(PRIVATE);
     fs::create_dir(&private).map_err(|e| Error::io("create", &private, e))?;
     kernel::prepare_directory(Path::new(net::NAMED))?;
     for namespace in &plan.lab.namespaces {
@@ -258,6 +266,8 @@ struct Directory {
     _lock: File,
 }
 
+/// The directory of the namespaces' own names.
+pub(crate) const PRIVATE: &str = "netns";
 const RECORD: &str = "lab.json";
 const TEMPORARY: &str = "lab.json.new";
 const READY: &str = "ready";
@@ -318,16 +328,6 @@ impl Directory {
         read_record(&self.path)
     }
 
-    /// Refuses to go on in a directory without a record that holds anything: `lab up` writes the
-    /// record first and `lab down` removes it last, so it is somebody else's.
-    fn require_empty(&self) -> Result<()> {
-        let entries = fs::read_dir(&self.path).map_err(|e| Error::io("read", &self.path, e))?;
-        if entries.flatten().any(|entry| entry.file_name() != TEMPORARY) {
-            return Err(Error::Unrecorded { path: self.path.clone() });
-        }
-        Ok(())
-    }
-
     fn write_record(&self, lab: &Lab) -> Result<()> {
         let record = Record {
             api_version: "podwire/v1".to_owned(),
@@ -349,10 +349,7 @@ impl Directory {
     fn clear(self, lab: &Lab) -> Report {
         let mut report = Report::default();
         let _ = fs::remove_file(self.path.join(READY));
-        let own = |namespace: &Namespace| match look(&namespace.private_path(&self.path)) {
-            Found::Namespace(id) => Some(id),
-            _ => None,
-        };
+        let own = |namespace: &Namespace| identity(&namespace.private_path(&self.path));
         let ids: BTreeSet<_> = lab.namespaces.iter().filter_map(own).collect();
         if let Network::Pods(network) = &lab.network
             && lab.node().and_then(own).is_some()
@@ -374,6 +371,32 @@ impl Directory {
                 Err(error) => report.failures.push(error.to_string()),
             }
         }
+        self.finish(report)
+    }
+
+    /// Removes what is the lab's by definition where its record cannot tell: the namespaces below
+    /// its own directory, by all of their names, and the directory.
+    fn clear_unreadable(self, name: &Name, why: &Error) -> Report {
+        let private = paths_in(&self.path.join(PRIVATE));
+        let ids: BTreeSet<_> = private.iter().filter_map(|path| identity(path)).collect();
+        let is_own = |path: &PathBuf| identity(path).is_some_and(|id| ids.contains(&id));
+        let public = paths_in(Path::new(net::NAMED)).into_iter().filter(is_own);
+        let mut report = Report {
+            notes: vec![format!("{why}: only what is in the lab's own namespaces is removed")],
+            processes: processes::end(name, &ids),
+            ..Report::default()
+        };
+        // The private names tell which public ones are the lab's, so they go last.
+        for path in public.chain(private.iter().cloned()) {
+            if let Err(error) = Netns::remove(&path) {
+                report.failures.push(error.to_string());
+            }
+        }
+        self.finish(report)
+    }
+
+    /// Removes the files and the directory, unless something is left that they tell about.
+    fn finish(self, mut report: Report) -> Report {
         if report.failures.is_empty()
             && let Err(error) = self.remove_content()
         {
@@ -422,16 +445,40 @@ fn tidy(root: &Path) {
     }
 }
 
+/// The paths in a directory; none if it is not there.
+fn paths_in(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// What a directory records; nothing if a kill came before that, or if it is not there. `lab up`
+/// writes the record first and `lab down` removes it last, so what holds anything else without it
+/// is somebody else's.
 fn read_record(directory: &Path) -> Result<Option<Lab>> {
     let path = directory.join(RECORD);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return require_empty(directory).map(|()| None);
+        }
         Err(error) => return Err(Error::io("read", &path, error)),
     };
     let record: Record =
         serde_json::from_slice(&text).map_err(|source| Error::Record { path, source })?;
     Ok(Some(record.lab))
+}
+
+fn require_empty(directory: &Path) -> Result<()> {
+    let paths = paths_in(directory);
+    // A record that has come meanwhile is of a lab that is just being made.
+    let is_recorded = paths.iter().any(|path| path.ends_with(RECORD));
+    if is_recorded || paths.iter().all(|path| path.ends_with(TEMPORARY)) {
+        return Ok(());
+    }
+    let script = directory.join(script::DOWN);
+    Err(match fs::read_to_string(&script) {
+        Ok(commands) => Error::Scripted { script, commands },
+        Err(_) => Error::Unrecorded { path: directory.to_owned() },
+    })
 }
 
 /// What can be said of a lab without waiting for whoever works on it.

@@ -13,6 +13,7 @@ pub mod host_local;
 mod interface;
 mod loopback;
 mod masquerade;
+mod reference;
 mod spoof_check;
 
 use std::ffi::OsStr;

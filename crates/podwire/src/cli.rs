@@ -236,7 +236,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Demo(demo) => demo::run(demo, terminal),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {
-            completion::print(shell);
+            completion::print(shell)?;
             Ok(Exit::Yes.into())
         }
         Command::Version => {

@@ -115,7 +115,7 @@ fn up(store: &Store, network: Network, interrupt: &Interrupt, terminal: Terminal
         }
         made => (bare, made),
     };
-    made.map_err(|error| Failure::from(error).exit(interrupt.exit()))?;
+    made.map_err(|error| interrupt.failure(error))?;
     Ok(lab)
 }
 

@@ -30,12 +30,7 @@ pub(crate) fn down(lab: &Lab, directory: &Path, output: Output) -> String {
     let names = lab.namespaces.iter().map(|namespace| namespace.public.as_str());
     match output {
         Output::Sh => lab::script_down(lab, directory),
-        Output::Json => pretty(&json!({
-            "apiVersion": "podwire/v1",
-            "kind": "LabDownPlan",
-            "lab": lab,
-            "directory": directory,
-        })),
+        Output::Json => pretty(&down_value(lab, directory)),
         Output::Text => {
             let names: Vec<&str> = names.collect();
             let pods = lab.pods().count();
@@ -49,6 +44,16 @@ pub(crate) fn down(lab: &Lab, directory: &Path, output: Output) -> String {
             text
         }
     }
+}
+
+/// What `lab down` would do, for programs.
+pub(crate) fn down_value(lab: &Lab, directory: &Path) -> Value {
+    json!({
+        "apiVersion": "podwire/v1",
+        "kind": "LabDownPlan",
+        "lab": lab,
+        "directory": directory,
+    })
 }
 
 fn step(step: &Step) -> Value {

@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     NotFound = 4,
     /// Failed half-way and taken back.
     Undone = 5,
+    /// The terminal is gone, after cleaning up.
+    HungUp = 129,
     /// Interrupted, after cleaning up: 128 and the number of the signal.
     Interrupted = 130,
     /// Ended by `SIGTERM`, after cleaning up.
@@ -83,7 +85,10 @@ impl From<lab::Error> for Failure {
             Error::NoLab { .. } | Error::NoObject { .. } | Error::Ambiguous { .. } => {
                 Exit::NotFound
             }
-            Error::Exists { .. } | Error::Taken { .. } | Error::Unrecorded { .. } => Exit::No,
+            Error::Exists { .. }
+            | Error::Taken { .. }
+            | Error::Unrecorded { .. }
+            | Error::Scripted { .. } => Exit::No,
             Error::Undone { cause, .. } if matches!(**cause, Error::Interrupted) => {
                 Exit::Interrupted
             }

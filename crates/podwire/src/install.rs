@@ -24,23 +24,28 @@ pub(crate) fn run(arguments: &Install) -> Result<ExitCode> {
     let text = match (arguments.undo, arguments.dry_run) {
         (false, false) => install(directory, &source()?)?,
         (false, true) => script(directory, &source()?)?,
-        (true, false) => undo(directory)?,
-        (true, true) => undo_script(directory)?,
+        (true, false) => undo(directory, &shipped()?)?,
+        (true, true) => undo_script(directory, &shipped()?)?,
     };
     print(&text)?;
     Ok(Exit::Yes.into())
 }
 
-/// The program to install: the one beside this program.
-fn source() -> Result<PathBuf> {
+/// Where the program lies that this one was shipped with: beside it.
+fn shipped() -> Result<PathBuf> {
     let own = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::Unknown, format!("find this program's own file: {error}"))
     })?;
-    let source = own.with_file_name(PROGRAM);
+    Ok(own.with_file_name(PROGRAM))
+}
+
+/// The program to install.
+fn source() -> Result<PathBuf> {
+    let source = shipped()?;
     if source.is_file() {
         return Ok(source);
     }
-    let what = format!("there is no {PROGRAM} beside {}", own.display());
+    let what = format!("there is no {}", source.display());
     Err(Failure::new(Exit::NotFound, what)
         .remedy("`cargo xtask dist` builds both into target/dist; run podwire from there"))
 }
@@ -167,7 +172,8 @@ fn ours(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn undo(directory: &Path) -> Result<String> {
+/// Goes back to what was there before, but keeps the program that is to be installed again.
+fn undo(directory: &Path, shipped: &Path) -> Result<String> {
     let names = ours(directory)?;
     let mut text = String::new();
     for name in &names {
@@ -176,10 +182,12 @@ fn undo(directory: &Path) -> Result<String> {
         text += &format!("{}: {what}.\n", directory.join(name).display());
     }
     let program = directory.join(PROGRAM);
-    match fs::remove_file(&program) {
-        Ok(()) => text += &format!("{}: is removed.\n", program.display()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed("remove", &program, &error)),
+    if !lies_in(shipped, directory) {
+        match fs::remove_file(&program) {
+            Ok(()) => text += &format!("{}: is removed.\n", program.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("remove", &program, &error)),
+        }
     }
     if text.is_empty() {
         text = format!("Nothing in {} is podwire's.\n", directory.display());
@@ -188,32 +196,45 @@ fn undo(directory: &Path) -> Result<String> {
 }
 
 fn script(directory: &Path, source: &Path) -> Result<String> {
-    let (program, shown) = (directory.join(PROGRAM), directory.display());
+    let program = word(&directory.join(PROGRAM));
     let mut text =
-        format!("mkdir -p {shown}\ninstall -m 755 {} {}\n", source.display(), program.display());
+        format!("mkdir -p {}\ninstall -m 755 {} {program}\n", word(directory), word(source));
     for name in plugins::NAMES {
+        let path = word(&directory.join(name));
         match look(directory, name)? {
-            Found::Ours => {}
-            Found::Nothing => text += &format!("ln -s {PROGRAM} {shown}/{name}\n"),
-            Found::Foreign => {
-                text += &format!("mv {shown}/{name} {shown}/{name}{KEPT}\n");
-                text += &format!("ln -s {PROGRAM} {shown}/{name}\n");
-            }
+            Found::Ours => continue,
+            Found::Nothing => {}
+            Found::Foreign => text += &format!("mv {path} {}\n", word(&kept(directory, name))),
         }
+        text += &format!("ln -s {PROGRAM} {path}\n");
     }
     Ok(text)
 }
 
-fn undo_script(directory: &Path) -> Result<String> {
-    let shown = directory.display();
+fn undo_script(directory: &Path, shipped: &Path) -> Result<String> {
     let mut text = String::new();
     for name in ours(directory)? {
-        text += &match kept(directory, &name).symlink_metadata() {
-            Ok(_) => format!("mv {shown}/{name}{KEPT} {shown}/{name}\n"),
-            Err(_) => format!("rm {shown}/{name}\n"),
+        let (path, kept) = (word(&directory.join(&name)), kept(directory, &name));
+        text += &match kept.symlink_metadata() {
+            Ok(_) => format!("mv {} {path}\n", word(&kept)),
+            Err(_) => format!("rm {path}\n"),
         };
     }
-    Ok(text + &format!("rm -f {shown}/{PROGRAM}\n"))
+    if !lies_in(shipped, directory) {
+        text += &format!("rm -f {}\n", word(&directory.join(PROGRAM)));
+    }
+    Ok(text)
+}
+
+/// Whether a file lies in a directory, by whatever path either was found.
+fn lies_in(file: &Path, directory: &Path) -> bool {
+    let parent = file.parent().and_then(|parent| parent.canonicalize().ok());
+    parent.is_some_and(|parent| directory.canonicalize().is_ok_and(|it| it == parent))
+}
+
+/// A path as one word of a shell.
+fn word(path: &Path) -> String {
+    net::quote(&path.display().to_string())
 }
 
 fn kept(directory: &Path, name: &str) -> PathBuf {
@@ -269,10 +290,30 @@ mod tests {
             );
         }
         assert_eq!(listing(&directory).len(), plugins::NAMES.len() + 2);
-        undo(&directory).unwrap();
+        undo(&directory, &source).unwrap();
         assert_eq!(listing(&directory), ["bridge"]);
         assert_eq!(fs::read_to_string(directory.join("bridge")).unwrap(), "foreign");
-        assert!(undo(&directory).unwrap().starts_with("Nothing"));
+        assert!(undo(&directory, &source).unwrap().starts_with("Nothing"));
+    }
+
+    #[test]
+    fn the_program_that_was_shipped_stays() {
+        let (_root, directory, _) = setup();
+        let shipped = directory.join(PROGRAM);
+        fs::write(&shipped, "podwire").unwrap();
+        install(&directory, &shipped).unwrap();
+        assert!(!undo_script(&directory, &shipped).unwrap().contains("rm -f"));
+        undo(&directory, &shipped).unwrap();
+        assert_eq!(listing(&directory), ["bridge", PROGRAM]);
+    }
+
+    #[test]
+    fn scripts_survive_any_path() {
+        let directory = Path::new("/tmp/my plugins");
+        let script = script(directory, Path::new("/opt/it's/podwire-cni")).unwrap();
+        assert!(script.starts_with("mkdir -p '/tmp/my plugins'\ninstall -m 755 "), "{script}");
+        assert!(script.contains(r"'/opt/it'\''s/podwire-cni' '/tmp/my plugins/podwire-cni'"));
+        assert!(script.contains("ln -s podwire-cni '/tmp/my plugins/bridge'"), "{script}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `podwire lab`.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -52,7 +53,7 @@ pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
     };
     let made = store.up(&lab, &mut watch);
     progress.end();
-    made.map_err(|error| Failure::from(error).exit(interrupt.exit()))?;
+    made.map_err(|error| interrupt.failure(error))?;
     let took = started.elapsed().as_millis();
     match output {
         Output::Json => print(&pretty(&lab_json(&lab, State::Up)))?,
@@ -72,16 +73,18 @@ pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
 
 /// `podwire lab down`
 pub(crate) fn down(arguments: &Down) -> Result<ExitCode> {
+    if !arguments.dry_run {
+        require_no_script(arguments.output)?;
+    }
+    // What has begun to be taken down is taken down: there is nothing better to do when asked to
+    // stop.
+    let _interrupt = Interrupt::listen();
     let store = store();
-    if arguments.dry_run {
+    if !arguments.all && arguments.dry_run {
         let (lab, _) = store.get(&arguments.name)?;
         print(&dry_run::down(&lab, &store.directory(&lab.name), arguments.output))?;
         return Ok(Exit::Yes.into());
     }
-    require_no_script(arguments.output)?;
-    // What has begun to be taken down is taken down: there is nothing better to do when asked to
-    // stop.
-    let _interrupt = Interrupt::listen();
     let names = if arguments.all {
         store.list()?.into_iter().map(|summary| summary.name).collect()
     } else {
@@ -90,28 +93,59 @@ pub(crate) fn down(arguments: &Down) -> Result<ExitCode> {
     let mut exit = Exit::Yes;
     let mut items = Vec::new();
     for name in names {
-        let report = store.down(&name)?;
-        for line in remarks(&report) {
-            eprintln!("{line}");
-        }
-        if !report.failures.is_empty() {
-            exit = Exit::No;
-        }
-        match arguments.output {
-            Output::Json => items.push(json!({
-                "name": name,
-                "notes": report.notes,
-                "failures": report.failures,
-            })),
-            _ if report.failures.is_empty() => print(&format!("Lab {name} is gone.\n"))?,
-            _ => print(&format!("Lab {name} could not be removed as a whole.\n"))?,
+        let (item, end) = match down_one(&store, &name, arguments) {
+            Ok(done) => done,
+            Err(failure) if !arguments.all => return Err(failure),
+            // Somebody else was faster.
+            Err(failure) if failure.exit == Exit::NotFound => continue,
+            Err(failure) => {
+                tell(&failure.to_string());
+                let failures = [failure.to_string()];
+                (json!({ "name": name, "notes": [], "failures": failures }), failure.exit)
+            }
+        };
+        items.push(item);
+        if exit == Exit::Yes {
+            exit = end;
         }
     }
     if arguments.output == Output::Json {
-        let list = json!({ "apiVersion": "podwire/v1", "kind": "LabDownReport", "items": items });
+        let kind = if arguments.dry_run { "LabDownPlanList" } else { "LabDownReport" };
+        let list = json!({ "apiVersion": "podwire/v1", "kind": kind, "items": items });
         print(&pretty(&list))?;
     }
     Ok(exit.into())
+}
+
+/// Takes one lab down, or shows what would be done. Returns what a program should know of it.
+fn down_one(store: &Store, name: &lab::Name, arguments: &Down) -> Result<(Value, Exit)> {
+    let output = arguments.output;
+    if arguments.dry_run {
+        let (lab, _) = store.get(name)?;
+        let directory = store.directory(name);
+        if output != Output::Json {
+            print(&dry_run::down(&lab, &directory, output))?;
+        }
+        return Ok((dry_run::down_value(&lab, &directory), Exit::Yes));
+    }
+    let report = store.down(name)?;
+    for line in remarks(&report) {
+        tell(&line);
+    }
+    let is_gone = report.failures.is_empty();
+    if output != Output::Json {
+        print(&match is_gone {
+            true => format!("Lab {name} is gone.\n"),
+            false => format!("Lab {name} could not be removed as a whole.\n"),
+        })?;
+    }
+    let item = json!({ "name": name, "notes": report.notes, "failures": report.failures });
+    Ok((item, if is_gone { Exit::Yes } else { Exit::No }))
+}
+
+/// Says something beside the answer. Where nobody hears it any more, there is still work to do.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// What a person should know about how a lab was taken down.
@@ -131,8 +165,8 @@ pub(crate) fn list(arguments: &List) -> Result<ExitCode> {
     let text = match arguments.output {
         Format::Json => {
             let item = |summary: &lab::Summary| match &summary.lab {
-                Some(lab) => lab_json(lab, summary.state),
-                None => json!({ "name": summary.name, "state": word(summary.state) }),
+                Ok(Some(lab)) => lab_json(lab, summary.state),
+                _ => json!({ "name": summary.name, "state": condition(summary) }),
             };
             let items: Vec<Value> = labs.iter().map(item).collect();
             pretty(&json!({ "apiVersion": "podwire/v1", "kind": "LabList", "items": items }))
@@ -144,9 +178,10 @@ pub(crate) fn list(arguments: &List) -> Result<ExitCode> {
                 let _ = writeln!(text, "{:width$}  {:10}  NAMESPACES", "NAME", "STATE");
             }
             for summary in &labs {
-                let namespaces = summary.lab.iter().flat_map(|lab| &lab.namespaces);
+                let lab = summary.lab.iter().flatten();
+                let namespaces = lab.flat_map(|lab| &lab.namespaces);
                 let names: Vec<&str> = namespaces.map(|it| it.public.as_str()).collect();
-                let (name, state) = (summary.name.as_str(), word(summary.state));
+                let (name, state) = (summary.name.as_str(), condition(summary));
                 let _ = writeln!(text, "{name:width$}  {state:10}  {}", names.join(" "));
             }
             text
@@ -309,6 +344,16 @@ fn lab_json(lab: &Lab, state: State) -> Value {
         value.insert("state".to_owned(), word(state).into());
     }
     value
+}
+
+/// How far a lab is, or what its directory is instead of a lab's.
+fn condition(summary: &lab::Summary) -> &'static str {
+    match &summary.lab {
+        Ok(_) => word(summary.state),
+        Err(lab::Error::Scripted { .. }) => "script",
+        Err(lab::Error::Unrecorded { .. }) => "foreign",
+        Err(_) => "unreadable",
+    }
 }
 
 fn word(state: State) -> &'static str {

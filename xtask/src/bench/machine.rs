@@ -178,7 +178,8 @@ fn prepare_floor(network: Network) -> Result<()> {
 
 /// A contender that masquerades nothing would win for nothing.
 fn check_masquerade() -> Result<()> {
-    let rules = sh("nft list ruleset")?;
+    // It warns of the tables that belong to iptables.
+    let rules = sh("nft list ruleset 2>/dev/null")?;
     for network in Network::all().filter(|network| network.masquerade) {
         let subnet = network.subnet();
         ensure!(

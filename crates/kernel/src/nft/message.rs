@@ -220,11 +220,29 @@ fn policy_number(policy: Policy) -> u32 {
     }
 }
 
-/// The message that names the rules of a chain.
+/// The message that names the rules of a chain, or of all chains of a table if the chain has no
+/// name.
 pub(super) fn put_rules_name(chain: &Chain) -> Writer {
     let mut w = begin(chain.table.family);
-    w.put_str(rule::TABLE, &chain.table.name).put_str(rule::CHAIN, &chain.name);
+    w.put_str(rule::TABLE, &chain.table.name);
+    if !chain.name.is_empty() {
+        w.put_str(rule::CHAIN, &chain.name);
+    }
     w
+}
+
+/// The message that names one rule of a chain by its handle.
+pub(super) fn put_rule_handle(chain: &Chain, handle: &[u8]) -> Writer {
+    let mut w = put_rules_name(chain);
+    w.put(rule::HANDLE, handle);
+    w
+}
+
+/// The handle in the message about a rule, as the kernel wrote it.
+pub(super) fn rule_handle(payload: &[u8]) -> Option<Vec<u8>> {
+    let (_, attributes) = split(payload)?;
+    let (_, handle) = iterate(attributes).find(|(kind, _)| *kind == rule::HANDLE)?;
+    Some(handle.to_vec())
 }
 
 /// The message about one rule of a chain.

@@ -70,7 +70,7 @@ fn is_there(socket: &mut Socket, get: u16, request: &Request) -> bool {
 }
 
 /// Sends one transaction. Returns which requests were refused, in order.
-fn send(socket: &mut Socket, requests: &[Request]) -> Result<Vec<(usize, Error)>> {
+pub(super) fn send(socket: &mut Socket, requests: &[Request]) -> Result<Vec<(usize, Error)>> {
     let count = requests.len() as u32;
     let begin = socket.next_sequences(count + 2);
     let mut bytes = frame(BATCH_BEGIN, flag::REQUEST, begin, &batch_header());
@@ -95,7 +95,7 @@ fn send(socket: &mut Socket, requests: &[Request]) -> Result<Vec<(usize, Error)>
 }
 
 /// One message of a transaction.
-struct Request {
+pub(super) struct Request {
     /// The change that it is part of.
     place: usize,
     kind: u16,
@@ -108,6 +108,13 @@ struct Request {
 impl Request {
     fn is_delete(&self) -> bool {
         matches!(self.kind, msg::DELTABLE | msg::DELCHAIN | msg::DELSET | msg::DELSETELEM)
+    }
+}
+
+impl Request {
+    /// A deletion that stands for itself.
+    pub(super) fn delete(kind: u16, message: Writer) -> Self {
+        Self { place: 0, kind, flags: 0, message, get: None }
     }
 }
 

@@ -10,7 +10,7 @@ use net::{Action, Change, Link, LinkName, Plan, Space, Step};
 use super::config::Teardown;
 use crate::attachment::{self, Attachment};
 use crate::delegate::Delegate;
-use crate::{alive, interface, masquerade, spoof_check};
+use crate::{alive, interface, masquerade, reference, spoof_check};
 
 const HOST: Space = Space::Here;
 
@@ -28,6 +28,8 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
             let removal =
                 failures.note(begin(&mut kernel, request, &attachment, &addresses, &config));
             failures.note(remove_rules(&mut kernel, &attachment, &addresses, &config));
+            let theirs = reference::remove_bridge_rules(&mut kernel, &attachment);
+            failures.note(theirs.map_err(Error::internal));
             if let Some(removal) = removal.flatten() {
                 failures.note(kernel.finish_removal(removal).map_err(Error::internal));
             }

@@ -238,3 +238,54 @@ fn pods_of_both_share_a_bridge_and_its_addresses() {
     run(&node, By::Reference, "DEL", &new, &after(&config, &results[1])).ok();
     assert!(node.reservations().is_empty() && ports(&node.namespace, "cni0").is_empty());
 }
+
+#[test]
+fn rules_of_the_reference_go_with_its_pod_and_those_of_other_pods_stay() {
+    testbed::isolated!();
+    testbed::need("iptables-nft", "iptables");
+    let (node, run) = node_with_both();
+    let keys = json!({ "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true });
+    let config = node.network("1.0.0", &[V4, V6], keys);
+    let (one, two) = (node.pod("one"), node.pod("two"));
+    for pod in [&one, &two] {
+        run(&node, By::Reference, "ADD", pod, &config).ok();
+    }
+    let rules = |id: &str| {
+        let script = "iptables-nft -t nat -S; ip6tables-nft -t nat -S; nft list table bridge nat";
+        let told = node.namespace.sh(script);
+        told.lines().filter(|line| line.contains(id)).count()
+    };
+    let name = |pod: &Pod| node.call("DEL", pod, &config).variables["CNI_CONTAINERID"].clone();
+    // As `iptables -S` writes a comment with an id in it.
+    let [first, second] = [&one, &two].map(|pod| format!("{}\\\"", name(pod)));
+    let of_two = rules(&second);
+    assert!(rules(&first) > 0 && of_two > 0);
+    run(&node, By::Podwire, "DEL", &one, &config).ok();
+    assert_eq!((rules(&first), rules(&second)), (0, of_two));
+    assert_eq!(rules(&format!("macspoofchk-{}", name(&one))), 0);
+    run(&node, By::Podwire, "DEL", &two, &config).ok();
+    assert_eq!(rules(&second), 0);
+    assert!(!node.namespace.sh("iptables-nft -t nat -S").contains("CNI-"));
+}
+
+#[test]
+fn rules_of_newer_references_go_by_their_comment() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let pod = node.pod("one");
+    let config = node.network("1.0.0", &[V4], json!({ "isDefaultGateway": true }));
+    let call = node.call("DEL", &pod, &config);
+    let network = config["name"].as_str().unwrap();
+    let comment = cni::hash::comment(network, "eth0", &call.variables["CNI_CONTAINERID"]);
+    node.namespace.sh(&format!(
+        "nft -f - <<'RULES'
+         add table inet cni_plugins_masquerade
+         add chain inet cni_plugins_masquerade masq_checks
+         add rule inet cni_plugins_masquerade masq_checks ip saddr 10.1.2.2 ip daddr != 10.1.2.0/24 masquerade comment \"{comment}\"
+         add rule inet cni_plugins_masquerade masq_checks ip saddr 10.1.2.3 ip daddr != 10.1.2.0/24 masquerade comment \"another\"
+RULES"
+    ));
+    node.run(&call).ok();
+    let left = node.namespace.sh("nft list table inet cni_plugins_masquerade");
+    assert!(!left.contains("10.1.2.2") && left.contains("10.1.2.3"), "{left}");
+}

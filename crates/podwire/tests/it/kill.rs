@@ -1,7 +1,8 @@
 //! What a command that is killed or interrupted leaves.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,7 @@ fn a_kill_of_down_is_repaired_by_down() {
 fn an_interrupt_takes_everything_back() {
     isolated!();
     let plugins = slow_plugins();
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+    for (signal, code) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
         let up = format!("lab up --plugin-dir {}", plugins.path().display());
         let child = command(&up).spawn().unwrap();
         wait_for("/run/netns/pod2");
@@ -59,6 +60,39 @@ fn an_interrupt_takes_everything_back() {
         assert!(run.stderr.contains("interrupted"), "{}", run.stderr);
         assert_nothing_left();
     }
+}
+
+#[test]
+fn an_interrupt_that_also_reaches_the_plugin_is_an_interrupt() {
+    isolated!();
+    let plugins = slow_plugins();
+    let up = format!("lab up --plugin-dir {}", plugins.path().display());
+    let child = command(&up).process_group(0).spawn().unwrap();
+    wait_for("/run/podwire/lab/default/cni/results/pod1-lo.json");
+    sh(&format!("sleep 0.2; kill -INT -{}", child.id()));
+    let run = finish(child).expect(130);
+    assert!(run.stderr.contains("could not be made: interrupted"), "{}", run.stderr);
+    assert_nothing_left();
+}
+
+#[test]
+fn nohup_keeps_its_promise() {
+    isolated!();
+    let plugins = slow_plugins();
+    let up = format!("lab up --pods 1 --plugin-dir {}", plugins.path().display());
+    let mut child = Command::new("nohup")
+        .arg(env!("CARGO_BIN_EXE_podwire"))
+        .args(up.split_whitespace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("/run/netns/pod1");
+    sh(&format!("kill -HUP {}", child.id()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    podwire("lab down").expect(0);
+    assert_nothing_left();
 }
 
 #[test]

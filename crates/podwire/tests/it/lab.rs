@@ -117,6 +117,44 @@ fn files_that_no_lab_recorded_are_left_alone() {
 }
 
 #[test]
+fn one_unreadable_record_hides_no_other_lab() {
+    isolated!();
+    podwire("lab up --pods 1").expect(0);
+    podwire("lab up blue --pods 1").expect(0);
+    sh("ip netns delete blue-node1; ip netns add blue-node1
+        echo nonsense >/run/podwire/lab/blue/lab.json");
+    let list = podwire("lab ls").expect(0).stdout;
+    assert!(list.contains("blue     unreadable") && list.contains("default  up"), "{list}");
+    podwire("lab exec pod/pod1 -- true").expect(0);
+    let status = podwire("lab status blue").expect(3);
+    assert!(status.stderr.contains("podwire lab down blue"), "{}", status.stderr);
+    podwire("lab down blue").expect(0);
+    assert_eq!(names("/run/netns"), ["blue-node1", "node1", "pod1"]);
+    sh("ip netns delete blue-node1");
+    podwire("lab status").expect(0);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+#[test]
+fn all_labs_go_but_those_that_cannot() {
+    isolated!();
+    podwire("lab up").expect(0);
+    podwire("lab up red --plain").expect(0);
+    sh("mkdir -p /run/podwire/lab/blue/cni");
+    let plan = podwire("lab down --all --dry-run").expect(1);
+    for name in ["default", "red"] {
+        assert!(plan.stdout.contains(&format!("Would take down lab {name}:")), "{}", plan.stdout);
+    }
+    podwire("lab status red").expect(0);
+    let down = podwire("lab down --all").expect(1);
+    assert!(down.stderr.contains("/run/podwire/lab/blue"), "{}", down.stderr);
+    assert_eq!(names("/run/podwire/lab"), ["blue"]);
+    sh("rm -r /run/podwire/lab/blue");
+    podwire("lab down --all").expect(0);
+}
+
+#[test]
 fn a_name_that_became_somebody_elses_is_left_to_them() {
     isolated!();
     podwire("lab up").expect(0);

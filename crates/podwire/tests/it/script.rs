@@ -29,6 +29,25 @@ fn scripts_make_the_same_network() {
 }
 
 #[test]
+fn what_a_script_made_says_how_it_is_taken_down() {
+    isolated!();
+    sh(&podwire("lab up s1 --pods 1 --dry-run -o sh").expect(0).stdout);
+    assert!(podwire("lab ls").expect(0).stdout.contains("s1    script"));
+    for arguments in ["up", "status", "down"] {
+        let refused = podwire(&format!("lab {arguments} s1")).expect(1);
+        assert!(refused.stderr.contains("was made by a script"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("ip netns delete s1-pod1; ip netns delete s1-node1; rm -r"),
+            "{}",
+            refused.stderr
+        );
+    }
+    sh("sh /run/podwire/lab/s1/down.sh");
+    podwire("lab down s1").expect(4);
+    assert_nothing_left();
+}
+
+#[test]
 fn the_script_of_down_takes_a_lab_down() {
     isolated!();
     for flags in ["--plain", "--pods 2"] {

@@ -1,5 +1,6 @@
 //! Exit codes, messages and names.
 
+use std::fs::File;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -32,6 +33,14 @@ fn answers_go_to_standard_output() {
     assert!(podwire("--help").expect(0).stdout.contains("Exit codes"));
     assert!(podwire("completion bash").expect(0).stdout.contains("_podwire"));
     assert_eq!(podwire("lab ls --no-headers").stderr, "");
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    let mut completion = command("completion bash");
+    completion.stdout(File::create("/dev/full").unwrap());
+    let run = finish(completion.spawn().unwrap()).expect(3);
+    assert!(run.stderr.contains("No space left on device"), "{}", run.stderr);
 }
 
 #[test]
