@@ -22,7 +22,9 @@ mod wait;
 
 pub use error::{Error, ErrorKind, Result};
 pub use executor::{Applied, Kernel, OnError};
-pub use netns::{Netns, NetnsId, isolate_process, prepare_directory};
+pub use netns::{
+    Netns, NetnsId, is_prepared, isolate_process, prepare_directory, release_directory,
+};
 pub use observe::Query;
 pub use removal::Removal;
 pub use udp::prepare_probe;

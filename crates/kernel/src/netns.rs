@@ -172,6 +172,22 @@ pub fn prepare_directory(directory: &Path) -> Result<()> {
     }
 }
 
+/// Whether `directory` is a mount of its own, as [`prepare_directory`] makes it (proc_pid_mountinfo(5)).
+pub fn is_prepared(directory: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is_it = |line: &str| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == directory);
+    // A mount that another one hides is still listed.
+    directory.is_dir() && mounts.lines().any(is_it)
+}
+
+/// Takes back what [`prepare_directory`] did. Where something is bound in it, the kernel refuses,
+/// and all stays as it is.
+pub fn release_directory(directory: &Path) {
+    if rustix::mount::unmount(directory, UnmountFlags::NOFOLLOW).is_ok() {
+        let _ = fs::remove_dir(directory);
+    }
+}
+
 /// Moves the whole process, which must have one thread only, into user, network and mount
 /// namespaces of its own, in which it is root and `/run` is empty: an ordinary user's machine.
 pub fn isolate_process() -> Result<()> {

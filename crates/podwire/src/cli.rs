@@ -15,7 +15,7 @@ use crate::{completion, demo, install, lab};
 #[derive(Debug, Parser)]
 #[command(name = "podwire", version, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 yes, 1 no, 2 wrong use, 3 could not tell, 4 not found, \
-    5 failed and taken back, 130 interrupted.")]
+    5 failed and taken back, 129, 130 and 143 interrupted.")]
 pub(crate) struct Cli {
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, env = "PODWIRE_COLOR")]

@@ -5,6 +5,7 @@ mod proof;
 mod snapshot;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -45,10 +46,15 @@ pub(crate) fn run(demo: Demo, terminal: Terminal) -> Result<ExitCode> {
     let interrupt = Interrupt::listen();
     print(&introduction(&network, is_root, terminal))?;
     let before = Snapshot::take()?;
+    let names = Path::new(net::NAMED);
+    let had_names = kernel::is_prepared(names);
     let store = store();
     let lab = up(&store, network, &interrupt, terminal)?;
     let proved = show(&store, &lab, &interrupt, terminal);
     let removed = down(&store, &lab, &before, terminal);
+    if !had_names {
+        kernel::release_directory(names);
+    }
     if let Some(exit) = interrupt.exit() {
         return Ok(exit.into());
     }

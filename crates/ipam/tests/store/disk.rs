@@ -96,13 +96,17 @@ fn in_own_mounts(name: &str, test: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return test();
     }
+    // What the inner process leaves goes with this.
+    let place = tempfile::tempdir().unwrap();
     #[expect(clippy::disallowed_methods, reason = "a thread cannot get mounts of its own")]
     let mut command = Command::new("unshare");
     let inner = command
         .args(["--user", "--map-root-user", "--mount", "--"])
         .arg(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, process::id().to_string());
+        .env(INSIDE, process::id().to_string())
+        .env("TMPDIR", place.path())
+        .stdout(process::Stdio::null());
     assert!(inner.status().unwrap().success());
 }
 
@@ -234,5 +238,5 @@ fn refusal_of(fixture: &Fixture, sets: &[RangeSet]) -> (String, String) {
 fn mount_read_only(at: &Path) {
     #[expect(clippy::disallowed_methods, reason = "a full or read-only disk has to be mounted")]
     let mut command = Command::new("mount");
-    assert!(command.args(["-o", "remount,ro"]).arg(at).status().unwrap().success());
+    assert!(command.args(["-o", "remount,bind,ro"]).arg(at).status().unwrap().success());
 }
