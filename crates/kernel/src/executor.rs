@@ -116,32 +116,6 @@ impl Kernel {
         self.handle(space).map(|_| ())
     }
 
-    /// Deletes an nftables chain that another program made, with its rules and those that lead to
-    /// it; gone already is done. What podwire makes is changed by plans instead.
-    pub fn remove_foreign_chain(
-        &mut self,
-        space: &Space,
-        table: &net::nft::TableId,
-        chain: &str,
-    ) -> Result<bool> {
-        let (home, handle) = self.handle(space)?;
-        nft::remove_chain(handle.netfilter(home)?, table, chain)
-    }
-
-    /// Deletes those of another program's rules in a chain that have a comment beginning so.
-    pub fn remove_foreign_rules(
-        &mut self,
-        space: &Space,
-        table: &net::nft::TableId,
-        chain: &str,
-        comment: &str,
-    ) -> Result<()> {
-        let (home, handle) = self.handle(space)?;
-        nft::remove_rules(handle.netfilter(home)?, table, chain, |rule| {
-            rule.comment.as_deref().is_some_and(|it| it.starts_with(comment))
-        })
-    }
-
     /// Closes `space`, so that nothing of ours keeps it alive.
     pub fn close(&mut self, space: &Space) {
         self.handles.remove(space);

@@ -3,6 +3,7 @@
 //! Their rules have no keys, only handles, so they are looked for first. Whatever else is in a rule
 //! is not looked at: a rule of iptables' nft form is removed like any other.
 
+use net::Space;
 use net::nft::{Chain, Rule, Statement, TableId, Verdict};
 
 use super::message::{parse_rule, put_chain_name, put_rule_handle, put_rules_name, rule_handle};
@@ -10,11 +11,40 @@ use super::transaction::{Request, send};
 use super::uapi::msg;
 use super::{found, number};
 use crate::error::Result;
+use crate::executor::Kernel;
 use crate::netlink::Socket;
+
+impl Kernel {
+    /// Deletes an nftables chain that another program made, with its rules and those that lead to
+    /// it; gone already is done. What podwire makes is changed by plans instead.
+    pub fn remove_foreign_chain(
+        &mut self,
+        space: &Space,
+        table: &TableId,
+        chain: &str,
+    ) -> Result<bool> {
+        let (home, handle) = self.handle(space)?;
+        remove_chain(handle.netfilter(home)?, table, chain)
+    }
+
+    /// Deletes those of another program's rules in a chain that have a comment beginning so.
+    pub fn remove_foreign_rules(
+        &mut self,
+        space: &Space,
+        table: &TableId,
+        chain: &str,
+        comment: &str,
+    ) -> Result<()> {
+        let (home, handle) = self.handle(space)?;
+        remove_rules(handle.netfilter(home)?, table, chain, |rule| {
+            rule.comment.as_deref().is_some_and(|it| it.starts_with(comment))
+        })
+    }
+}
 
 /// Deletes a chain, its rules, and the rules of its table that lead to it; `false` if there is no
 /// such chain.
-pub(crate) fn remove_chain(socket: &mut Socket, table: &TableId, name: &str) -> Result<bool> {
+fn remove_chain(socket: &mut Socket, table: &TableId, name: &str) -> Result<bool> {
     let chain = nameless(table, name);
     let there = socket.get(number(msg::GETCHAIN), put_chain_name(&chain).bytes(), |_| {});
     if found(there)?.is_none() {
@@ -33,7 +63,7 @@ pub(crate) fn remove_chain(socket: &mut Socket, table: &TableId, name: &str) -> 
 }
 
 /// Deletes the rules of a chain that `unwanted` picks; none if there is no such chain.
-pub(crate) fn remove_rules(
+fn remove_rules(
     socket: &mut Socket,
     table: &TableId,
     chain: &str,

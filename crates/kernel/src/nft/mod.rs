@@ -33,7 +33,6 @@ use crate::attribute::iterate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::netlink::Socket;
 
-pub(crate) use self::foreign::{remove_chain, remove_rules};
 pub(crate) use self::transaction::apply;
 
 /// A ruleset that keeps changing is read this often before it is given up.
