@@ -79,7 +79,7 @@ impl Kernel {
         let mut applied = Applied::default();
         let mut at = 0;
         while at < plan.len() {
-            let end = at + self.group(&plan[at..]);
+            let end = at + group(&plan[at..]);
             let end = fault.map_or(end, |fault| end.min(fault.max(at + 1)));
             let before = applied.failed.len();
             if fault == Some(at) {
@@ -138,37 +138,14 @@ impl Kernel {
         }
     }
 
-    /// How many of the first steps of `plan` go together: adjacent nftables changes in one
-    /// transaction, adjacent settings in one visit, all else alone.
-    fn group(&self, plan: &[Step]) -> usize {
-        let class = |step: &Step| match &step.change {
-            Change::Act(_) => 0,
-            Change::Replace { to, .. } => u8::from(matches!(to, Object::Nft(_))),
-            Change::Create(object) | Change::Delete(object) => {
-                u8::from(matches!(object, Object::Nft(_)))
-            }
-            Change::Ensure(Object::Nft(_)) => 1,
-            Change::Ensure(Object::Sysctl(_)) => 2,
-            Change::Ensure(_) => 0,
-        };
-        let (first, space) = (class(&plan[0]), &plan[0].space);
-        if first == 0 {
-            return 1;
-        }
-        plan.iter().take_while(|step| class(step) == first && step.space == *space).count()
-    }
-
     /// Applies a run of steps that go together.
     fn apply_group(&mut self, plan: &[Step], range: std::ops::Range<usize>, applied: &mut Applied) {
         let first = range.start;
         let steps = &plan[range];
-        let (done, failed) = match &steps[0].change {
-            Change::Ensure(Object::Sysctl(_)) => self.ensure_sysctls(steps),
-            Change::Create(Object::Nft(_))
-            | Change::Ensure(Object::Nft(_))
-            | Change::Delete(Object::Nft(_))
-            | Change::Replace { to: Object::Nft(_), .. } => self.apply_nft(steps),
-            _ => match self.apply_one(&steps[0]) {
+        let (done, failed) = match Way::of(&steps[0].change) {
+            Way::Visit => self.ensure_sysctls(steps),
+            Way::Transaction => self.apply_nft(steps),
+            Way::Alone => match self.apply_one(&steps[0]) {
                 Ok(changed) => (vec![changed], None),
                 Err(error) => (Vec::new(), Some((0, error))),
             },
@@ -291,7 +268,6 @@ impl Kernel {
         match result {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            // A namespace that is gone took all that was in it along.
             Err(error) => Err(error),
         }
     }
@@ -530,6 +506,40 @@ impl Kernel {
             }
         }
     }
+}
+
+/// How a step is applied.
+#[derive(PartialEq)]
+enum Way {
+    /// By itself.
+    Alone,
+    /// With its neighbours, in one nftables transaction.
+    Transaction,
+    /// With its neighbours, in one visit of their namespace.
+    Visit,
+}
+
+impl Way {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::Ensure(Object::Sysctl(_)) => Self::Visit,
+            Change::Create(Object::Nft(_))
+            | Change::Ensure(Object::Nft(_))
+            | Change::Delete(Object::Nft(_))
+            | Change::Replace { to: Object::Nft(_), .. } => Self::Transaction,
+            _ => Self::Alone,
+        }
+    }
+}
+
+/// How many of the first steps of `plan` go together.
+fn group(plan: &[Step]) -> usize {
+    let (way, space) = (Way::of(&plan[0].change), &plan[0].space);
+    if way == Way::Alone {
+        return 1;
+    }
+    let belongs = |step: &&Step| Way::of(&step.change) == way && step.space == *space;
+    plan.iter().take_while(belongs).count()
 }
 
 fn is_satisfied(want: &Link, seen: &dump::Link, master: Option<u32>) -> bool {

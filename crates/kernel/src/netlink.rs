@@ -118,12 +118,32 @@ impl Socket {
         kind: u16,
         flags: u16,
         payload: &[u8],
+        answer: impl FnMut(Message<'_>),
+    ) -> Result<()> {
+        self.converse(kind, flags | flag::REQUEST | flag::ACK, payload, answer)
+    }
+
+    /// Asks for one object, which is the answer itself: no acknowledgement follows it.
+    pub(crate) fn get(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        answer: impl FnMut(Message<'_>),
+    ) -> Result<()> {
+        self.converse(kind, flag::REQUEST, payload, answer)
+    }
+
+    /// Sends one message and waits for the end of the answer: an acknowledgement where one was
+    /// asked for, else the first message.
+    fn converse(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        payload: &[u8],
         mut answer: impl FnMut(Message<'_>),
     ) -> Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
-        let bytes = frame(kind, flags | flag::REQUEST | flag::ACK, sequence, payload);
-        self.send(&bytes)?;
+        let sequence = self.next_sequences(1);
+        self.send(&frame(kind, flags, sequence, payload))?;
         loop {
             let done = self.receive(PATIENCE, |header, message| {
                 if header.sequence != sequence {
@@ -133,37 +153,9 @@ impl Socket {
                     NLMSG_ERROR => Some(acknowledgement(header.flags, message.payload)),
                     _ => {
                         answer(message);
-                        None
+                        (flags & flag::ACK == 0).then_some(Ok(()))
                     }
                 }
-            })?;
-            if let Some(result) = done {
-                return result;
-            }
-        }
-    }
-
-    /// Asks for one object, which is the answer itself: no acknowledgement follows it.
-    pub(crate) fn get(
-        &mut self,
-        kind: u16,
-        payload: &[u8],
-        mut answer: impl FnMut(Message<'_>),
-    ) -> Result<()> {
-        let sequence = self.next_sequences(1);
-        self.send(&frame(kind, flag::REQUEST, sequence, payload))?;
-        loop {
-            let done = self.receive(PATIENCE, |header, message| {
-                if header.sequence != sequence {
-                    return None;
-                }
-                Some(match message.kind {
-                    NLMSG_ERROR => acknowledgement(header.flags, message.payload),
-                    _ => {
-                        answer(message);
-                        Ok(())
-                    }
-                })
             })?;
             if let Some(result) = done {
                 return result;

@@ -169,7 +169,7 @@ impl Kernel {
 
 /// On a kernel without nftables there is none of it, which is an answer to a question, if not to a
 /// wish.
-fn without_nftables<T: Default>(read: Result<T>) -> Result<T> {
+pub(crate) fn without_nftables<T: Default>(read: Result<T>) -> Result<T> {
     match read {
         Err(error) if error.kind() == ErrorKind::Unsupported => Ok(T::default()),
         other => other,

@@ -124,8 +124,8 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     result
 }
 
-/// Makes the bridge; `false` if another ADD was quicker. Whoever comes second takes it as it is: to
-/// ensure one's own choice of hardware address would take the first one's gateway away.
+/// Makes the bridge; `false` if another ADD was quicker. Whoever comes second looks at what is there:
+/// the result names its hardware address, and its addresses may be in the way.
 fn make_bridge(kernel: &mut Kernel, config: &Config, mac: Mac) -> Result<bool, Error> {
     let create = net::Change::Create(plan::new_bridge(config, mac).into());
     let plan = vec![Step::new(&Space::Here, create, "joins the pods of this node")];

@@ -5,7 +5,7 @@
 //! iptables-legacy cannot be seen by nftables.
 
 use cni::hash;
-use kernel::{ErrorKind, Kernel};
+use kernel::Kernel;
 use net::Space;
 use net::nft::{Family, TableId};
 
@@ -28,18 +28,9 @@ pub(crate) fn remove_bridge_rules(
         (Family::Bridge, &guard_mac),
     ];
     for (family, chain) in chains {
-        none_without_nftables(
-            kernel.remove_foreign_chain(here, &TableId::new(family, "nat"), chain).map(drop),
-        )?;
+        kernel.remove_foreign_chain(here, &TableId::new(family, "nat"), chain)?;
     }
     let table = TableId::new(Family::Inet, "cni_plugins_masquerade");
     let mark = hash::attachment(network, ifname, container_id);
-    none_without_nftables(kernel.remove_foreign_rules(here, &table, "masq_checks", &mark))
-}
-
-fn none_without_nftables(result: Result<(), kernel::Error>) -> Result<(), kernel::Error> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
-        other => other,
-    }
+    kernel.remove_foreign_rules(here, &table, "masq_checks", &mark)
 }

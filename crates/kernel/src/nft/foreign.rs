@@ -9,10 +9,11 @@ use net::nft::{Chain, Rule, Statement, TableId, Verdict};
 use super::message::{parse_rule, put_chain_name, put_rule_handle, put_rules_name, rule_handle};
 use super::transaction::{Request, send};
 use super::uapi::msg;
-use super::{found, number};
+use super::{found, number, unsupported};
 use crate::error::Result;
 use crate::executor::Kernel;
 use crate::netlink::Socket;
+use crate::observe::without_nftables;
 
 impl Kernel {
     /// Deletes an nftables chain that another program made, with its rules and those that lead to
@@ -24,7 +25,8 @@ impl Kernel {
         chain: &str,
     ) -> Result<bool> {
         let (home, handle) = self.handle(space)?;
-        remove_chain(handle.netfilter(home)?, table, chain)
+        let socket = handle.netfilter(home);
+        without_nftables(socket.and_then(|socket| remove_chain(socket, table, chain)))
     }
 
     /// Deletes those of another program's rules in a chain that have a comment beginning so.
@@ -36,9 +38,10 @@ impl Kernel {
         comment: &str,
     ) -> Result<()> {
         let (home, handle) = self.handle(space)?;
-        remove_rules(handle.netfilter(home)?, table, chain, |rule| {
-            rule.comment.as_deref().is_some_and(|it| it.starts_with(comment))
-        })
+        let unwanted =
+            |rule: &Rule| rule.comment.as_deref().is_some_and(|it| it.starts_with(comment));
+        let socket = handle.netfilter(home);
+        without_nftables(socket.and_then(|socket| remove_rules(socket, table, chain, unwanted)))
     }
 }
 
@@ -47,7 +50,7 @@ impl Kernel {
 fn remove_chain(socket: &mut Socket, table: &TableId, name: &str) -> Result<bool> {
     let chain = nameless(table, name);
     let there = socket.get(number(msg::GETCHAIN), put_chain_name(&chain).bytes(), |_| {});
-    if found(there)?.is_none() {
+    if found(there.map_err(unsupported))?.is_none() {
         return Ok(false);
     }
     let leads_here = |rule: &Rule| {
@@ -90,7 +93,7 @@ fn deletions(
             requests.push(Request::delete(msg::DELRULE, message));
         }
     });
-    found(all)?;
+    found(all.map_err(unsupported))?;
     Ok(requests)
 }
 

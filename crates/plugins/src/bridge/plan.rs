@@ -1,5 +1,7 @@
 //! The steps of one ADD: pure, from configuration, addresses and what was seen to a plan.
 
+use std::collections::BTreeSet;
+
 use cni::{CniResult, Error, Interface};
 use ipnet::IpNet;
 use net::Sysctl;
@@ -223,11 +225,11 @@ impl Wiring<'_> {
             let why = "keeps the node's own way out, which it learned from a router";
             plan.push(Step::new(&HOST, Change::Ensure(accept.into()), why));
         }
-        for (v4, key) in [(true, "net/ipv4/ip_forward"), (false, interface::FORWARDING_V6)] {
-            if result.ips.iter().any(|ip| ip.gateway.is_some_and(|gw| gw.is_ipv4() == v4)) {
-                let forward = Change::Ensure(Sysctl::new(key, "1").into());
-                plan.push(Step::new(&HOST, forward, "lets the node forward for its pods"));
-            }
+        let gateways = result.ips.iter().filter_map(|ip| ip.gateway);
+        let switches: BTreeSet<&str> = gateways.map(interface::forwarding).collect();
+        for key in switches {
+            let forward = Change::Ensure(Sysctl::new(key, "1").into());
+            plan.push(Step::new(&HOST, forward, "lets the node forward for its pods"));
         }
         Ok(plan)
     }
