@@ -9,6 +9,7 @@ mod alive;
 mod attachment;
 pub mod bridge;
 mod delegate;
+mod failures;
 pub mod host_local;
 mod interface;
 mod loopback;

@@ -10,6 +10,7 @@ use net::{Action, Change, Link, LinkName, Plan, Space, Step};
 use super::config::Teardown;
 use crate::attachment::{self, Attachment};
 use crate::delegate::Delegate;
+use crate::failures::Failures;
 use crate::{alive, interface, masquerade, reference, spoof_check};
 
 const HOST: Space = Space::Here;
@@ -226,26 +227,4 @@ fn give_back(request: &Request) -> Result<(), Error> {
 fn known_addresses(request: &Request) -> Vec<IpAddr> {
     let Some(previous) = request.prev_result().ok().flatten() else { return Vec::new() };
     interface::own_ips(&previous, &request.ifname).map(|ip| ip.address.addr()).collect()
-}
-
-/// The failures of a teardown, which goes on after each.
-#[derive(Default)]
-struct Failures(Vec<Error>);
-
-impl Failures {
-    fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
-        result.map_err(|error| self.0.push(error)).ok()
-    }
-
-    /// One failure is reported as it is, with its code; several in one text.
-    fn into_result(mut self) -> Result<(), Error> {
-        match self.0.len() {
-            0 => Ok(()),
-            1 => Err(self.0.remove(0)),
-            _ => {
-                let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-                Err(Error::internal(texts.join("; ")))
-            }
-        }
-    }
 }
