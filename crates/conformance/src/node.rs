@@ -158,6 +158,18 @@ impl Node {
         network: &Network,
         result: &Value,
     ) -> Answer {
+        self.attempt_with(command, pod, network, result, &|call| call)
+    }
+
+    /// The same with each call changed.
+    pub(crate) fn attempt_with(
+        &self,
+        command: &str,
+        pod: &Pod,
+        network: &Network,
+        result: &Value,
+        change: &dyn Fn(Call) -> Call,
+    ) -> Answer {
         let mut plugins: Vec<_> = network.0.iter().collect();
         if command == "DEL" {
             plugins.reverse();
@@ -166,7 +178,7 @@ impl Node {
         let mut last = None;
         for config in plugins {
             let config = if told.is_null() { config.clone() } else { after(config, &told) };
-            let answer = self.run(&self.call(command, pod, &config));
+            let answer = self.run(&change(self.call(command, pod, &config)));
             if command == "ADD" && answer.is_ok() {
                 told = answer.clone().ok();
             }
@@ -248,6 +260,11 @@ impl Network {
         let shared = json!({ "name": self.0[0]["name"], "cniVersion": self.0[0]["cniVersion"] });
         self.0.push(merged(plugin, &shared));
         self
+    }
+
+    /// The configuration of its last plugin.
+    pub(crate) fn last(&self) -> &Value {
+        self.0.last().expect("a network has a plugin")
     }
 
     /// The configuration of its only plugin.

@@ -188,9 +188,20 @@ pub(crate) fn whole(from: Place<'_>, to: Place<'_>, bytes: usize) -> Result<Answ
     exchange(&[Pair { from, to }], shape).remove(0)
 }
 
+/// Asks until every end is ready: an address of IPv6 may be tentative until the kernel has told of
+/// its link's carrier.
 fn exchange(pairs: &[Pair<'_>], shape: Shape) -> Vec<Result<Answer, Failure>> {
     let limits = Limits { patience: PATIENCE, again: AGAIN, ..Limits::default() };
-    probe::exchange(pairs, shape, limits, u64::from_ne_bytes(kernel::random()))
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seed = u64::from_ne_bytes(kernel::random());
+        let answers = probe::exchange(pairs, shape, limits, seed);
+        let is_ready = |answer| !matches!(answer, &Err(Failure::Unusable { .. }));
+        if answers.iter().all(is_ready) || Instant::now() >= deadline {
+            return answers;
+        }
+        thread::sleep(TICK);
+    }
 }
 
 /// The world beyond the node: a host that knows the node but no pod network, so that only answers

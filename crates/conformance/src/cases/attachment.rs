@@ -16,19 +16,75 @@ const PROMISES: &str = "Kubernetes, the network model";
 const KEYS: &str = "reference, the plugin's page";
 
 pub(super) const CASES: &[Case] = &[
-    case!(result_tells_what_is_there, MAIN, RESULT, "the result names the links with their hardware addresses, the pod's with its sandbox"),
-    case!(addresses_are_the_pods, MAIN, RESULT, "the pod's interface is up and has the addresses of the result, and no others"),
-    case!(everybody_is_reached, MAIN, PROMISES, "pods and node reach each other in both families, without translation"),
-    case!(mtu, MAIN, KEYS, "mtu is the size of packets that pass whole, and of none that is larger"),
+    case!(
+        result_tells_what_is_there,
+        MAIN,
+        RESULT,
+        "the result names the links with their hardware addresses, the pod's with its sandbox"
+    ),
+    case!(
+        addresses_are_the_pods,
+        MAIN,
+        RESULT,
+        "the pod's interface is up and has the addresses of the result, and no others"
+    ),
+    case!(
+        everybody_is_reached,
+        MAIN,
+        PROMISES,
+        "pods and node reach each other in both families, without translation"
+    ),
+    case!(
+        mtu,
+        MAIN,
+        KEYS,
+        "mtu is the size of packets that pass whole, and of none that is larger"
+    ),
     case!(forwarding, MAIN, KEYS, "packets of the families in use are forwarded by the node"),
-    case!(no_advertised_routes_from_a_pod, MAIN, KEYS, "the node takes no routers' advertisements from the pod's cable"),
-    case!(routes_of_ipam, MAIN, KEYS, "the pod has the routes that IPAM gave, by their own gateway or by the subnet's"),
-    case!(dns_of_ipam, MAIN, KEYS, "name servers that IPAM gave are in the result")
-        .known(&[Known::new(By::OldReference, "left: Object {}", "1.1.1 has no name servers but the configuration's").of("bridge")]),
-    case!(dns_of_configuration, MAIN, KEYS, "dns of the configuration replaces all of IPAM's, even by an empty list"),
-    case!(several_networks, MAIN, KEYS, "a pod may have interfaces in several networks, and losing one it keeps the other"),
-    case!(several_interfaces, &["bridge"], KEYS, "a pod may have several interfaces in one network, and losing one it keeps the other"),
-    case!(at_once, MAIN, KEYS, "pods that come and go at the same time get different addresses, and reach the node"),
+    case!(
+        no_advertised_routes_from_a_pod,
+        MAIN,
+        KEYS,
+        "the node takes no routers' advertisements from the pod's cable"
+    ),
+    case!(
+        routes_of_ipam,
+        MAIN,
+        KEYS,
+        "the pod has the routes that IPAM gave, by their own gateway or by the subnet's"
+    ),
+    case!(dns_of_ipam, MAIN, KEYS, "name servers that IPAM gave are in the result").known(&[
+        Known::new(
+            By::OldReference,
+            "left: Object {}",
+            "1.1.1 has no name servers but the configuration's",
+        )
+        .of("bridge"),
+    ]),
+    case!(
+        dns_of_configuration,
+        MAIN,
+        KEYS,
+        "dns of the configuration replaces all of IPAM's, even by an empty list"
+    ),
+    case!(
+        several_networks,
+        MAIN,
+        KEYS,
+        "a pod may have interfaces in several networks, and losing one it keeps the other"
+    ),
+    case!(
+        several_interfaces,
+        &["bridge"],
+        KEYS,
+        "a pod may have several interfaces in one network, and losing one it keeps the other"
+    ),
+    case!(
+        at_once,
+        MAIN,
+        KEYS,
+        "pods that come and go at the same time get different addresses, and reach the node"
+    ),
     case!(addresses_by_static, MAIN, KEYS, "addresses may come from static").also(&["static"]),
 ];
 
@@ -110,7 +166,8 @@ fn mtu(node: &Node) {
 
 fn forwarding(node: &Node) {
     let pod = node.pod("pod");
-    let off = "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding";
+    let off =
+        "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding";
     node.namespace.sh(off);
     node.add(&pod, &node.network(&[V4, V6], json!({})));
     for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
@@ -267,9 +324,5 @@ fn addresses_by_static(node: &Node) {
         .collect();
     let gateway = place(&node.namespace, bare("10.1.2.1"));
     assert_eq!(attached[1].address, bare("10.1.2.78"));
-    assert_reach(&[
-        (attached[0], attached[1]),
-        (attached[1], gateway),
-        (gateway, attached[0]),
-    ]);
+    assert_reach(&[(attached[0], attached[1]), (attached[1], gateway), (gateway, attached[0])]);
 }

@@ -10,24 +10,73 @@ const CHECK: &str = "CNI spec, section 2, CHECK";
 const IGNORED: &str = "it does not look there";
 
 pub(super) const CASES: &[Case] = &[
-    case!(check_passes, MAIN, CHECK, "CHECK passes after ADD, in every version that has it, and changes nothing"),
-    case!(check_needs_a_previous_result, MAIN, CHECK, "CHECK without the result of the ADD is refused"),
+    case!(
+        check_passes,
+        MAIN,
+        CHECK,
+        "CHECK passes after ADD, in every version that has it, and changes nothing"
+    ),
+    case!(
+        check_needs_a_previous_result,
+        MAIN,
+        CHECK,
+        "CHECK without the result of the ADD is refused"
+    ),
     case!(check_of_another_sandbox, MAIN, CHECK, "CHECK of a result of another sandbox is refused"),
     case!(check_sees_lost_interface, MAIN, CHECK, "CHECK sees that the pod's interface is gone"),
-    case!(check_sees_interface_of_another_kind, MAIN, CHECK, "CHECK sees that the interface is no cable any more"),
+    case!(
+        check_sees_interface_of_another_kind,
+        MAIN,
+        CHECK,
+        "CHECK sees that the interface is no cable any more"
+    ),
     case!(check_sees_changed_hardware_address, MAIN, CHECK, "CHECK sees another hardware address"),
-    case!(check_sees_lost_address, MAIN, CHECK, "CHECK sees that an address is gone, of either family"),
+    case!(
+        check_sees_lost_address,
+        MAIN,
+        CHECK,
+        "CHECK sees that an address is gone, of either family"
+    ),
     case!(check_sees_changed_prefix, MAIN, CHECK, "CHECK sees that an address has another prefix"),
-    case!(check_sees_lost_default_route, MAIN, CHECK, "CHECK sees that the default route is gone, of either family"),
+    case!(
+        check_sees_lost_default_route,
+        MAIN,
+        CHECK,
+        "CHECK sees that the default route is gone, of either family"
+    ),
     case!(check_sees_lost_route, MAIN, CHECK, "CHECK sees that a route is gone"),
     case!(check_sees_interface_down, MAIN, CHECK, "CHECK sees that the interface is down"),
-    case!(check_sees_lost_reservation, MAIN, CHECK, "CHECK asks IPAM, which sees that the reservation is gone"),
+    case!(
+        check_sees_lost_reservation,
+        MAIN,
+        CHECK,
+        "CHECK asks IPAM, which sees that the reservation is gone"
+    ),
     case!(check_sees_lost_masquerade, MAIN, CHECK, "CHECK sees that the masquerade is gone")
         .known(&[Known::new(By::Reference, "is not noticed", IGNORED)]),
-    case!(check_sees_lost_bridge, &["bridge"], CHECK, "CHECK sees that the bridge is gone, or has another hardware address"),
-    case!(check_sees_lost_port, &["bridge"], CHECK, "CHECK sees that the cable is no port of the bridge any more"),
-    case!(check_of_a_bare_port, &["bridge"], CHECK, "CHECK of a pod without addresses passes, and sees that its interface is gone")
-        .known(&[Known::new(By::Reference, "no plugin name provided", "it asks for IPAM where there is none")]),
+    case!(
+        check_sees_lost_bridge,
+        &["bridge"],
+        CHECK,
+        "CHECK sees that the bridge is gone, or has another hardware address"
+    ),
+    case!(
+        check_sees_lost_port,
+        &["bridge"],
+        CHECK,
+        "CHECK sees that the cable is no port of the bridge any more"
+    ),
+    case!(
+        check_of_a_bare_port,
+        &["bridge"],
+        CHECK,
+        "CHECK of a pod without addresses passes, and sees that its interface is gone"
+    )
+    .known(&[Known::new(
+        By::Reference,
+        "no plugin name provided",
+        "it asks for IPAM where there is none",
+    )]),
 ];
 
 /// Does damage in the pod and in the node, each time to a fresh attachment, and asserts that CHECK
@@ -115,8 +164,10 @@ fn check_sees_changed_hardware_address(node: &Node) {
 }
 
 fn check_sees_lost_address(node: &Node) {
-    let damages =
-        [("ip address delete ADDRESS dev eth0", "true"), ("ip address delete ADDRESS6 dev eth0", "true")];
+    let damages = [
+        ("ip address delete ADDRESS dev eth0", "true"),
+        ("ip address delete ADDRESS6 dev eth0", "true"),
+    ];
     assert_noticed(node, &json!({}), &damages);
 }
 

@@ -17,22 +17,67 @@ const DEL: &str = "CNI spec, section 2, DEL";
 const LEFT: &str = "what it made before the failure stays";
 
 pub(super) const CASES: &[Case] = &[
-    case!(second_add_is_refused, MAIN, ADD, "a second ADD of the same attachment is refused and does not hurt the first"),
-    case!(failed_add_leaves_nothing, MAIN, ADD, "an ADD that fails leaves no interface, no cable and no address")
-        .known(&[Known::new(By::Reference, "left on the node", LEFT)])
-        .also(&["static"]),
+    case!(
+        second_add_is_refused,
+        MAIN,
+        ADD,
+        "a second ADD of the same attachment is refused and does not hurt the first"
+    ),
+    case!(
+        failed_add_leaves_nothing,
+        MAIN,
+        ADD,
+        "an ADD that fails leaves no interface, no cable and no address"
+    )
+    .known(&[Known::new(By::Reference, "left on the node", LEFT)])
+    .also(&["static"]),
     case!(exhausted_ipam, MAIN, ADD, "IPAM's error is the plugin's, and its code is passed on"),
-    case!(missing_ipam_plugin, MAIN, "reference, libcni", "an IPAM plugin that is not there is named with the path that was searched"),
-    case!(missing_namespace, MAIN, ADD, "a namespace that is not there is named, and its pod has no address"),
-    case!(no_namespace, MAIN, ADD, "a path that leads to no namespace is named, and its pod has no address"),
-    case!(del_takes_all, MAIN, DEL, "DEL takes interface, cable and address, and the pod's neighbours stay as they are"),
+    case!(
+        missing_ipam_plugin,
+        MAIN,
+        "reference, libcni",
+        "an IPAM plugin that is not there is named with the path that was searched"
+    ),
+    case!(
+        missing_namespace,
+        MAIN,
+        ADD,
+        "a namespace that is not there is named, and its pod has no address"
+    ),
+    case!(
+        no_namespace,
+        MAIN,
+        ADD,
+        "a path that leads to no namespace is named, and its pod has no address"
+    ),
+    case!(
+        del_takes_all,
+        MAIN,
+        DEL,
+        "DEL takes interface, cable and address, and the pod's neighbours stay as they are"
+    ),
     case!(del_twice, MAIN, DEL, "DEL of what is gone already, or was never there, succeeds"),
     case!(del_without_previous_result, MAIN, DEL, "DEL does not need the result of the ADD"),
     case!(del_without_namespace, MAIN, DEL, "DEL without a namespace gives the address back"),
-    case!(del_of_a_namespace_that_is_gone, MAIN, DEL, "DEL whose namespace is gone gives the address back, and the cable is gone too"),
-    case!(del_of_a_file_in_the_place_of_a_namespace, MAIN, DEL, "DEL succeeds where only an empty file is left of the namespace")
-        .known(&[Known::new(By::Reference, "unknown FS magic", "it refuses such a file for ever")]),
-    case!(del_of_an_interface_that_is_gone, MAIN, DEL, "DEL gives the address back when somebody else has taken the interface"),
+    case!(
+        del_of_a_namespace_that_is_gone,
+        MAIN,
+        DEL,
+        "DEL whose namespace is gone gives the address back, and the cable is gone too"
+    ),
+    case!(
+        del_of_a_file_in_the_place_of_a_namespace,
+        MAIN,
+        DEL,
+        "DEL succeeds where only an empty file is left of the namespace"
+    )
+    .known(&[Known::new(By::Reference, "unknown FS magic", "it refuses such a file for ever")]),
+    case!(
+        del_of_an_interface_that_is_gone,
+        MAIN,
+        DEL,
+        "DEL gives the address back when somebody else has taken the interface"
+    ),
     case!(again_after_del, MAIN, ADD, "after DEL the same attachment can be made again"),
 ];
 
@@ -44,7 +89,8 @@ fn host_end<'a>(node: &Node, result: &'a Value) -> &'a str {
 #[track_caller]
 fn assert_nothing_left(node: &Node) {
     let left = links(&node.namespace);
-    let left: Vec<_> = left.iter().filter(|name| !["lo", "cni0"].contains(&name.as_str())).collect();
+    let left: Vec<_> =
+        left.iter().filter(|name| !["lo", "cni0"].contains(&name.as_str())).collect();
     assert!(left.is_empty(), "left on the node: {left:?}");
     let reservations = node.reservations();
     assert!(reservations.is_empty(), "left in the store: {reservations:?}");
@@ -85,7 +131,8 @@ fn exhausted_ipam(node: &Node) {
     let network = node.network(&["10.1.2.0/30"], json!({}));
     node.add(&pods[0], &network);
     let refusal = node.attempt("ADD", &pods[1], &network, &Value::Null).refused();
-    let msg = "failed to allocate for range 0: no IP addresses available in range set: 10.1.2.1-10.1.2.2";
+    let msg =
+        "failed to allocate for range 0: no IP addresses available in range set: 10.1.2.1-10.1.2.2";
     assert_eq!(refusal.said(), (999, msg));
     assert_eq!(node.reservations().into_keys().collect::<Vec<_>>(), ["10.1.2.2"]);
 }

@@ -12,15 +12,30 @@ const DEL: &str = "CNI spec, section 2, DEL";
 const NEEDS_LINK: &str = "it takes them only with the interface";
 
 pub(super) const CASES: &[Case] = &[
-    case!(the_world_sees_the_node, MAIN, KEYS, "beyond the subnet a pod with ipMasq is seen as the node, in both families"),
+    case!(
+        the_world_sees_the_node,
+        MAIN,
+        KEYS,
+        "beyond the subnet a pod with ipMasq is seen as the node, in both families"
+    ),
     case!(the_world_sees_the_pod, MAIN, KEYS, "a pod without ipMasq is seen as itself"),
     case!(pods_see_each_other, MAIN, KEYS, "within the subnet a pod with ipMasq is seen as itself"),
     case!(masquerade_of_neighbours, MAIN, KEYS, "DEL leaves the masquerade of other pods alone"),
     case!(masquerade_ends, MAIN, DEL, "DEL takes the pod's masquerade"),
-    case!(masquerade_ends_without_namespace, MAIN, DEL, "DEL without a namespace takes the pod's masquerade, too")
-        .known(&[Known::new(By::Reference, "of the pod is left", NEEDS_LINK)]),
-    case!(masquerade_ends_without_interface, MAIN, DEL, "DEL takes the pod's masquerade when the interface is gone")
-        .known(&[Known::new(By::Reference, "of the pod is left", NEEDS_LINK)]),
+    case!(
+        masquerade_ends_without_namespace,
+        MAIN,
+        DEL,
+        "DEL without a namespace takes the pod's masquerade, too"
+    )
+    .known(&[Known::new(By::Reference, "of the pod is left", NEEDS_LINK)]),
+    case!(
+        masquerade_ends_without_interface,
+        MAIN,
+        DEL,
+        "DEL takes the pod's masquerade when the interface is gone"
+    )
+    .known(&[Known::new(By::Reference, "of the pod is left", NEEDS_LINK)]),
     case!(multicast_is_not_masqueraded, MAIN, KEYS, "multicast keeps the pod's address"),
 ];
 

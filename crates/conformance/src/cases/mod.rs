@@ -1,10 +1,14 @@
 //! The cases, by what they are about.
 
 mod attachment;
+mod bridge;
 mod check;
 mod lifecycle;
+mod loopback;
 mod masquerade;
+mod portmap;
 mod protocol;
+mod ptp;
 
 use crate::case::{Case, Instance};
 
@@ -17,6 +21,12 @@ const GROUPS: &[&[Case]] = &[
     lifecycle::CASES,
     masquerade::CASES,
     check::CASES,
+    bridge::CASES,
+    ptp::CASES,
+    loopback::CASES,
+    portmap::packets::CASES,
+    portmap::lifecycle::CASES,
+    portmap::configuration::CASES,
 ];
 
 /// The plugins that give pods an interface.

@@ -28,12 +28,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
     case!(unknown_keys, EVERY, FORMAT, "keys that nobody knows are ignored"),
     case!(null_is_no_value, EVERY, GO, "null stands for a value that is not there"),
     case!(large_configuration, EVERY, FORMAT, "a configuration may be larger than a pipe"),
-    case!(
-        no_version,
-        EVERY,
-        FORMAT,
-        "a configuration without a version is one of 0.1.0"
-    ),
+    case!(no_version, EVERY, FORMAT, "a configuration without a version is one of 0.1.0"),
 ];
 
 fn rubbish(node: &Node) {
