@@ -81,7 +81,10 @@ pub(crate) fn plan(
         step(Change::Ensure(keep.into()), "keeps IPv6 addresses when the link goes down");
     }
     for ip in &result.ips {
-        let address = Address::new(name.clone(), ip.address);
+        // Otherwise it is tentative until the kernel has told of the carrier, which may be after the
+        // plugin has answered.
+        let nodad = ip.address.addr().is_ipv6() && !behaviour.detect_duplicates;
+        let address = Address { nodad, ..Address::new(name.clone(), ip.address) };
         step(Change::Create(address.into()), "gives the pod its address");
     }
     step(plug_in(name), "plugs the cable in");
