@@ -262,6 +262,11 @@ impl Network {
         self
     }
 
+    /// The configurations of its plugins.
+    pub(crate) fn plugins(&self) -> &[Value] {
+        &self.0
+    }
+
     /// The configuration of its last plugin.
     pub(crate) fn last(&self) -> &Value {
         self.0.last().expect("a network has a plugin")

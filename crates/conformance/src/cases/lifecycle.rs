@@ -218,7 +218,7 @@ fn del_without_namespace(node: &Node) {
 
 /// Takes a pod's namespace away as a runtime does that has ended its sandbox, and waits until the
 /// kernel has followed.
-fn end_sandbox(node: &Node, pod: &Pod, result: &Value) {
+pub(super) fn end_sandbox(node: &Node, pod: &Pod, result: &Value) {
     Netns::remove(&pod.namespace.path()).unwrap();
     pod.namespace.sh("ip link delete eth0");
     assert!(link(&node.namespace, host_end(node, result)).is_null());

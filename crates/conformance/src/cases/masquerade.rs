@@ -41,7 +41,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// What the node's rules must not hold after a pod is gone.
 #[track_caller]
-fn assert_no_rule_of(node: &Node, result: &Value) {
+pub(super) fn assert_no_rule_of(node: &Node, result: &Value) {
     let rules = node.rules();
     for address in ips(result) {
         let word = address.to_string();

@@ -3,12 +3,15 @@
 mod attachment;
 mod bridge;
 mod check;
+mod gc_and_status;
+mod host_local;
 mod lifecycle;
 mod loopback;
 mod masquerade;
 mod portmap;
 mod protocol;
 mod ptp;
+mod static_addresses;
 
 use crate::case::{Case, Instance};
 
@@ -24,6 +27,11 @@ const GROUPS: &[&[Case]] = &[
     bridge::CASES,
     ptp::CASES,
     loopback::CASES,
+    host_local::addresses::CASES,
+    host_local::files::CASES,
+    host_local::configuration::CASES,
+    static_addresses::CASES,
+    gc_and_status::CASES,
     portmap::packets::CASES,
     portmap::lifecycle::CASES,
     portmap::configuration::CASES,

@@ -23,7 +23,7 @@ const INSIDE: u16 = 80;
 const OUTSIDE: u16 = 8080;
 
 /// A network whose pods have these ports of the node.
-fn network(node: &Node, mappings: Value, keys: Value) -> Network {
+pub(super) fn network(node: &Node, mappings: Value, keys: Value) -> Network {
     of(&[V4, V6], node, mappings, keys)
 }
 
@@ -38,7 +38,7 @@ fn of(subnets: &[&str], node: &Node, mappings: Value, keys: Value) -> Network {
 }
 
 /// The mapping of one port by both protocols.
-fn both(outside: u16) -> Value {
+pub(super) fn both(outside: u16) -> Value {
     json!([mapping("tcp", outside, INSIDE), mapping("udp", outside, INSIDE)])
 }
 
@@ -52,19 +52,24 @@ fn at(host_ip: &str, protocol: &str, outside: u16) -> Value {
 }
 
 /// A pod with somebody in it who answers, under the pod's id.
-fn listening(node: &Node, id: &str) -> (Pod, Server) {
+pub(super) fn listening(node: &Node, id: &str) -> (Pod, Server) {
     let pod = node.pod(id);
     let server = Server::start(id, &pod.namespace, INSIDE);
     (pod, server)
 }
 
-fn to(address: &str, port: u16) -> SocketAddr {
+pub(super) fn to(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(bare(address), port)
 }
 
 /// Who has to answer, whomever they see.
 #[track_caller]
-fn assert_answers(from: &testbed::Namespace, protocol: Protocol, to: SocketAddr, who: &str) {
+pub(super) fn assert_answers(
+    from: &testbed::Namespace,
+    protocol: Protocol,
+    to: SocketAddr,
+    who: &str,
+) {
     let told = crate::traffic::answer(from, protocol, to);
     let by = told.as_deref().and_then(|told| told.split(' ').next());
     assert_eq!(by, Some(who), "{protocol:?} to {to}");

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::version::{LOOPBACK, LOOPBACK_WHY, previous};
+use super::version::previous;
 use super::{EVERY, Scene};
-use crate::case::{By, Case, Known, case};
+use crate::case::{Case, case};
 use crate::node::{Node, merged};
 
 const FORMAT: &str = "CNI spec, section 1, Configuration format";

@@ -8,9 +8,8 @@ use crate::case::{By, Case, Known, case};
 use crate::node::{Node, merged};
 
 /// How 1.1.1's loopback shows that it does not convert its result.
-pub(super) const LOOPBACK: &str = r#""interfaces":[{"name":"lo""#;
-pub(super) const LOOPBACK_WHY: &str =
-    "1.1.1 prints it in the newest shape with the old version's name";
+const LOOPBACK: &str = r#""interfaces":[{"name":"lo""#;
+const LOOPBACK_WHY: &str = "1.1.1 prints it in the newest shape with the old version's name";
 
 const RESULT: &str = "CNI spec, section 5, Success";
 
