@@ -39,6 +39,9 @@ pub struct Plugin {
 /// Why a directory cannot be tested.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// It is where each case has a place of its own.
+    #[error("{} is in /run, of which each case has one of its own", .0.display())]
+    Hidden(PathBuf),
     /// Not one of the plugins is there.
     #[error("{} has none of {}", .0.display(), PLUGINS.join(", "))]
     Empty(PathBuf),
@@ -54,6 +57,9 @@ impl Directory {
     /// Asks the plugins of a directory what they are.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let path = path.canonicalize().map_err(|e| Error::Io(path.to_owned(), e))?;
+        if path.starts_with("/run") {
+            return Err(Error::Hidden(path));
+        }
         let mut plugins = BTreeMap::new();
         for name in PLUGINS {
             let file = path.join(name);

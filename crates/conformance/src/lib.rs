@@ -21,4 +21,4 @@ pub use cases::all;
 pub use directory::{Directory, Error, PLUGINS, Plugin};
 pub use node::Node;
 pub use report::{Report, list};
-pub use run::{Finished, LIMIT, Outcome, become_case, run};
+pub use run::{Finished, LIMIT, Outcome, become_case, check_machine, run};

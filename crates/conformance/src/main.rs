@@ -48,10 +48,20 @@ fn main() -> ExitCode {
     let directory = match Directory::open(&plugins) {
         Ok(directory) => directory,
         Err(error) => {
-            eprintln!("error: {error}\n  fix: --plugins DIR with CNI plugins in it");
+            eprintln!(
+                "error: {error}\n  fix: --plugins DIR with CNI plugins in it, outside of /run"
+            );
             return ExitCode::from(UNKNOWN);
         }
     };
+    if let Err(why) = conformance::check_machine(&[]) {
+        eprintln!(
+            "error: no case can run on this machine: {}\n  fix: install what is missing, or allow \
+             user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+            why.trim_end()
+        );
+        return ExitCode::from(UNKNOWN);
+    }
     let finished = conformance::run(&directory, &cli.only, &[]);
     if finished.is_empty() {
         eprintln!("error: no case has {:?} in its name\n  fix: --list shows their names", cli.only);

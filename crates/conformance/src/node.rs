@@ -232,6 +232,7 @@ impl Network {
     }
 
     /// The same with these keys in its first plugin; members of `ipam` are replaced one by one.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make the keys in place")]
     pub(crate) fn with(mut self, keys: Value) -> Self {
         self.0[0] = merged(self.0[0].take(), &keys);
         self
@@ -291,7 +292,7 @@ fn gateway(main: &str) -> Value {
 /// A namespace in which nobody claims addresses of IPv6 for seconds before they can be used.
 pub(crate) fn space(name: &str) -> Namespace {
     let space = Namespace::new(name);
-    space.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+    space.sh("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad");
     space
 }
 

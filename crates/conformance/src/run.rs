@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::panic;
+use std::panic::{self, UnwindSafe};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,10 +30,17 @@ const AT_ONCE: usize = 2;
 /// How long a case may take. The slowest takes a few seconds.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// What cases call, and the Debian package that brings it.
+const TOOLS: &[(&str, &str)] =
+    &[("bridge", "iproute2"), ("ip", "iproute2"), ("nft", "nftables"), ("tc", "iproute2")];
+
 /// Names the case that a child is.
 const CASE: &str = "CONFORMANCE_CASE";
 /// And the directory of its plugins.
 const PLUGINS: &str = "CONFORMANCE_PLUGINS";
+
+/// The name that is no case's: such a child only finds out whether it could be one.
+const NO_CASE: &str = "";
 
 /// What a child's last line starts with.
 const VERDICT: &str = "conformance verdict: ";
@@ -80,15 +87,22 @@ pub fn become_case() {
     let name = name.to_string_lossy();
     let instance = cases::all().find(|instance| instance.name() == name);
     let failure = match instance {
-        Some(instance) => fails(&instance, Path::new(&plugins)),
+        Some(Instance { case, subject }) => {
+            failure(|| (case.run)(&Node::new(subject, Path::new(&plugins))))
+        }
+        None if name == NO_CASE => failure(|| {
+            for (tool, package) in TOOLS {
+                testbed::need(tool, package);
+            }
+        }),
         None => Some(format!("there is no case {name}")),
     };
     println!("\n{VERDICT}{}", json!({ "failure": failure }));
     std::process::exit(0)
 }
 
-/// Runs a case here, where all is prepared for it; its failure, if it fails.
-fn fails(instance: &Instance, plugins: &Path) -> Option<String> {
+/// Does something on a fresh machine, which this process is on already; its failure, if it fails.
+fn failure(work: impl FnOnce() + UnwindSafe) -> Option<String> {
     static FIRST: Mutex<Option<String>> = Mutex::new(None);
     panic::set_hook(Box::new(|panic| {
         // What panics later does so because of the first one.
@@ -97,11 +111,11 @@ fn fails(instance: &Instance, plugins: &Path) -> Option<String> {
         let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| place.unwrap_or_default() + text);
     }));
-    let work = || {
+    let on_a_fresh_machine = || {
         testbed::prepare();
-        (instance.case.run)(&Node::new(instance.subject, plugins));
+        work();
     };
-    panic::catch_unwind(work).err()?;
+    panic::catch_unwind(on_a_fresh_machine).err()?;
     FIRST.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -129,14 +143,25 @@ pub fn run(directory: &Directory, only: &str, arguments: &[&str]) -> Vec<Finishe
     finished.into_iter().flatten().collect()
 }
 
+/// Whether cases can run on this machine at all: it lets us have namespaces, and has the tools that
+/// look at them. `arguments` are as for [`run`].
+pub fn check_machine(arguments: &[&str]) -> Result<(), String> {
+    result_of(&mut child(NO_CASE, Path::new(""), arguments), LIMIT)
+}
+
+fn child(case: &str, plugins: &Path, arguments: &[&str]) -> Command {
+    let mut command = testbed::again(Rights::Anyone);
+    command.args(arguments).env(CASE, case).env(PLUGINS, plugins);
+    command
+}
+
 fn one(directory: &Directory, instance: Instance, arguments: &[&str]) -> Finished {
     let started = Instant::now();
     let outcome = match directory.lacks(&instance) {
         Some(why) => Outcome::NotApplicable(why),
         None => {
-            let mut command = testbed::again(Rights::Anyone);
-            command.args(arguments).env(CASE, instance.name()).env(PLUGINS, &directory.path);
-            judge(result_of(&mut command, LIMIT), directory.known(&instance))
+            let mut child = child(&instance.name(), &directory.path, arguments);
+            judge(result_of(&mut child, LIMIT), directory.known(&instance))
         }
     };
     Finished { instance, outcome, took: started.elapsed() }
@@ -163,10 +188,7 @@ fn result_of(command: &mut Command, limit: Duration) -> Result<(), String> {
     };
     // What it may have left behind, such as the child of a DEL, ends by itself.
     let left = deadline.saturating_duration_since(Instant::now());
-    let stderr = match stderr.recv_timeout(left) {
-        Ok(text) => text,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => String::new(),
-    };
+    let stderr = stderr.recv_timeout(left).unwrap_or_default();
     end(&mut child);
     let verdict = stdout.lines().find_map(|line| line.strip_prefix(VERDICT));
     let verdict = verdict.and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -179,7 +201,7 @@ fn result_of(command: &mut Command, limit: Duration) -> Result<(), String> {
     }
 }
 
-/// Ends a child and all that it started; neither can fail for a child that is not waited for yet.
+/// Ends a process and all that it started; neither can fail for one that is not waited for yet.
 fn end(child: &mut Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);

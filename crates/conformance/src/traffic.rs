@@ -222,7 +222,9 @@ impl World {
     /// Joins a world to a node by a cable.
     pub(crate) fn new(node: &Node) -> Self {
         let namespace = space("world");
-        node.namespace.sh("ip link add up0 type veth peer name down0 netns world
+        // The kernel takes ends of a cable that have the same index for one link, and tells of its
+        // carrier up to a second late; until then nobody is found by IPv6.
+        node.namespace.sh("ip link add up0 index 100 type veth peer name down0 netns world
              ip address add 192.0.2.1/24 dev up0; ip address add 2001:db8:99::1/64 dev up0 nodad
              ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:98::1/128 dev lo nodad
              ip link set up0 up");

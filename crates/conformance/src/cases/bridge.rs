@@ -39,7 +39,8 @@ pub(super) const CASES: &[Case] = &[
         gateway_addresses,
         BRIDGE,
         README,
-        "with isGateway the bridge has the gateway's address of each subnet, and the pod no default route"
+        "with isGateway the bridge has the gateway's address of each subnet, and the pod no \
+         default route"
     ),
     case!(no_gateway, BRIDGE, README, "without isGateway the bridge has no address"),
     case!(
@@ -102,7 +103,8 @@ pub(super) const CASES: &[Case] = &[
         quick_ipv6,
         BRIDGE,
         README,
-        "the pod's addresses of IPv6 are not claimed for seconds, and its change of address is announced"
+        "the pod's addresses of IPv6 are not claimed for seconds, and its change of address is \
+         announced"
     ),
     case!(
         port_isolation,

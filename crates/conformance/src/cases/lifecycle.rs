@@ -152,7 +152,8 @@ fn missing_namespace(node: &Node) {
     pod.netns = "/run/netns/nowhere".to_owned();
     let network = node.network(&[V4], json!({}));
     let refusal = node.attempt("ADD", &pod, &network, &Value::Null).refused();
-    let msg = "failed to open netns \"/run/netns/nowhere\": failed to Statfs \"/run/netns/nowhere\": no such file or directory";
+    let msg = "failed to open netns \"/run/netns/nowhere\": failed to Statfs \
+        \"/run/netns/nowhere\": no such file or directory";
     assert_eq!(refusal.msg, msg);
     assert_nothing_left(node);
 }

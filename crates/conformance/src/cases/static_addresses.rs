@@ -159,7 +159,7 @@ fn invalid_addresses(node: &Node) {
         ),
         (
             "",
-            none.clone().with(json!({ "runtimeConfig": { "ips": ["10.1.2.7"] } })),
+            none.with(json!({ "runtimeConfig": { "ips": ["10.1.2.7"] } })),
             "an entry in the 'ips' field is NOT in CIDR notation, got: '10.1.2.7'",
         ),
         (

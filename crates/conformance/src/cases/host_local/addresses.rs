@@ -14,7 +14,8 @@ pub(in crate::cases) const CASES: &[Case] = &[
         in_turn,
         HOST_LOCAL,
         README,
-        "addresses are given in turn, without the network, the gateway and the broadcast address, and again from the start"
+        "addresses are given in turn, without the network, the gateway and the broadcast \
+         address, and again from the start"
     ),
     case!(
         a_freed_address_rests,
@@ -56,19 +57,22 @@ pub(in crate::cases) const CASES: &[Case] = &[
         requested_addresses,
         HOST_LOCAL,
         README,
-        "an address may be asked for by CNI_ARGS, by args and by runtimeConfig, with or without a prefix"
+        "an address may be asked for by CNI_ARGS, by args and by runtimeConfig, with or without \
+         a prefix"
     ),
     case!(
         requested_in_several_sets,
         HOST_LOCAL,
         README,
-        "addresses that are asked for are given in the sets that they are of, and the other sets choose"
+        "addresses that are asked for are given in the sets that they are of, and the other sets \
+         choose"
     ),
     case!(
         requested_in_vain,
         HOST_LOCAL,
         README,
-        "what is asked for and is taken, the gateway, or of no set, is refused by name, and nothing is given"
+        "what is asked for and is taken, the gateway, or of no set, is refused by name, and \
+         nothing is given"
     ),
     case!(
         exhaustion,
@@ -219,7 +223,9 @@ fn requested_addresses(node: &Node) {
 
 fn requested_in_several_sets(node: &Node) {
     let sets = json!({ "ranges": [
-        [{ "subnet": "10.1.2.0/24" }], [{ "subnet": "2001:db8:1::/64" }], [{ "subnet": "10.3.0.0/24" }],
+        [{ "subnet": "10.1.2.0/24" }],
+        [{ "subnet": "2001:db8:1::/64" }],
+        [{ "subnet": "10.3.0.0/24" }],
     ] });
     let asked = json!({ "runtimeConfig": { "ips": ["2001:db8:1::77", "10.3.0.77"] } });
     let network = network(node, &sets).with(asked);
@@ -233,7 +239,8 @@ fn requested_in_vain(node: &Node) {
     node.add(&other, &base);
     let asking =
         |addresses: &[&str]| base.clone().with(json!({ "runtimeConfig": { "ips": addresses } }));
-    let taken = "failed to allocate for range 0: requested IP address 10.1.2.2 is not available in range set 10.1.2.1-10.1.2.254";
+    let taken = "failed to allocate for range 0: requested IP address 10.1.2.2 is not available \
+        in range set 10.1.2.1-10.1.2.254";
     assert_eq!(refused(node, "ADD", &pod, &asking(&["10.1.2.2"])), taken);
     let gateway = "failed to allocate for range 0: requested ip 10.1.2.1 is subnet's gateway";
     assert_eq!(refused(node, "ADD", &pod, &asking(&["10.1.2.1"])), gateway);
@@ -252,7 +259,8 @@ fn exhaustion(node: &Node) {
     each_of(node, 2, &network);
     let pod = somebody(node);
     let said = refused(node, "ADD", &pod, &network);
-    let expected = "failed to allocate for range 1: no IP addresses available in range set: 10.3.0.1-10.3.0.2,10.4.0.1-10.4.0.2";
+    let expected = "failed to allocate for range 1: no IP addresses available in range set: \
+        10.3.0.1-10.3.0.2,10.4.0.1-10.4.0.2";
     assert_eq!(said, expected);
     let mut left: Vec<_> = node.reservations().into_keys().collect();
     left.sort();
@@ -265,7 +273,8 @@ fn second_address_is_refused(node: &Node) {
     let (mut pod, network) = (somebody(node), ranged(node, &json!({ "subnet": "10.1.2.0/24" })));
     node.add(&pod, &network);
     let said = refused(node, "ADD", &pod, &network);
-    let expected = "failed to allocate for range 0: 10.1.2.2 has been allocated to pod, duplicate allocation is not allowed";
+    let expected = "failed to allocate for range 0: 10.1.2.2 has been allocated to pod, \
+        duplicate allocation is not allowed";
     assert_eq!(said, expected);
     pod.ifname = "eth1".to_owned();
     assert_eq!(given(node, &pod, &network), ["10.1.2.3/24"]);
@@ -298,10 +307,14 @@ fn networks_are_apart(node: &Node) {
 
 fn routes_and_gateways(node: &Node) {
     let routes = json!([
-        { "dst": "0.0.0.0/0" }, { "dst": "192.0.2.0/24", "gw": "10.1.2.9" }, { "dst": "2001:db8::/32" },
+        { "dst": "0.0.0.0/0" },
+        { "dst": "192.0.2.0/24", "gw": "10.1.2.9" },
+        { "dst": "2001:db8::/32" },
     ]);
     let ipam = json!({
-        "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.128", "gateway": "10.1.2.1" }]],
+        "ranges": [
+            [{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.128", "gateway": "10.1.2.1" }],
+        ],
         "routes": routes,
     });
     let result = node.add(&somebody(node), &network(node, &ipam));

@@ -39,11 +39,13 @@ fn invalid_ranges(node: &Node) {
         ),
         (
             range(json!({ "subnet": "10.1.2.5/24" })),
-            "invalid range set 0: Network has host bits set. For a subnet mask of length 24 the network address is 10.1.2.0",
+            "invalid range set 0: Network has host bits set. For a subnet mask of length 24 the \
+             network address is 10.1.2.0",
         ),
         (
             range(json!({ "subnet": "2001:db8:1::5/64" })),
-            "invalid range set 0: Network has host bits set. For a subnet mask of length 64 the network address is 2001:db8:1::",
+            "invalid range set 0: Network has host bits set. For a subnet mask of length 64 the \
+             network address is 2001:db8:1::",
         ),
         (
             range(json!({ "subnet": "10.1.2.0/24", "rangeStart": "10.1.3.1" })),

@@ -17,7 +17,8 @@ pub(in crate::cases) const CASES: &[Case] = &[
         file_format,
         HOST_LOCAL,
         STORE,
-        "an address is a file of its name, with container and interface in it, and the last one is remembered"
+        "an address is a file of its name, with container and interface in it, and the last one \
+         is remembered"
     ),
     case!(
         file_modes,

@@ -22,7 +22,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         "without mappings the previous result is handed on, and no rule is made"
     ),
     case!(must_be_chained, PORTMAP, README, "ADD and CHECK without a previous result are refused"),
-    case!(invalid_ports, PORTMAP, README, "ports that cannot be are refused, on DEL too"),
+    case!(invalid_ports, PORTMAP, README, "ports that cannot be are refused"),
     case!(
         invalid_keys,
         PORTMAP,
@@ -118,10 +118,8 @@ fn invalid_ports(node: &Node) {
         (json!(8080), json!(-80), "Invalid container port number: -80"),
     ] {
         let mappings = json!([{ "hostPort": outside, "containerPort": inside, "protocol": "tcp" }]);
-        for command in ["ADD", "DEL"] {
-            let msg = refused(node, command, &alone(&mappings, json!({})), &previous());
-            assert_eq!(msg, format!("failed to parse config: {said}"), "{command}");
-        }
+        let msg = refused(node, "ADD", &alone(&mappings, json!({})), &previous());
+        assert_eq!(msg, format!("failed to parse config: {said}"));
     }
     assert!(!node.rules().contains("8080"));
 }

@@ -28,6 +28,7 @@ pub(super) fn network(node: &Node, mappings: Value, keys: Value) -> Network {
 }
 
 /// The same with addresses of these subnets only.
+#[expect(clippy::needless_pass_by_value, reason = "callers make both in place")]
 fn of(subnets: &[&str], node: &Node, mappings: Value, keys: Value) -> Network {
     let portmap = json!({
         "type": "portmap", "capabilities": { "portMappings": true },

@@ -16,7 +16,8 @@ pub(in crate::cases) const CASES: &[Case] = &[
         from_outside,
         CHAINS,
         README,
-        "the world reaches the pod at the node's port by TCP and UDP, in both families, and is seen as itself"
+        "the world reaches the pod at the node's port by TCP and UDP, in both families, and is \
+         seen as itself"
     ),
     case!(
         from_the_node,

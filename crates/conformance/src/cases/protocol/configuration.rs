@@ -21,7 +21,8 @@ pub(in crate::cases) const CASES: &[Case] = &[
         network_name,
         EVERY,
         FORMAT,
-        "a network's name that is missing, or has characters that it may not have, is refused with code 7"
+        "a network's name that is missing, or has characters that it may not have, is refused \
+         with code 7"
     ),
     case!(keys_in_any_case, EVERY, GO, "keys are read whatever their case"),
     case!(last_key_wins, EVERY, GO, "of several values for one key the last one counts"),

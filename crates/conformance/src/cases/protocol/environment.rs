@@ -8,21 +8,81 @@ const PARAMETERS: &str = "CNI spec, section 2, Parameters";
 const SKEL: &str = "reference, pkg/skel";
 
 pub(in crate::cases) const CASES: &[Case] = &[
-    case!(about, EVERY, SKEL, "without a command the plugin tells a person what it is, on standard error, and succeeds"),
-    case!(missing_variables, EVERY, PARAMETERS, "variables that a command needs and that are missing or empty are named together, with code 4"),
-    case!(invalid_container_id, EVERY, PARAMETERS, "a container id with characters that it may not have is refused with code 4, and the details tell it"),
-    case!(invalid_interface_name, EVERY, PARAMETERS, "an interface name that the kernel or a path could not bear is refused with code 4"),
-    case!(unknown_command, EVERY, PARAMETERS, "a command that does not exist is refused with code 4"),
+    case!(
+        about,
+        EVERY,
+        SKEL,
+        "without a command the plugin tells a person what it is, on \
+        standard error, and succeeds"
+    ),
+    case!(
+        missing_variables,
+        EVERY,
+        PARAMETERS,
+        "variables that a command needs and that are missing or empty are named together, with \
+         code 4"
+    ),
+    case!(
+        invalid_container_id,
+        EVERY,
+        PARAMETERS,
+        "a container id with characters that it may not have is refused with code 4, and the \
+         details tell it"
+    ),
+    case!(
+        invalid_interface_name,
+        EVERY,
+        PARAMETERS,
+        "an interface name that the kernel or a path could not bear is refused with code 4"
+    ),
+    case!(
+        unknown_command,
+        EVERY,
+        PARAMETERS,
+        "a command that does not exist is refused with code 4"
+    ),
     case!(long_container_id, EVERY, SKEL, "a container id may be as long as it likes"),
-    case!(own_namespace, EVERY, SKEL, "a pod's namespace that is the plugin's own is refused with code 8, and nothing else is said")
-        .known(&[
-            Known::new(By::OldReference, "right: Some(1)", "1.1.1 does not compare them"),
-            Known::new(By::Reference, "trailing characters", "it compares them after the work, and prints a result first"),
-        ]),
-    case!(own_namespace_by_decree, &["loopback", "host-local", "static", "portmap"], SKEL, "CNI_NETNS_OVERRIDE lets the pod's namespace be the plugin's own"),
-    case!(arguments, &["bridge", "host-local", "static"], "CNI spec, section 2, CNI_ARGS", "CNI_ARGS that is no list of pairs, or has pairs that nobody knows, is refused unless IgnoreUnknown is set"),
-    case!(arguments_of_others, &["loopback", "portmap"], "CNI spec, section 2, CNI_ARGS", "a plugin that takes nothing from CNI_ARGS does not look at it"),
-    case!(error_object, EVERY, "CNI spec, section 5, Error", "an error is one object on standard output, indented by four spaces, and the exit status is 1"),
+    case!(
+        own_namespace,
+        EVERY,
+        SKEL,
+        "a pod's namespace that is the plugin's own is refused with code 8, and nothing else is \
+         said"
+    )
+    .known(&[
+        Known::new(By::OldReference, "right: Some(1)", "1.1.1 does not compare them"),
+        Known::new(
+            By::Reference,
+            "trailing characters",
+            "it compares them after the work, and prints a result first",
+        ),
+    ]),
+    case!(
+        own_namespace_by_decree,
+        &["loopback", "host-local", "static", "portmap"],
+        SKEL,
+        "CNI_NETNS_OVERRIDE lets the pod's namespace be the plugin's own"
+    ),
+    case!(
+        arguments,
+        &["bridge", "host-local", "static"],
+        "CNI spec, section 2, CNI_ARGS",
+        "CNI_ARGS that is no list of pairs, or has pairs that nobody knows, is refused unless \
+         IgnoreUnknown is set"
+    ),
+    case!(
+        arguments_of_others,
+        &["loopback", "portmap"],
+        "CNI spec, section 2, CNI_ARGS",
+        "a plugin that takes nothing from CNI_ARGS does not look at it"
+    ),
+    case!(
+        error_object,
+        EVERY,
+        "CNI spec, section 5, Error",
+        "an error is one object on standard output, indented by four spaces, and the exit status \
+         is 1"
+    ),
 ];
 
 fn about(node: &Node) {
@@ -137,7 +197,8 @@ fn arguments(node: &Node) {
         ("K8S_POD_NAME=x;IgnoreUnknown=0", "ARGS: unknown args [\"K8S_POD_NAME=x\"]"),
         (
             "IgnoreUnknown=maybe",
-            "ARGS: error parsing value of pair \"IgnoreUnknown=maybe\": boolean unmarshal error: invalid input maybe",
+            "ARGS: error parsing value of pair \"IgnoreUnknown=maybe\": boolean unmarshal error: \
+             invalid input maybe",
         ),
     ] {
         scene.refuses(&scene.call("ADD").with("CNI_ARGS", args), 999, msg);
@@ -164,6 +225,7 @@ fn error_object(node: &Node) {
     assert_eq!(answer.status.code(), Some(1));
     assert_eq!(
         answer.stdout,
-        "{\n    \"code\": 4,\n    \"msg\": \"invalid characters in containerID\",\n    \"details\": \"\\u003c\\u0026\\u003e\"\n}"
+        "{\n    \"code\": 4,\n    \"msg\": \"invalid characters in containerID\",\n    \
+         \"details\": \"\\u003c\\u0026\\u003e\"\n}"
     );
 }

@@ -2,6 +2,7 @@
 
 use cni::Version;
 use serde_json::{Value, json};
+use testbed::call::Call;
 
 use super::{EVERY, Scene};
 use crate::case::{By, Case, Known, case};
@@ -14,25 +15,67 @@ const LOOPBACK_WHY: &str = "1.1.1 prints it in the newest shape with the old ver
 const RESULT: &str = "CNI spec, section 5, Success";
 
 pub(in crate::cases) const CASES: &[Case] = &[
-    case!(versions, EVERY, "CNI spec, section 2, VERSION", "VERSION lists the versions in one line, oldest first, and needs neither configuration nor variables"),
-    case!(unsupported_version, EVERY, "CNI spec, section 5, Error, code 1", "a configuration of a version that the plugin does not speak is refused with code 1, and the details list what it speaks"),
-    case!(every_version, EVERY, RESULT, "the result has the version of the configuration, for every version that is advertised, and its shape")
-        .known(&[Known::new(By::OldReference, LOOPBACK, LOOPBACK_WHY).of("loopback")]),
-    case!(result_text, EVERY, RESULT, "a result is indented by four spaces, without a newline at the end, and from 1.0.0 on its keys are sorted and it has no empty dns")
-        .known(&[Known::new(By::OldReference, "the text of 1.0.0", "1.1.1 prints the members of 1.0.0 in another order, and an empty dns")]),
-    case!(check_is_of_0_4_0, EVERY, "CNI spec, section 2, CHECK", "CHECK of a configuration older than 0.4.0 is refused with code 1"),
-    case!(gc_and_status_are_of_1_1_0, EVERY, "CNI spec, section 2, GC and STATUS", "GC and STATUS of a configuration older than 1.1.0 are refused with code 1")
-        .since(Version::V1_1_0),
-    case!(gc_and_status_need_only_a_path, EVERY, "CNI spec, section 2, GC and STATUS", "GC and STATUS need CNI_PATH and no other variable")
-        .since(Version::V1_1_0),
+    case!(
+        versions,
+        EVERY,
+        "CNI spec, section 2, VERSION",
+        "VERSION lists the versions in one line, oldest first, and needs neither configuration \
+         nor variables"
+    ),
+    case!(
+        unsupported_version,
+        EVERY,
+        "CNI spec, section 5, Error, code 1",
+        "a configuration of a version that the plugin does not speak is refused with code 1, and \
+         the details list what it speaks"
+    ),
+    case!(
+        every_version,
+        EVERY,
+        RESULT,
+        "the result has the version of the configuration, for every version that is advertised, \
+         and its shape"
+    )
+    .known(&[Known::new(By::OldReference, LOOPBACK, LOOPBACK_WHY).of("loopback")]),
+    case!(
+        result_text,
+        EVERY,
+        RESULT,
+        "a result is indented by four spaces, without a newline at the end, and from 1.0.0 on \
+         its keys are sorted and it has no empty dns"
+    )
+    .known(&[Known::new(
+        By::OldReference,
+        "the text of 1.0.0",
+        "1.1.1 prints the members of 1.0.0 in another order, and an empty dns",
+    )]),
+    case!(
+        check_is_of_0_4_0,
+        EVERY,
+        "CNI spec, section 2, CHECK",
+        "CHECK of a configuration \
+        older than 0.4.0 is refused with code 1"
+    ),
+    case!(
+        gc_and_status_are_of_1_1_0,
+        EVERY,
+        "CNI spec, section 2, GC and STATUS",
+        "GC and STATUS of a configuration older than 1.1.0 are refused with code 1"
+    )
+    .since(Version::V1_1_0),
+    case!(
+        gc_and_status_need_only_a_path,
+        EVERY,
+        "CNI spec, section 2, GC and STATUS",
+        "GC and STATUS need CNI_PATH and no other variable"
+    )
+    .since(Version::V1_1_0),
 ];
 
 fn versions(node: &Node) {
     let scene = Scene::new(node);
     let nothing = scene.call("VERSION").saying("{").without("CNI_CONTAINERID");
-    let nothing = ["CNI_NETNS", "CNI_IFNAME", "CNI_PATH"]
-        .into_iter()
-        .fold(nothing, |call, name| call.without(name));
+    let nothing = ["CNI_NETNS", "CNI_IFNAME", "CNI_PATH"].into_iter().fold(nothing, Call::without);
     let answer = scene.run(&nothing);
     assert!(answer.is_ok(), "{answer:?}");
     assert!(answer.stdout.ends_with("}\n") && answer.stdout.lines().count() == 1, "{answer:?}");
