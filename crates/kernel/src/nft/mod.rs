@@ -67,6 +67,11 @@ pub(crate) fn dump(socket: &mut Socket) -> Result<Vec<Object>> {
     .map_err(|error| error.during("read the nftables ruleset"))
 }
 
+/// Whether the kernel has nftables and lets us use it.
+pub(crate) fn check(socket: &mut Socket) -> Result<()> {
+    generation(socket).map(drop)
+}
+
 /// The elements of a set or a map; `None` if there is no such set.
 pub(crate) fn elements(
     socket: &mut Socket,
