@@ -125,15 +125,18 @@ impl Kernel {
         Ok(link.and_then(|link| link.name.parse().ok()))
     }
 
-    /// The elements of an nftables set or map; `None` if there is no such set.
+    /// The elements of an nftables set or map whose comment `is_wanted`; `None` if there is no such
+    /// set.
     pub fn nft_elements(
         &mut self,
         space: &Space,
         table: &net::nft::TableId,
         set: &str,
+        is_wanted: impl Fn(Option<&str>) -> bool,
     ) -> Result<Option<Vec<net::nft::Element>>> {
         let (home, handle) = self.handle(space)?;
-        let read = handle.netfilter(home).and_then(|socket| nft::elements(socket, table, set));
+        let read =
+            handle.netfilter(home).and_then(|socket| nft::elements(socket, table, set, is_wanted));
         without_nftables(read)
     }
 

@@ -71,10 +71,12 @@ impl Attachment {
 
     /// Whether a comment is one of this attachment's.
     pub(crate) fn owns(&self, comment: Option<&str>) -> bool {
-        comment.is_some_and(|comment| comment.starts_with(&self.mark()))
+        comment.map(mark_in) == Some(&self.mark())
     }
 
-    fn mark(&self) -> String {
+    /// What the comments of this attachment begin with. Whoever looks at many comments computes it
+    /// once: it is hashed.
+    pub(crate) fn mark(&self) -> String {
         format!("{}-{}", hash::network(&self.network), self.host_link_text())
     }
 
@@ -93,7 +95,17 @@ pub(crate) fn is_host_link(name: &str) -> bool {
 
 /// Whether a comment belongs to some attachment of `network`.
 pub(crate) fn is_of_network(comment: Option<&str>, network: &str) -> bool {
-    comment.is_some_and(|comment| comment.starts_with(&format!("{}-", hash::network(network))))
+    comment.is_some_and(|comment| comment.starts_with(&network_mark(network)))
+}
+
+/// What the marks of all attachments of `network` begin with.
+pub(crate) fn network_mark(network: &str) -> String {
+    format!("{}-", hash::network(network))
+}
+
+/// The mark that a comment begins with.
+pub(crate) fn mark_in(comment: &str) -> &str {
+    comment.split_once(',').map_or(comment, |(mark, _)| mark)
 }
 
 /// The host link that a comment names.

@@ -5,17 +5,17 @@ use kernel::Kernel;
 use net::nft::{Element, TableId};
 use net::{Change, Plan, Space, Step};
 
-/// The elements of all of these sets that `wanted` picks. No such set, no such element.
+/// The elements of all of these sets whose comment is wanted. No such set, no such element.
 pub(crate) fn find(
     kernel: &mut Kernel,
     table: &TableId,
     sets: &[&str],
-    wanted: impl Fn(&Element) -> bool,
+    is_wanted: impl Fn(Option<&str>) -> bool,
 ) -> Result<Vec<Element>, Error> {
     let mut found = Vec::new();
     for set in sets {
-        let all = kernel.nft_elements(&Space::Here, table, set).map_err(Error::internal)?;
-        found.extend(all.unwrap_or_default().into_iter().filter(&wanted));
+        let elements = kernel.nft_elements(&Space::Here, table, set, &is_wanted);
+        found.extend(elements.map_err(Error::internal)?.unwrap_or_default());
     }
     Ok(found)
 }

@@ -152,7 +152,8 @@ fn look(
             let overlaps = |old: &Element| {
                 old.key != element.key && rules::flow_of(old).is_some_and(|it| port.overlaps(it))
             };
-            holders.extend(elements::find(kernel, &table, &[&element.set], overlaps)?);
+            let all = elements::find(kernel, &table, &[&element.set], |_| true)?;
+            holders.extend(all.into_iter().filter(overlaps));
         }
         for holder in holders {
             let comment = holder.comment.as_deref();
@@ -171,8 +172,9 @@ fn look(
     let mut stale = Vec::new();
     if !owners.is_empty() {
         // All that is left of an ADD before this one, and of those who are gone.
-        let is_stale = |old: &Element| owners.contains(&old.comment) && !is_needed(old);
-        stale = elements::find(kernel, &table, &rules::MAPS, is_stale)?;
+        let is_theirs = |comment: Option<&str>| owners.iter().any(|it| it.as_deref() == comment);
+        stale = elements::find(kernel, &table, &rules::MAPS, is_theirs)?;
+        stale.retain(|old| !is_needed(old));
     }
     found.retain(is_needed);
     let local_routes = local_routes(kernel, config, needs)?;

@@ -1,5 +1,6 @@
 //! DEL and GC: every port of an attachment, however little is known about it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use cni::{Error, Request, json};
@@ -20,7 +21,8 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
     let waits = json::member(&request.document, "delWaits") == Some(&true.into());
     let mut kernel = Kernel::new().map_err(Error::internal)?;
     let mut failures = Failures::default();
-    let is_own = |element: &Element| attachment.owns(element.comment.as_deref());
+    let mark = attachment.mark();
+    let is_own = |comment: Option<&str>| comment.map(attachment::mark_in) == Some(&mark);
     let own = elements::find(&mut kernel, &masquerade::table(), &rules::MAPS, is_own);
     let own = failures.note(own).unwrap_or_default();
     let flows = flows(&own);
@@ -44,13 +46,14 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
 pub(super) fn gc(request: &Request) -> Result<(), Error> {
     let Some(valid) = request.network.valid_attachments.known() else { return Ok(()) };
     let network = &request.network.name;
-    let keep: Vec<Attachment> = valid.iter().map(|it| Attachment::on(network, it)).collect();
-    let mut kernel = Kernel::new().map_err(Error::internal)?;
-    let is_stale = |element: &Element| {
-        let comment = element.comment.as_deref();
-        attachment::is_of_network(comment, network)
-            && !keep.iter().any(|attachment| attachment.owns(comment))
+    let marks: BTreeSet<String> =
+        valid.iter().map(|it| Attachment::on(network, it).mark()).collect();
+    let prefix = attachment::network_mark(network);
+    let is_stale = |comment: Option<&str>| {
+        let mark = comment.map(attachment::mark_in).unwrap_or_default();
+        mark.starts_with(&prefix) && !marks.contains(mark)
     };
+    let mut kernel = Kernel::new().map_err(Error::internal)?;
     let stale = elements::find(&mut kernel, &masquerade::table(), &rules::MAPS, is_stale)?;
     let (living, dead): (Vec<_>, Vec<_>) = stale.into_iter().partition(|element| {
         let comment = element.comment.as_deref().unwrap_or_default();

@@ -502,3 +502,40 @@ fn it_has_to_come_behind_another_one_and_leaves_alone_who_asks_for_nothing() {
     town.node.del(&pod, &config);
     testbed::assert_same_state(&before, &testbed::state(&town.node.namespace));
 }
+
+/// A plugin can be killed at any moment; whatever is left, DEL removes, and ADD makes whole.
+#[test]
+fn del_and_add_repair_what_a_kill_leaves() {
+    testbed::isolated!();
+    let town = Town::new(By::Podwire);
+    let mappings = json!([tcp(8080, 80), { "hostPort": 81, "containerPort": 80, "protocol": "tcp", "hostIP": "192.0.2.0/24" }]);
+    let pod = town.pod("one", mappings, json!({}));
+    // Chains come in the order in which they were made, elements in any.
+    let ruleset = || {
+        let rules = town.node.namespace.sh("nft list ruleset | tr -d '}{,='");
+        let mut parts: Vec<String> = rules.split("\n\n").map(|it| it.trim().to_owned()).collect();
+        parts.sort();
+        parts
+    };
+    let whole = ruleset();
+    pod.del();
+    let clean = ruleset();
+    let add = town.node.call("ADD", &pod.pod, &pod.config);
+    let del = town.node.call("DEL", &pod.pod, &pod.config);
+    let begin = std::time::Instant::now();
+    town.node.run(&add).ok();
+    let takes = begin.elapsed();
+    for moment in 0..24 {
+        for (first, then, wanted) in
+            [(&add, &del, &clean), (&del, &add, &whole), (&add, &add, &whole), (&del, &del, &clean)]
+        {
+            let mut running = town.node.start(first);
+            // Not a wait for anything: the moment is what is tested.
+            std::thread::sleep(takes * moment / 20);
+            running.kill();
+            running.wait();
+            town.node.run(then).ok();
+            assert_eq!(&ruleset(), wanted, "killed at moment {moment}");
+        }
+    }
+}
