@@ -14,5 +14,6 @@ mod host_local;
 mod keys;
 mod kill;
 mod lifecycle;
+mod portmap;
 mod surroundings;
 mod together;
