@@ -116,9 +116,8 @@ impl fmt::Display for Report {
                 Outcome::Passed => continue,
                 Outcome::Failed(why) => why.clone(),
                 Outcome::Vanished(known) => vanished(known),
-                Outcome::Known(Known { because: why, .. }, _) => {
-                    let why = format!("known difference: {why}");
-                    add(&mut reasons, why, name);
+                Outcome::Known(Known { by, because, .. }, _) => {
+                    add(&mut reasons, format!("known difference of {by}: {because}"), name);
                     continue;
                 }
                 Outcome::NotApplicable(why) => {

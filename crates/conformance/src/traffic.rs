@@ -174,8 +174,15 @@ pub(crate) fn place(namespace: &Namespace, address: IpAddr) -> Place<'_> {
 /// Sends a packet between each pair and back; every one has to arrive, with its own source.
 #[track_caller]
 pub(crate) fn assert_reach(pairs: &[(Place<'_>, Place<'_>)]) {
+    assert_reach_within(PATIENCE, pairs);
+}
+
+/// The same with an answer within this time.
+#[track_caller]
+pub(crate) fn assert_reach_within(patience: Duration, pairs: &[(Place<'_>, Place<'_>)]) {
     let asked: Vec<_> = pairs.iter().map(|&(from, to)| Pair { from, to }).collect();
-    for (answer, (from, to)) in exchange(&asked, Shape::default()).into_iter().zip(pairs) {
+    let answers = exchange(&asked, Shape::default(), patience);
+    for (answer, (from, to)) in answers.into_iter().zip(pairs) {
         if let Err(failure) = answer {
             panic!("{} does not reach {}: {failure}", from.address, to.address);
         }
@@ -185,13 +192,13 @@ pub(crate) fn assert_reach(pairs: &[(Place<'_>, Place<'_>)]) {
 /// Sends a packet of this size, whole, and gives what came of it.
 pub(crate) fn whole(from: Place<'_>, to: Place<'_>, bytes: usize) -> Result<Answer, Failure> {
     let shape = Shape { bytes, dont_fragment: true };
-    exchange(&[Pair { from, to }], shape).remove(0)
+    exchange(&[Pair { from, to }], shape, PATIENCE).remove(0)
 }
 
 /// Asks until every end is ready: an address of IPv6 may be tentative until the kernel has told of
 /// its link's carrier.
-fn exchange(pairs: &[Pair<'_>], shape: Shape) -> Vec<Result<Answer, Failure>> {
-    let limits = Limits { patience: PATIENCE, again: AGAIN, ..Limits::default() };
+fn exchange(pairs: &[Pair<'_>], shape: Shape, patience: Duration) -> Vec<Result<Answer, Failure>> {
+    let limits = Limits { patience, again: AGAIN, ..Limits::default() };
     let deadline = Instant::now() + PATIENCE;
     loop {
         let seed = u64::from_ne_bytes(kernel::random());

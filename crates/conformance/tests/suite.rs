@@ -29,7 +29,8 @@ fn the_reference_passes_with_what_is_known_of_it() {
     }
     testbed::need("iptables", "iptables");
     let run = conformance(&["--plugins", REFERENCE, "--output", "json"]);
-    let report: Value = serde_json::from_slice(&run.stdout).expect(&text(&run.stderr));
+    let report: Value = serde_json::from_slice(&run.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", text(&run.stderr)));
     let cases = report["cases"].as_array().expect("it lists its cases");
     let bad: Vec<_> = cases.iter().filter(|case| case["outcome"] == "failed").collect();
     assert!(run.status.success() && bad.is_empty(), "{bad:#?}");
@@ -90,7 +91,10 @@ fn what_is_not_applicable_is_listed_and_no_success_by_itself() {
     let run = conformance(&["--plugins", path, "--only", "loopback/gc"]);
     let told = text(&run.stdout);
     assert!(told.contains("not applicable: loopback does not speak 1.1.0"), "{told}");
-    assert!(told.ends_with("0 passed, 0 failed, 0 known differences, 2 not applicable\n"), "{told}");
+    assert!(
+        told.ends_with("0 passed, 0 failed, 0 known differences, 2 not applicable\n"),
+        "{told}"
+    );
     assert_eq!(run.status.code(), Some(1));
 }
 

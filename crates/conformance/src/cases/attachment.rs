@@ -2,18 +2,22 @@
 
 use std::net::IpAddr;
 use std::thread;
+use std::time::Duration;
 
+use cni::Version;
 use serde_json::{Value, json};
 use testbed::look::{addresses, link, links, routes, sysctl};
 
 use super::MAIN;
 use crate::case::{By, Case, Known, case};
-use crate::node::{Node, Pod, V4, V6, VERSION, bare, interface, ips};
-use crate::traffic::{Place, assert_reach, place, whole};
+use crate::node::{Node, Pod, V4, V6, VERSION, bare, interface, ips, merged};
+use crate::traffic::{Place, assert_reach, assert_reach_within, place, whole};
 
 const RESULT: &str = "CNI spec, section 5, Success";
 const PROMISES: &str = "Kubernetes, the network model";
 const KEYS: &str = "reference, the plugin's page";
+
+const TOO_SOON: &str = "bridge tells of a pod's address before anybody can hear it";
 
 pub(super) const CASES: &[Case] = &[
     case!(
@@ -53,13 +57,37 @@ pub(super) const CASES: &[Case] = &[
         KEYS,
         "the pod has the routes that IPAM gave, by their own gateway or by the subnet's"
     ),
+    case!(
+        attributes_of_routes,
+        MAIN,
+        "CNI spec 1.1.0, section 5, Success",
+        "table, priority and scope of a route are the route's"
+    )
+    .since(Version::V1_1_0),
+    case!(
+        sizes_of_routes,
+        MAIN,
+        "CNI spec 1.1.0, section 5, Success",
+        "mtu and advmss of a route are the route's"
+    )
+    .known(&[Known::new(By::Reference, "mtu 1300", "it does not apply mtu and advmss of routes")])
+    .since(Version::V1_1_0),
+    case!(
+        address_moves,
+        MAIN,
+        KEYS,
+        "an address that another pod has now is found by those who knew the first"
+    )
+    .known(&[Known::new(By::OldReference, "no answer within", TOO_SOON).of("bridge")]),
+    case!(
+        ipv6_is_switched_on,
+        MAIN,
+        KEYS,
+        "addresses of IPv6 are there though the sandbox was made without it"
+    ),
     case!(dns_of_ipam, MAIN, KEYS, "name servers that IPAM gave are in the result").known(&[
-        Known::new(
-            By::OldReference,
-            "left: Object {}",
-            "1.1.1 has no name servers but the configuration's",
-        )
-        .of("bridge"),
+        Known::new(By::OldReference, "left: Object {}", "bridge takes no name servers from IPAM")
+            .of("bridge"),
     ]),
     case!(
         dns_of_configuration,
@@ -204,6 +232,68 @@ fn routes_of_ipam(node: &Node) {
     ] {
         assert!(there.iter().any(|line| line.starts_with(route)), "{route}: {there:?}");
     }
+}
+
+/// What `ip` says of the only route to 192.0.2.0/24 in a table, which a pod has with these members.
+fn route_with(node: &Node, id: &str, attributes: &Value, table: &str) -> String {
+    let pod = node.pod(id);
+    let route = merged(json!({ "dst": "192.0.2.0/24" }), attributes);
+    let network = node.network(&[V4], json!({})).version("1.1.0");
+    let result = node.add(&pod, &network.with(json!({ "ipam": { "routes": [route] } })));
+    let told = result["routes"].as_array().unwrap();
+    assert!(told.contains(&route), "{result}");
+    let there = routes(&pod.namespace, table);
+    let found = there.into_iter().find(|line| line.starts_with("192.0.2.0/24 "));
+    found.unwrap_or_else(|| panic!("no route in table {table}: {result}"))
+}
+
+fn attributes_of_routes(node: &Node) {
+    let far = json!({ "gw": "10.1.2.1", "table": 100, "priority": 50 });
+    let route = route_with(node, "far", &far, "100");
+    assert!(route.contains("via 10.1.2.1 dev eth0") && route.contains("metric 50"), "{route}");
+    // 253 is the scope of what is on the link itself.
+    let near = route_with(node, "near", &json!({ "scope": 253 }), "main");
+    assert!(near.contains("dev eth0") && near.contains("scope link"), "{near}");
+}
+
+fn sizes_of_routes(node: &Node) {
+    let sizes = json!({ "gw": "10.1.2.1", "mtu": 1300, "advmss": 1200 });
+    let route = route_with(node, "pod", &sizes, "main");
+    for size in ["mtu 1300", "advmss 1200"] {
+        assert!(route.contains(size), "{size}: {route}");
+    }
+}
+
+fn address_moves(node: &Node) {
+    let (first, second) = (node.pod("first"), node.pod("second"));
+    let witness = node.pod("witness");
+    let network = node.network(&[V4], json!({}));
+    let from = ips(&node.add(&witness, &network))[0];
+    let asked = network.with(json!({ "runtimeConfig": { "ips": ["10.1.2.77"] } }));
+    let result = node.add(&first, &asked);
+    let address = bare("10.1.2.77");
+    let knows = |pod: &Pod| {
+        let to = place(&pod.namespace, address);
+        let gateway = bare("10.1.2.1");
+        // Who was not told asks again only after many seconds.
+        assert_reach_within(
+            Duration::from_secs(1),
+            &[(place(&witness.namespace, from), to), (place(&node.namespace, gateway), to)],
+        );
+    };
+    knows(&first);
+    node.del(&first, &asked, &result);
+    node.add(&second, &asked);
+    knows(&second);
+}
+
+fn ipv6_is_switched_on(node: &Node) {
+    let pod = node.pod("pod");
+    pod.namespace
+        .sh("for c in all default lo; do echo 1 >/proc/sys/net/ipv6/conf/$c/disable_ipv6; done");
+    let result = node.add(&pod, &node.network(&[V4, V6], json!({})));
+    let (own, gateway) = (ips(&result)[1], bare("2001:db8:1::1"));
+    assert_reach(&[(place(&pod.namespace, own), place(&node.namespace, gateway))]);
 }
 
 fn dns_of_ipam(node: &Node) {

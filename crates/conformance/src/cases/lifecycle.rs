@@ -71,7 +71,11 @@ pub(super) const CASES: &[Case] = &[
         DEL,
         "DEL succeeds where only an empty file is left of the namespace"
     )
-    .known(&[Known::new(By::Reference, "unknown FS magic", "it refuses such a file for ever")]),
+    .known(&[Known::new(
+        By::Reference,
+        "unknown FS magic",
+        "it refuses a file in a namespace's place for ever",
+    )]),
     case!(
         del_of_an_interface_that_is_gone,
         MAIN,

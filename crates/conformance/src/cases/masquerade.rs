@@ -9,7 +9,7 @@ use crate::traffic::{Protocol, Server, World, answer, assert_reach, place};
 
 const KEYS: &str = "reference, ipMasq";
 const DEL: &str = "CNI spec, section 2, DEL";
-const NEEDS_LINK: &str = "it takes them only with the interface";
+const NEEDS_LINK: &str = "it takes the masquerade only with the interface";
 
 pub(super) const CASES: &[Case] = &[
     case!(

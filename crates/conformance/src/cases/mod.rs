@@ -67,6 +67,9 @@ mod tests {
             }
             for known in case.known {
                 assert!(!known.shows.is_empty() && !known.because.is_empty(), "{}", case.what);
+                // The page lists what is known, each time it is known.
+                let page = include_str!("../../../../docs/conformance.md");
+                assert!(page.contains(known.because), "docs/conformance.md: {}", known.because);
                 assert!(known.of.is_none_or(|of| case.subjects.contains(&of)), "{}", case.what);
             }
         }

@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
     .known(&[Known::new(
         By::Reference,
         "is not noticed",
-        "it looks at addresses of the result only",
+        "static looks only at addresses that are in the result",
     )]),
 ];
 

@@ -26,7 +26,11 @@ pub(in crate::cases) const CASES: &[Case] = &[
         STORE,
         "the directory is for everybody to read, the files for their owner only"
     )
-    .known(&[Known::new(By::OldReference, "pods/10.1.2.2", "1.1.1 lets everybody read them")]),
+    .known(&[Known::new(
+        By::OldReference,
+        "pods/10.1.2.2",
+        "host-local lets everybody read its files",
+    )]),
     case!(
         default_directory,
         HOST_LOCAL,
@@ -67,7 +71,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
     .known(&[Known::new(
         By::Reference,
         "no IP addresses available",
-        "it takes the address for given, for ever",
+        "host-local takes the address of an empty file for given, for ever",
     )]),
     case!(
         del_with_ranges_that_became_invalid,
@@ -78,7 +82,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
     .known(&[Known::new(
         By::Reference,
         "invalid range set 0",
-        "it validates the ranges first",
+        "host-local validates the ranges before it frees",
     )]),
     case!(
         del_before_any_add,

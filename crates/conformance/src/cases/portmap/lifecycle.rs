@@ -70,7 +70,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
     .known(&[Known::new(
         By::OldReference,
         "could not check ipv6 dnat",
-        "1.1.1 looks for the rules of each family among those of the other one, too",
+        "portmap looks for the rules of each family among those of the other one, too",
     )]),
     case!(check_sees_lost_mapping, CHAINS, CHECK, "CHECK sees that the rules are gone"),
 ];

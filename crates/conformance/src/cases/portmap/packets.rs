@@ -82,7 +82,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         "without snat the world still reaches the pod, and the node does not by 127.0.0.1"
     ),
     case!(masquerade_all, CHAIN, README, "with masqAll the world is seen as the node")
-        .known(&[Known::new(By::OldReference, "pod 192.0.2.9", "1.1.1 does not know masqAll")]),
+        .known(&[Known::new(By::OldReference, "pod 192.0.2.9", "portmap does not know masqAll")]),
     case!(masquerade_mark, CHAIN, README, "markMasqBit names another bit, and hairpin works"),
     case!(
         negated_condition,
@@ -90,6 +90,13 @@ pub(in crate::cases) const CASES: &[Case] = &[
         README,
         "conditionsV4 that exclude a destination leave that destination alone"
     ),
+    case!(
+        condition_of_nftables,
+        CHAIN,
+        README,
+        "conditionsV4 may be written as nft writes them, for that backend"
+    )
+    .since(cni::Version::V1_1_0),
     case!(
         source_condition,
         CHAIN,
@@ -324,6 +331,18 @@ fn negated_condition(node: &Node) {
             // The other family has no conditions.
             assert_answers(from, protocol, to(World::NODE[1], OUTSIDE), "pod");
         }
+    }
+}
+
+fn condition_of_nftables(node: &Node) {
+    let world = World::new(node);
+    let (pod, _server) = listening(node, "pod");
+    let condition = ["ip", "daddr", "!=", "192.0.2.0/24"];
+    let keys = json!({ "backend": "nftables", "conditionsV4": condition });
+    node.add(&pod, &network(node, both(OUTSIDE), keys).version("1.1.0"));
+    for protocol in PROTOCOLS {
+        assert_silent(&world.namespace, protocol, to(World::NODE[0], OUTSIDE));
+        assert_answers(&world.namespace, protocol, to(World::OTHER[0], OUTSIDE), "pod");
     }
 }
 

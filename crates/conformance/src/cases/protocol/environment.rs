@@ -50,11 +50,15 @@ pub(in crate::cases) const CASES: &[Case] = &[
          said"
     )
     .known(&[
-        Known::new(By::OldReference, "right: Some(1)", "1.1.1 does not compare them"),
+        Known::new(
+            By::OldReference,
+            "right: Some(1)",
+            "it does not compare the pod's namespace with its own",
+        ),
         Known::new(
             By::Reference,
             "trailing characters",
-            "it compares them after the work, and prints a result first",
+            "it compares the two namespaces after the work, and prints a result first",
         ),
     ]),
     case!(
