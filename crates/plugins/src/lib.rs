@@ -8,14 +8,19 @@
 mod alive;
 mod attachment;
 pub mod bridge;
+mod cable;
+mod check;
 mod delegate;
 mod failures;
+mod forwarding;
 pub mod host_local;
 mod interface;
+mod keys;
 mod loopback;
 mod masquerade;
 mod reference;
 mod spoof_check;
+mod teardown;
 
 use std::ffi::OsStr;
 use std::io;

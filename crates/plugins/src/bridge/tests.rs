@@ -6,8 +6,9 @@ use net::{Mac, Plan, Space, script};
 use testbed::{Namespace, assert_same_state, state};
 
 use super::config::Config;
-use super::plan::{Chosen, Seen, Wiring};
+use super::plan::{Seen, Wiring};
 use crate::attachment::Attachment;
+use crate::cable::Cable;
 
 /// The keys of configurations that differ in what they make, each with the addresses it is for.
 const VARIANTS: &[(&str, &[&str])] = &[
@@ -52,15 +53,16 @@ fn plan(keys: &str, addresses: &[&str], pod: &Space) -> Plan {
         ..CniResult::default()
     };
     let mac = |last| Mac([2, 0, 0, 0, 0, last]);
-    let wiring = Wiring {
-        config: &config,
-        attachment: &attachment,
-        pod,
-        ifname: &"eth0".parse().unwrap(),
-        host_link: &attachment.host_link().unwrap(),
-        chosen: Chosen { bridge_mac: mac(1), host_mac: mac(2), pod_mac: mac(3) },
-        seen: &Seen::default(),
+    let cable = Cable {
+        attachment: attachment.clone(),
+        pod: pod.clone(),
+        ifname: "eth0".parse().unwrap(),
+        host_link: attachment.host_link().unwrap(),
+        macs: [mac(2), mac(3)],
+        mtu: config.mtu,
     };
+    let seen = &Seen::default();
+    let wiring = Wiring { config: &config, cable: &cable, bridge_mac: mac(1), seen };
     let result = wiring.complete(given);
     wiring.plan(&result).unwrap()
 }
