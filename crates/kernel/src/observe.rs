@@ -1,6 +1,7 @@
 //! Reading what is there: whole dumps for the eyes, and the objects that a plan compares with.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use net::{Address, Fdb, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Route, RouteKind};
 use net::{Link, Scope, Space};
@@ -104,6 +105,25 @@ impl Kernel {
             (route, names)
         };
         Ok(routes.into_iter().map(with_names).collect())
+    }
+
+    /// The route that a packet of `space` itself to `address` would take; `None` if there is none, or
+    /// if it is one of those that the kernel adds by itself.
+    pub fn route_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<Route>> {
+        let (_, handle) = self.handle(space)?;
+        let socket = handle.route();
+        let mut found = None;
+        let answer = socket.get(rtm::GETROUTE, &rtnetlink::route::to(address), |message| {
+            found = rtnetlink::route::parse(message.payload);
+        });
+        match answer {
+            Err(error) if rtnetlink::route::is_no_way(&error) => return Ok(None),
+            other => other.map_err(|e| e.during(format!("look up the route to {address}")))?,
+        }
+        let index = found.as_ref().and_then(|route| route.hops.first()?.index);
+        let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
+        let name = |_| link.as_ref()?.name.parse().ok();
+        Ok(found.and_then(|route| route_object(&route, &name)))
     }
 
     /// The elements of an nftables set or map; `None` if there is no such set.
@@ -256,9 +276,9 @@ fn address_object(address: &dump::Address, link: LinkName) -> Address {
 }
 
 fn route_object(route: &dump::Route, name: &impl Fn(u32) -> Option<LinkName>) -> Option<Route> {
-    const KERNEL: u8 = 2;
     const LOCAL_TABLE: u32 = 255;
-    if route.protocol == KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1 {
+    if route.protocol == net::PROTOCOL_KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1
+    {
         return None;
     }
     // A route that sends nothing on is shown with the loopback device, which nobody asked for.

@@ -7,8 +7,7 @@ use std::path::Path;
 use cni::{Error, Interface, Request};
 use kernel::{Applied, ErrorKind, Kernel, OnError};
 use net::{
-    Action, Change, Link, LinkKind, LinkName, Mac, Object, Peer, Plan, Port, Space, Step, Sysctl,
-    shell,
+    Change, Link, LinkKind, LinkName, Mac, Object, Peer, Plan, Port, Space, Step, Sysctl, shell,
 };
 
 use crate::attachment::Attachment;
@@ -83,12 +82,6 @@ impl Cable {
                 "keeps the pod from announcing itself as the node's router",
             ),
         ]
-    }
-
-    /// Waits until packets pass the host's end.
-    pub(crate) fn wait(&self, millis: u32, why: &'static str) -> Step {
-        let wait = Action::WaitUp { link: self.host_link.clone(), millis };
-        Step::new(&HOST, Change::Act(wait), why)
     }
 
     /// Both ends as a result lists them, the host's first.

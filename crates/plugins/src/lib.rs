@@ -18,8 +18,12 @@ mod interface;
 mod keys;
 mod loopback;
 mod masquerade;
+#[cfg(test)]
+mod proof;
+mod ptp;
 mod reference;
 mod spoof_check;
+mod static_addresses;
 mod teardown;
 
 use std::ffi::OsStr;
@@ -31,9 +35,11 @@ use std::process::ExitCode;
 pub use bridge::Bridge;
 pub use host_local::HostLocal;
 pub use loopback::Loopback;
+pub use ptp::Ptp;
+pub use static_addresses::Static;
 
 /// The names that the program answers to, and that `podwire install` puts into place.
-pub const NAMES: &[&str] = &["bridge", "host-local", "loopback"];
+pub const NAMES: &[&str] = &["bridge", "host-local", "loopback", "ptp", "static"];
 
 /// The version of this build, as the plugins print it.
 pub const BUILD: &str = concat!("podwire ", env!("CARGO_PKG_VERSION"));
@@ -44,6 +50,8 @@ pub fn plugin(name: &str) -> Option<Box<dyn cni::Plugin>> {
         "bridge" => Some(Box::new(Bridge)),
         "host-local" => Some(Box::new(HostLocal)),
         "loopback" => Some(Box::new(Loopback)),
+        "ptp" => Some(Box::new(Ptp)),
+        "static" => Some(Box::new(Static)),
         _ => None,
     }
 }

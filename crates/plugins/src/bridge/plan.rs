@@ -107,7 +107,8 @@ impl Wiring<'_> {
         // The gateway is shared and stays; so it comes after what may fail for this pod alone, and
         // a configuration that cannot work leaves none behind.
         plan.extend(gateways);
-        plan.push(self.cable.wait(UP_MILLIS, "waits until the bridge forwards"));
+        let wait = Action::WaitUp { link: host_link.clone(), millis: UP_MILLIS };
+        plan.push(Step::new(&HOST, Change::Act(wait), "waits until the bridge forwards"));
         if !result.ips.is_empty() {
             let announce = Action::Announce { link: ifname.clone(), mac: *pod_mac };
             let why = "tells the segment who has the address now";
