@@ -55,7 +55,7 @@ fn the_plan_and_its_shell_text_do_the_same() {
 #[test]
 fn every_prefix_of_the_plan_can_be_taken_back() {
     testbed::isolated!();
-    for (keys, addresses) in &VARIANTS[2..] {
+    for (keys, addresses) in &VARIANTS[2..4] {
         println!("{keys} {addresses:?}");
         proof::every_prefix_can_be_taken_back(|pod| plan(keys, addresses, pod));
     }
