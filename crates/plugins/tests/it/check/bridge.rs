@@ -1,25 +1,10 @@
-//! CHECK: passes as long as all is as ADD left it, and otherwise says what is not.
+//! What CHECK of the bridge looks at.
 
 use serde_json::{Value, json};
 
+use super::{Damage, in_node, in_pod};
 use crate::harness::*;
 
-/// What happens after ADD, in the node and in the pod, and what CHECK says then.
-struct Damage {
-    node: &'static str,
-    pod: &'static str,
-    said: &'static str,
-}
-
-const fn in_pod(pod: &'static str, said: &'static str) -> Damage {
-    Damage { node: "true", pod, said }
-}
-
-const fn in_node(node: &'static str, said: &'static str) -> Damage {
-    Damage { node, pod: "true", said }
-}
-
-/// `VETH` stands for the host's end.
 const DAMAGES: &[Damage] = &[
     in_pod("ip link set eth0 down", "Interface eth0 is down"),
     in_pod("ip link delete eth0", "Interface name eth0 not found"),
@@ -106,7 +91,7 @@ const DAMAGES: &[Damage] = &[
     ),
 ];
 
-fn guarded(node: &Node) -> Value {
+pub(super) fn guarded(node: &Node) -> Value {
     let keys = json!({
         "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true, "hairpinMode": true, "portIsolation": true,
         "ipam": { "routes": [{ "dst": "192.0.2.0/24", "gw": "10.1.2.9", "table": 100 }] },
@@ -117,24 +102,7 @@ fn guarded(node: &Node) -> Value {
 #[test]
 fn damage_is_named() {
     testbed::isolated!();
-    for Damage { node: in_node, pod: in_pod, said } in DAMAGES {
-        let node = Node::new(By::Podwire);
-        let pod = node.pod("pod");
-        let config = guarded(&node);
-        let result = node.add(&pod, &config);
-        node.check(&pod, &config, &result);
-        let veth = interface(&result, 1);
-        node.namespace.sh(&in_node.replace("VETH", veth));
-        pod.namespace.sh(in_pod);
-        let call = node.call("CHECK", &pod, &after(&config, &result));
-        let refusal = node.run(&call).refused();
-        assert!(
-            refusal.code == 999 && refusal.msg.starts_with(&said.replace("VETH", veth)),
-            "{in_node} {in_pod}: {refusal:?}"
-        );
-        node.del(&pod, &config);
-        assert!(node.reservations().is_empty());
-    }
+    super::damage_is_named(DAMAGES, guarded);
 }
 
 /// The damage that the reference is not asked about, by what is said of it here.
@@ -152,43 +120,21 @@ const UNNOTICED: [&str; 8] = [
 #[test]
 fn the_reference_notices_the_same_damage() {
     testbed::isolated!();
-    for Damage { node: in_node, pod: in_pod, said } in DAMAGES {
+    let is_noticed = |it: &&Damage| {
         // To it, any default route is as good as another.
-        if UNNOTICED.iter().any(|part| said.contains(part)) || in_pod.contains("via 10.1.2.99") {
-            continue;
-        }
-        let node = Node::new(By::Reference);
-        let pod = node.pod("pod");
+        !UNNOTICED.iter().any(|part| it.said.contains(part)) && !it.pod.contains("via 10.1.2.99")
+    };
+    let noticed: Vec<_> = DAMAGES.iter().filter(is_noticed).collect();
+    let config = |node: &Node| {
         let keys = json!({ "isDefaultGateway": true });
-        let config = node.network("1.0.0", &["10.1.2.0/24", "2001:db8:1::/64"], keys);
-        let result = node.add(&pod, &config);
-        node.namespace.sh(&in_node.replace("VETH", interface(&result, 1)));
-        pod.namespace.sh(in_pod);
-        let refusal = node.run(&node.call("CHECK", &pod, &after(&config, &result))).refused();
-        // It prints routes as its structures, and notices by its routes that a pod is down.
-        let said = match *said {
-            "Interface eth0 is down" => "Failed to find Gateway 10.1.2.1 for interface eth0",
-            said if said.starts_with("Expected Route") => "Expected Route {Dst:{",
-            said => said,
-        };
-        assert!(refusal.msg.starts_with(said), "{in_node} {in_pod}: {refusal:?}");
-    }
-}
-
-#[test]
-fn to_check_changes_nothing() {
-    testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let pod = node.pod("pod");
-    let config = guarded(&node);
-    let result = node.add(&pod, &config);
-    let mut other = result.clone();
-    other["ips"][0]["address"] = "10.1.2.77/24".into();
-    let before = (node.state(), testbed::state(&pod.namespace));
-    node.check(&pod, &config, &result);
-    node.run(&node.call("CHECK", &pod, &after(&config, &other))).refused();
-    testbed::assert_same_state(&before.0, &node.state());
-    testbed::assert_same_state(&before.1, &testbed::state(&pod.namespace));
+        node.network("1.0.0", &["10.1.2.0/24", "2001:db8:1::/64"], keys)
+    };
+    // It prints routes as its structures, and notices by its routes that a pod is down.
+    super::the_reference_notices(&noticed, config, |said| match said {
+        "Interface eth0 is down" => "Failed to find Gateway 10.1.2.1 for interface eth0",
+        said if said.starts_with("Expected Route") => "Expected Route {Dst:{",
+        said => said,
+    });
 }
 
 #[test]
@@ -262,22 +208,4 @@ fn a_previous_result_that_does_not_fit_is_refused() {
     assert!(
         node.run(&gone).refused().msg.starts_with("failed to open netns \"/run/netns/gone\": ")
     );
-}
-
-#[test]
-fn a_result_of_any_version_is_understood() {
-    testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let pod = node.pod("pod");
-    for version in ["0.4.0", "1.0.0", "1.1.0"] {
-        let mut config = guarded(&node);
-        config["cniVersion"] = version.into();
-        let result = node.add(&pod, &config);
-        node.check(&pod, &config, &result);
-        // The version in the result counts, and that of the configuration if there is none.
-        let mut bare = result.clone();
-        bare.as_object_mut().unwrap().remove("cniVersion");
-        node.check(&pod, &config, &bare);
-        node.del(&pod, &after(&config, &bare));
-    }
 }
