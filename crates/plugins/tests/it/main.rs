@@ -14,5 +14,6 @@ mod keys;
 mod kill;
 mod lifecycle;
 mod ptp;
+mod static_addresses;
 mod surroundings;
 mod together;
