@@ -71,6 +71,7 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     let mut seen = look_at_bridge(&mut kernel, &config)?;
 
     let wire = |given: CniResult| {
+        cable.can_carry(&given.ips)?;
         if config.masquerade {
             seen.masquerade = masquerade::stale(&mut kernel, &given.ips)?;
         }

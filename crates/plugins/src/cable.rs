@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use cni::{Error, Interface, Request};
+use cni::{Error, Interface, IpConfig, Request};
 use kernel::{Applied, ErrorKind, Kernel, OnError};
 use net::{
     Change, Link, LinkKind, LinkName, Mac, Object, Peer, Plan, Port, Space, Step, Sysctl, shell,
@@ -14,6 +14,9 @@ use crate::attachment::Attachment;
 use crate::interface;
 
 const HOST: Space = Space::Here;
+
+/// The smallest MTU that IPv6 runs over.
+const IPV6_MTU: u32 = 1280;
 
 /// One attachment's cable.
 #[derive(Clone, Debug)]
@@ -53,6 +56,18 @@ impl Cable {
         match kernel.link(&self.pod, &self.ifname).map_err(Error::internal)? {
             Some(_) => Err(self.already_there()),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses IPv6 addresses for a cable whose packets are too small for them (RFC 8200 section 5):
+    /// the kernel gives such a link no IPv6 at all.
+    pub(crate) fn can_carry(&self, ips: &[IpConfig]) -> Result<(), Error> {
+        let v6 = ips.iter().find(|ip| ip.address.addr().is_ipv6());
+        match (self.mtu.filter(|mtu| *mtu < IPV6_MTU), v6) {
+            (Some(mtu), Some(IpConfig { address, .. })) => Err(Error::internal(format!(
+                "failed to load netconf: mtu: invalid value {mtu}: IPv6 addresses such as {address} need {IPV6_MTU} or more"
+            ))),
+            _ => Ok(()),
         }
     }
 

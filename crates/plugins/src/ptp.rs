@@ -60,6 +60,7 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     let mut kernel = Kernel::new().map_err(Error::internal)?;
     cable.has_room(&mut kernel)?;
     ipam.lend(request, |given| {
+        cable.can_carry(&given.ips)?;
         let seen = look(&mut kernel, &config, &given.ips)?;
         let wiring = Wiring { config: &config, cable: &cable, seen: &seen };
         let result = wiring.complete(given);

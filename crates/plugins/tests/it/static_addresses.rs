@@ -35,7 +35,7 @@ fn networks() -> Vec<(Value, &'static str)> {
         // Those of the arguments come behind those that are written down.
         (
             json!({ "ipam": { "addresses": [{ "address": "10.9.0.1/16" }] } }),
-            " = ;IgnoreUnknown=1;IP=fd00::5/64, fd00:1::5/64;GATEWAY=fd00:1::1, 10.9.0.254",
+            "IgnoreUnknown=1;K8S_POD_NAME=x;IP=fd00::5/64, fd00:1::5/64;GATEWAY=fd00:1::1, 10.9.0.254",
         ),
         (json!({ "ipam": {} }), "IP=10.10.0.1/24,11.11.0.1/24;GATEWAY=10.10.0.254,10.10.0.253"),
         (json!({ "ipam": { "addresses": addresses() } }), "IP=;GATEWAY="),

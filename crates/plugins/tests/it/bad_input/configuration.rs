@@ -111,6 +111,51 @@ fn keys_with_values_that_cannot_be_are_named() {
 }
 
 #[test]
+fn a_cable_too_small_for_ipv6_is_refused() {
+    testbed::isolated!();
+    for plugin in CABLED {
+        let scene = Scene::of(plugin);
+        let config = |mtu: u32| {
+            let ranges = json!([[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "2001:db8:1::/64" }]]);
+            scene.config(json!({ "mtu": mtu, "ipam": { "ranges": ranges } }))
+        };
+        let msg = "failed to load netconf: mtu: invalid value 1279: IPv6 addresses such as 2001:db8:1::2/64 need 1280 or more";
+        scene.refuses(&scene.call(&config(1279)), 999, msg);
+        scene.node.add(&scene.pod, &config(1280));
+    }
+}
+
+#[test]
+fn keys_of_ptp_with_values_that_cannot_be_are_named() {
+    testbed::isolated!();
+    let scene = Scene::of("ptp");
+    for (keys, msg) in [
+        (json!({ "ipMasq": "yes" }), r#"ipMasq: invalid value "yes": expected a boolean"#),
+        (json!({ "ipMasqBackend": 5 }), "ipMasqBackend: invalid value 5: expected a string"),
+        (json!({ "mtu": "1500" }), r#"mtu: invalid value "1500": expected a whole number"#),
+        (
+            json!({ "mtu": 67 }),
+            "mtu: invalid value 67: must be 68 to 65535, or 0 for the kernel's choice",
+        ),
+        (json!({ "dns": { "search": "x" } }), r#"dns.search: invalid value "x": expected a list"#),
+        (json!({ "ipam": [] }), "ipam: invalid value []: expected an object"),
+    ] {
+        let msg = format!("failed to load netconf: {msg}");
+        scene.refuses(&scene.call(&scene.config(keys)), 999, &msg);
+    }
+    for (keys, msg) in [
+        (json!({ "ipMasqBackend": "ebtables" }), "unknown ipmasq backend \"ebtables\""),
+        (json!({ "ipam": { "type": "" } }), "no plugin name provided"),
+        (
+            json!({ "ipam": { "type": "nobody" } }),
+            "failed to find plugin \"nobody\" in path [/run/node/bin]",
+        ),
+    ] {
+        scene.refuses(&scene.call(&scene.config(keys)), 999, msg);
+    }
+}
+
+#[test]
 fn keys_that_exclude_each_other_are_refused() {
     testbed::isolated!();
     let scene = Scene::new();
