@@ -12,7 +12,7 @@ const V6: &str = "2001:db8:1::/64";
 const BOTH: [By; 2] = [By::Reference, By::Podwire];
 
 /// A network whose pods get these addresses, which nobody reserves.
-fn written_down(node: &Node, addresses: Value, keys: Value) -> Value {
+fn written_down(node: &Node, addresses: &Value, keys: Value) -> Value {
     let ipam = json!({ "type": "static", "addresses": addresses });
     node.bridged("1.0.0", merged(json!({ "type": "ptp", "ipam": ipam }), keys))
 }
@@ -85,7 +85,7 @@ fn an_address_without_a_gateway_is_refused_and_given_back() {
             "10.1.2.9 cannot be the gateway of 10.1.2.9/24",
         ),
     ] {
-        let config = written_down(&node, json!([address]), json!({ "ipMasq": true }));
+        let config = written_down(&node, &json!([address]), json!({ "ipMasq": true }));
         let refused = node.run(&node.call("ADD", &pod, &config)).refused();
         assert_eq!(refused.said(), (999, msg));
         assert!(refused.details.contains("in the IPAM configuration"), "{refused:?}");
@@ -156,7 +156,7 @@ fn any_gateway_leads_out_of_any_subnet() {
         let node = Node::new(By::Podwire);
         let pod = node.pod("pod");
         let keys = json!({ "ipMasq": true, "ipam": { "routes": wanted } });
-        let config = written_down(&node, addresses.clone(), keys);
+        let config = written_down(&node, &addresses, keys);
         let before = (node.remains("cni0"), testbed::state(&pod.namespace));
         let result = node.add(&pod, &config);
         assert_eq!(routes(&pod.namespace, "main"), told);
@@ -184,7 +184,7 @@ fn a_new_owner_of_an_address_is_reached_whatever_an_earlier_one_left() {
     let (old, new) = (node.pod("old"), node.pod("new"));
     let addresses = json!([{ "address": "10.1.2.9/24", "gateway": "10.1.2.1" },
         { "address": "2001:db8:1::9/64", "gateway": "2001:db8:1::1" }]);
-    let config = written_down(&node, addresses, json!({ "ipMasq": true }));
+    let config = written_down(&node, &addresses, json!({ "ipMasq": true }));
     let results = [&old, &new].map(|pod| node.add(pod, &config));
     for ip in ips(&results[1]) {
         let (a, b) = (node.namespace.netns(), new.namespace.netns());
@@ -206,7 +206,7 @@ fn an_add_that_fails_gives_the_way_back_to_the_earlier_owner() {
     let node = Node::new(By::Podwire);
     let (old, new) = (node.pod("old"), node.pod("new"));
     let addresses = json!([{ "address": "10.1.2.9/24", "gateway": "10.1.2.1" }]);
-    let config = written_down(&node, addresses, json!({ "ipMasq": true }));
+    let config = written_down(&node, &addresses, json!({ "ipMasq": true }));
     let result = node.add(&old, &config);
     node.namespace.sh("echo 0 > /proc/sys/net/ipv4/ip_forward");
     testbed::sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
@@ -228,7 +228,7 @@ fn an_add_repairs_what_one_that_was_killed_has_left() {
     let node = Node::new(By::Podwire);
     let pod = node.pod("pod");
     let addresses = json!([{ "address": "10.1.2.9/24", "gateway": "10.1.2.1" }]);
-    let config = written_down(&node, addresses, json!({ "ipMasq": true }));
+    let config = written_down(&node, &addresses, json!({ "ipMasq": true }));
     let result = node.add(&pod, &config);
     let veth = host_end(&result);
     node.del(&pod, &config);

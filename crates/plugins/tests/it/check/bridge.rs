@@ -140,17 +140,10 @@ fn the_reference_notices_the_same_damage() {
 #[test]
 fn what_does_not_concern_the_pod_is_no_damage() {
     testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let (pod, other) = (node.pod("pod"), node.pod("other"));
-    let config = guarded(&node);
-    let result = node.add(&pod, &config);
-    node.add(&other, &config);
-    node.namespace.sh("ip link set cni0 promisc on; ip address add 192.0.2.200/24 dev cni0");
-    pod.namespace.sh("ip address add 192.0.2.5/32 dev eth0; ip route add 203.0.113.0/24 dev eth0
-         ip link add eth7 type bridge; ip link set lo down");
-    node.check(&pod, &config, &result);
-    node.del(&other, &config);
-    node.check(&pod, &config, &result);
+    let (node, pod, config, result) = super::is_left_well(
+        guarded,
+        "ip link set cni0 promisc on; ip address add 192.0.2.200/24 dev cni0",
+    );
     // Interfaces that a later plugin of the chain has added.
     let mut longer = result;
     longer["interfaces"]
@@ -176,33 +169,37 @@ fn a_previous_result_that_does_not_fit_is_refused() {
         change(&mut changed);
         after(&config, &changed)
     };
-    for (config, msg) in [
-        (config.clone(), "Required prevResult missing"),
-        (after(&config, &Value::Null), "Required prevResult missing"),
-        (after(&config, &json!("x")), "could not parse prevResult: "),
-        (with(|it| it["cniVersion"] = "9.9.9".into()), "could not parse prevResult: "),
-        (with(|it| it["ips"][0]["address"] = "x".into()), "could not parse prevResult: "),
-        (with(|it| it["interfaces"] = json!([])), "Bridge interface cni0 not found in prevResult"),
-        (
-            with(|it| it["interfaces"].as_array_mut().unwrap().truncate(2)),
-            "Container interface eth0 not found in prevResult",
-        ),
-        (
-            with(|it| it["interfaces"][2]["sandbox"] = "/elsewhere".into()),
-            "Sandbox in prevResult /elsewhere doesn't match configured netns: /run/netns/pod",
-        ),
-        (
-            with(|it| it["interfaces"][1]["name"] = "veth0".into()),
-            "CNI veth created for bridge cni0 was not found",
-        ),
-        (
-            merged(after(&config, &result), json!({ "bridge": "br1" })),
-            "Bridge interface br1 not found in prevResult",
-        ),
-    ] {
-        let refusal = node.run(&node.call("CHECK", &pod, &config)).refused();
-        assert!(refusal.code == 999 && refusal.msg.starts_with(msg), "{msg}: {refusal:?}");
-    }
+    super::are_refused(
+        &node,
+        &pod,
+        &[
+            (config.clone(), "Required prevResult missing"),
+            (after(&config, &Value::Null), "Required prevResult missing"),
+            (after(&config, &json!("x")), "could not parse prevResult: "),
+            (with(|it| it["cniVersion"] = "9.9.9".into()), "could not parse prevResult: "),
+            (with(|it| it["ips"][0]["address"] = "x".into()), "could not parse prevResult: "),
+            (
+                with(|it| it["interfaces"] = json!([])),
+                "Bridge interface cni0 not found in prevResult",
+            ),
+            (
+                with(|it| it["interfaces"].as_array_mut().unwrap().truncate(2)),
+                "Container interface eth0 not found in prevResult",
+            ),
+            (
+                with(|it| it["interfaces"][2]["sandbox"] = "/elsewhere".into()),
+                "Sandbox in prevResult /elsewhere doesn't match configured netns: /run/netns/pod",
+            ),
+            (
+                with(|it| it["interfaces"][1]["name"] = "veth0".into()),
+                "CNI veth created for bridge cni0 was not found",
+            ),
+            (
+                merged(after(&config, &result), json!({ "bridge": "br1" })),
+                "Bridge interface br1 not found in prevResult",
+            ),
+        ],
+    );
     let gone =
         node.call("CHECK", &pod, &after(&config, &result)).with("CNI_NETNS", "/run/netns/gone");
     assert!(

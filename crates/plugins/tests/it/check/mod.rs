@@ -64,6 +64,30 @@ fn the_reference_notices(damages: &[&Damage], config: Guarded, words: fn(&str) -
     }
 }
 
+/// CHECK passes whatever happens beside the pod. What was used for it can be used further.
+fn is_left_well(guarded: Guarded, in_node: &str) -> (Node, Pod, Value, Value) {
+    let node = Node::new(By::Podwire);
+    let (pod, other) = (node.pod("pod"), node.pod("other"));
+    let config = guarded(&node);
+    let result = node.add(&pod, &config);
+    node.add(&other, &config);
+    node.namespace.sh(&in_node.replace("VETH", host_end(&result)));
+    pod.namespace.sh("ip address add 192.0.2.5/32 dev eth0; ip route add 203.0.113.0/24 dev eth0
+         ip link add eth7 type bridge; ip link set lo down");
+    node.check(&pod, &config, &result);
+    node.del(&other, &config);
+    node.check(&pod, &config, &result);
+    (node, pod, config, result)
+}
+
+/// Each of these configurations is refused with words that begin so.
+fn are_refused(node: &Node, pod: &Pod, configs: &[(Value, &str)]) {
+    for (config, msg) in configs {
+        let refusal = node.run(&node.call("CHECK", pod, config)).refused();
+        assert!(refusal.code == 999 && refusal.msg.starts_with(msg), "{msg}: {refusal:?}");
+    }
+}
+
 #[test]
 fn to_check_changes_nothing() {
     testbed::isolated!();
