@@ -49,13 +49,11 @@ fn check_pod_link(check: &mut Check<'_>) -> Result<dump::Link, Error> {
     Ok(link)
 }
 
-/// The pod reaches its gateway, and its subnet by the gateway.
+/// The pod reaches its gateway, and its subnet by the gateway, by whichever table.
 fn check_pod_routes(check: &Check<'_>, pod: &dump::Dump) -> Result<(), Error> {
-    let own =
-        |it: &net::Route| Route { table: Some(it.table), ..Route::new(it.destination, it.gateway) };
     let routes = plan::to_gateways(&check.ifname, &check.previous).into_iter();
     for route in routes.chain(plan::to_subnets(&check.ifname, &check.previous)) {
-        check::route_is_in(pod, &own(&route))?;
+        check::route_is_in(pod, &Route::new(route.destination, route.gateway))?;
     }
     Ok(())
 }

@@ -66,9 +66,16 @@ impl Wiring<'_> {
         let mut plan =
             self.cable.plan(None, Port::default(), "runs a cable from the pod to the node");
         if gateways.iter().any(IpAddr::is_ipv6) {
-            let key = format!("net/ipv6/conf/{}/accept_dad", self.cable.host_link);
-            let at_once = Change::Ensure(Sysctl::nicety(key, "0").into());
-            plan.push(Step::new(&HOST, at_once, "lets the node speak IPv6 to its pod at once"));
+            let key = |key| format!("net/ipv6/conf/{}/{key}", self.cable.host_link);
+            for (sysctl, why) in [
+                (Sysctl::new(key("disable_ipv6"), "0"), "switches IPv6 on"),
+                (
+                    Sysctl::nicety(key("accept_dad"), "0"),
+                    "lets the node speak IPv6 to its pod at once",
+                ),
+            ] {
+                plan.push(Step::new(&HOST, Change::Ensure(sysctl.into()), why));
+            }
         }
         if self.config.masquerade {
             let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();

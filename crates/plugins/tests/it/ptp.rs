@@ -178,6 +178,22 @@ fn any_gateway_leads_out_of_any_subnet() {
 }
 
 #[test]
+fn ipv6_is_switched_on_for_the_cable_where_a_node_switches_it_off() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let pod = node.pod("pod");
+    for space in [&node.namespace, &pod.namespace] {
+        space.sh("for c in all default; do echo 1 > /proc/sys/net/ipv6/conf/$c/disable_ipv6; done");
+    }
+    let config = node.routed("ptp", "1.1.0", &[V6], json!({}));
+    let result = node.add(&pod, &config);
+    let gateway = bare("2001:db8:1::1");
+    let seen = source_seen(pod.namespace.netns(), node.namespace.netns(), gateway);
+    assert_eq!(seen, Some(bare(&ips(&result)[0])));
+    node.check(&pod, &config, &result);
+}
+
+#[test]
 fn a_new_owner_of_an_address_is_reached_whatever_an_earlier_one_left() {
     testbed::isolated!();
     let node = Node::new(By::Podwire);

@@ -139,6 +139,25 @@ fn what_does_not_concern_the_pod_is_no_damage() {
 }
 
 #[test]
+fn routes_may_have_been_moved_to_another_table() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let pod = node.pod("pod");
+    let config = guarded(&node);
+    let result = node.add(&pod, &config);
+    // As `sbr` does, behind this plugin in a list.
+    for family in ["-4", "-6"] {
+        pod.namespace.sh(&format!(
+            "ip {family} route show dev eth0 | grep -v fe80 > /run/routes
+             while read route; do ip {family} route add $route dev eth0 table 7; done < /run/routes
+             tac /run/routes | while read route; do ip {family} route delete $route dev eth0; done"
+        ));
+    }
+    assert_eq!(routes(&pod.namespace, "main"), [""; 0]);
+    node.check(&pod, &config, &result);
+}
+
+#[test]
 fn a_previous_result_that_does_not_fit_is_refused() {
     testbed::isolated!();
     let node = Node::new(By::Podwire);
