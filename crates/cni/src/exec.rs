@@ -9,7 +9,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use self::failure::Failure;
 use self::failure::shortened;
@@ -48,9 +48,11 @@ pub fn call(
     Ok(())
 }
 
-/// The document that a plugin printed for `ADD`.
+/// The document that a plugin printed for `ADD`; `null` says nothing, as an empty one does.
 pub(crate) fn result(output: &[u8]) -> Result<Value, Failure> {
     json::parse(output)
+        .and_then(|value| json::from_value::<Map<String, Value>>(&value))
+        .map(Value::Object)
         .map_err(|source| Failure::NotJson { stdout: shortened(output), source })
 }
 

@@ -180,7 +180,7 @@ impl Runtime<'_> {
                 }
             }
         }
-        if network.is_since(Version::V1_1_0).unwrap_or_default() {
+        if network.has_status() {
             let list: Vec<Value> = valid
                 .iter()
                 .map(|it| json!({ "containerID": it.container_id, "ifname": it.ifname }))
@@ -201,9 +201,8 @@ impl Runtime<'_> {
     /// Asks the plugins whether they could serve `ADD`. Before 1.1.0 there is no such question, and
     /// all that is asked is whether there are such plugins.
     pub fn status(&self, network: &NetworkList) -> Result<()> {
-        let can_ask = network.is_since(Version::V1_1_0).unwrap_or_default();
         for plugin in &network.plugins {
-            if can_ask {
+            if network.has_status() {
                 self.call(network, plugin, Command::Status, &Parameters::default(), None)?;
             } else {
                 self.find(network, plugin, Command::Status)?;
@@ -270,10 +269,8 @@ impl Runtime<'_> {
     /// is told beside the first failure and stops nothing.
     fn undo(&self, network: &NetworkList, record: &Record, tried: usize, cause: Error) -> Error {
         // One that was not even started did nothing.
-        let started = !matches!(
-            &cause,
-            Error::Plugin { failure: Failure::NotStarted { .. } | Failure::Missing(_), .. }
-        );
+        let started =
+            !matches!(&cause, Error::Plugin { failure, .. } if failure.is_before_the_start());
         let tried = network.plugins.iter().take(if started { tried + 1 } else { tried });
         let knows = network.is_since(Version::V0_4_0).unwrap_or_default();
         let result = record.result.as_ref().filter(|_| knows);
@@ -420,5 +417,6 @@ fn failed(
     failure: Failure,
 ) -> Error {
     let (network, name) = (network.name.clone(), plugin.name.clone());
-    Error::Plugin { network, plugin: plugin.plugin_type.clone(), name, command, failure }
+    let (plugin, failure) = (plugin.plugin_type.clone(), Box::new(failure));
+    Error::Plugin { network, plugin, name, command, failure }
 }

@@ -50,7 +50,7 @@ pub enum Failure {
         /// Its exit status or the signal.
         ending: String,
     },
-    /// It succeeded, and what it printed is not JSON.
+    /// It succeeded, and what it printed is no JSON object.
     #[error("failed to unmarshal raw result: {source} result {stdout}")]
     NotJson {
         /// What it printed, shortened.
@@ -58,7 +58,7 @@ pub enum Failure {
         /// What is wrong with that.
         source: json::Error,
     },
-    /// It succeeded, and what it printed is JSON but not a result.
+    /// It succeeded, and the object that it printed is no result.
     #[error(transparent)]
     NotResult(#[from] result::Error),
     /// It succeeded, and what it printed does not say which versions it speaks.
@@ -92,6 +92,13 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+}
+
+impl Failure {
+    /// Whether the plugin did not even begin.
+    pub fn is_before_the_start(&self) -> bool {
+        matches!(self, Failure::Missing(_) | Failure::NotStarted { .. })
+    }
 }
 
 impl From<Failure> for Error {

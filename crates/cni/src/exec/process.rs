@@ -146,7 +146,8 @@ impl<'a> Wait<'a> {
     const ATTENTION: Duration = Duration::from_millis(50);
 
     fn new(patience: Option<Patience<'a>>) -> Self {
-        let until = |it: Patience<'a>| Some((Instant::now().checked_add(it.limit)?, it.interrupted));
+        let until =
+            |it: Patience<'a>| Some((Instant::now().checked_add(it.limit)?, it.interrupted));
         Self { until: patience.and_then(until) }
     }
 

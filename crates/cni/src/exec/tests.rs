@@ -107,12 +107,10 @@ fn a_plugin_is_killed_with_all_that_it_started() {
     )
     .unwrap();
     let holds = dir.path().join("holds");
-    let script =
-        format!("exec 3>{}; : >{}; sleep 1000 & wait", fifo.display(), holds.display());
+    let script = format!("exec 3>{}; : >{}; sleep 1000 & wait", fifo.display(), holds.display());
     let (_dir, file) = plugin(&script);
     let reader = thread::spawn(move || fs::read(&fifo).unwrap());
-    let patience =
-        Patience { limit: Duration::from_secs(1000), interrupted: &|| holds.exists() };
+    let patience = Patience { limit: Duration::from_secs(1000), interrupted: &|| holds.exists() };
     run(&file, &Environment::default(), b"", Some(patience)).unwrap_err();
     // It comes to its end when nobody is left who could write.
     assert_eq!(reader.join().unwrap(), b"");

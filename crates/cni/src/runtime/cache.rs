@@ -138,13 +138,8 @@ impl Cache {
             }
         }
         let is_new = open.write(&name, record, |open| {
-            match rustix::fs::linkat(
-                &open.cache,
-                TEMPORARY,
-                &open.results,
-                &name,
-                AtFlags::empty(),
-            ) {
+            match rustix::fs::linkat(&open.cache, TEMPORARY, &open.results, &name, AtFlags::empty())
+            {
                 Err(Errno::EXIST) => Ok(false),
                 linked => linked.map(|()| true),
             }
@@ -280,7 +275,8 @@ impl Open<'_> {
         record: &Record,
         put: impl FnOnce(&Self) -> rustix::io::Result<T>,
     ) -> Result<T> {
-        let failed = |source: io::Error| cache_error("write", &self.results_path().join(name), source);
+        let failed =
+            |source: io::Error| cache_error("write", &self.results_path().join(name), source);
         let lock = FlockOperation::LockExclusive;
         rustix::fs::flock(&self.results, lock).map_err(|errno| failed(errno.into()))?;
         self.discard();
@@ -402,8 +398,9 @@ impl Wire {
     }
 
     fn into_record(self) -> Result<Record, String> {
-        let config =
-            STANDARD.decode(&self.config).map_err(|error| format!("config: not base64: {error}"))?;
+        let config = STANDARD
+            .decode(&self.config)
+            .map_err(|error| format!("config: not base64: {error}"))?;
         let attachment = Attachment { container_id: self.container_id, ifname: self.ifname };
         let parameters = Parameters {
             attachment,

@@ -67,7 +67,7 @@ pub enum Error {
         command: Command,
         /// Why.
         #[source]
-        failure: Failure,
+        failure: Box<Failure>,
     },
     /// `ADD` failed, and what had been done was taken back, except for what is listed.
     #[error("{cause}")]

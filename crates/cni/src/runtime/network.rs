@@ -113,22 +113,28 @@ impl NetworkList {
         capability_args: &Map<String, Value>,
         prev_result: Option<&Value>,
     ) -> Value {
-        let mut members = plugin.document.clone();
-        let mut inject = |key: &str, value: Value| {
-            members.retain(|other, _| !json::same_key(other, key));
-            members.insert(key.to_owned(), value);
-        };
-        inject("name", self.name.as_str().into());
-        inject("cniVersion", self.version.as_str().into());
-        if let Some(result) = prev_result {
-            inject("prevResult", result.clone());
-        }
         let given = |it: &String| Some((it.clone(), capability_args.get(it)?.clone()));
         let runtime_config: Map<_, _> = plugin.capabilities.iter().filter_map(given).collect();
-        if !runtime_config.is_empty() {
-            inject("runtimeConfig", runtime_config.into());
+        let runtime_config = Some(runtime_config).filter(|members| !members.is_empty());
+        let injected = [
+            ("cniVersion", Some(self.version.as_str().into())),
+            ("name", Some(self.name.as_str().into())),
+            ("prevResult", prev_result.cloned()),
+            ("runtimeConfig", runtime_config.map(Value::Object)),
+        ];
+        let injected = injected.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let mut config: Map<_, _> = injected.map(|(key, value)| (key.to_owned(), value)).collect();
+        for (key, value) in &plugin.document {
+            if !config.keys().any(|injected| json::same_key(key, injected)) {
+                config.insert(key.clone(), value.clone());
+            }
         }
-        members.into()
+        config.into()
+    }
+
+    /// Whether its version has `STATUS`, and `GC`, which came with it.
+    pub fn has_status(&self) -> bool {
+        self.is_since(Version::V1_1_0).unwrap_or_default()
     }
 
     /// Whether its version has what came with `version`. The error is about the network's.
@@ -210,7 +216,9 @@ impl List {
                 return Err(Self::wrong_type(&what, version, "a string"));
             };
             let numbers = version.parse().map_err(|error| {
-                Self::error(format!("invalid cniVersions entry {version} at index {index}: {error}"))
+                Self::error(format!(
+                    "invalid cniVersions entry {version} at index {index}: {error}"
+                ))
             })?;
             candidates.push((numbers, version));
         }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 
-use cni::exec::Patience;
+use cni::exec::{Failure, Patience};
 use cni::runtime::{self, Error, Runtime};
 use serde_json::{Value, json};
 
@@ -15,10 +15,7 @@ fn a_list_runs_forwards_and_backwards() {
     world.adder("first", "10.0.0.2/24").adder("second", "10.0.0.3/24");
     let (runtime, net) = (world.runtime(), network("1.0.0", &["first", "second"]));
     let result = runtime.add(&net, &pod("one")).unwrap();
-    assert_eq!(
-        result,
-        json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.0.0.3/24" }] })
-    );
+    assert_eq!(result, json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.0.0.3/24" }] }));
     assert_eq!(world.calls(), ["ADD first", "ADD second"]);
     assert_eq!(world.told("first", "ADD").get("prevResult"), None);
     assert_eq!(world.told("second", "ADD")["prevResult"]["ips"][0]["address"], "10.0.0.2/24");
@@ -61,14 +58,7 @@ fn plugins_have_the_variables_of_the_call() {
     runtime.status(&net).unwrap();
     assert_eq!(
         world.variables("first", "STATUS"),
-        [
-            "CNI_ARGS=",
-            "CNI_COMMAND=STATUS",
-            "CNI_CONTAINERID=",
-            "CNI_IFNAME=",
-            "CNI_NETNS=",
-            &path
-        ]
+        ["CNI_ARGS=", "CNI_COMMAND=STATUS", "CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=", &path]
     );
 }
 
@@ -177,10 +167,7 @@ fn a_result_is_passed_on_in_the_version_of_the_list() {
         world.told("silent", "ADD")["prevResult"],
         json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.0.0.2/24" }] })
     );
-    assert_eq!(
-        result,
-        json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.0.0.3/24" }] })
-    );
+    assert_eq!(result, json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.0.0.3/24" }] }));
     assert_eq!(add("1.0.0", &["null"]).unwrap(), json!({ "cniVersion": "1.0.0" }));
     assert_eq!(add("0.2.0", &["null"]).unwrap(), json!({ "cniVersion": "0.2.0", "dns": {} }));
     // A version that nobody knows is the plugin's business, but then it has to name another.
@@ -197,7 +184,8 @@ fn names_that_lead_elsewhere_are_refused_before_anything_is_done() {
     world.adder("first", "10.0.0.2/24");
     let runtime = world.runtime();
     let good = network("1.0.0", &["first"]);
-    let bad = list(&json!({ "cniVersion": "1.0.0", "name": "a/b", "plugins": [{ "type": "first" }] }));
+    let bad =
+        list(&json!({ "cniVersion": "1.0.0", "name": "a/b", "plugins": [{ "type": "first" }] }));
     let with_ifname = |ifname: &str| {
         let attachment = attachment("one", ifname);
         runtime::Parameters { attachment, ..pod("one") }
@@ -208,11 +196,7 @@ fn names_that_lead_elsewhere_are_refused_before_anything_is_done() {
         (&bad, pod("one"), "invalid characters found in network name; a/b"),
         (&good, with_ifname(""), "interface name is empty"),
         (&good, with_ifname(".."), "interface name is . or .."),
-        (
-            &good,
-            with_ifname("a/b"),
-            "interface name contains / or : or whitespace characters",
-        ),
+        (&good, with_ifname("a/b"), "interface name contains / or : or whitespace characters"),
         (
             &good,
             with_ifname("sixteencharacter"),
@@ -253,10 +237,7 @@ fn a_missing_plugin_is_noticed_before_anything_is_done() {
     assert_eq!(error, "plugin type=\"first\" failed (add): no paths provided");
     let named = list(&json!({ "name": "net", "plugins": [{ "type": "a/b", "name": "own" }] }));
     let error = runtime.add(&named, &pod("one")).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "plugin type=\"a/b\" name=\"own\" failed (add): invalid plugin name: a/b"
-    );
+    assert_eq!(error, "plugin type=\"a/b\" name=\"own\" failed (add): invalid plugin name: a/b");
 }
 
 #[test]
@@ -359,9 +340,8 @@ fn every_plugin_is_asked_whether_it_can_serve() {
     let runtime = world.runtime();
     let error = runtime.status(&network("1.1.0", &["first", "second", "third"])).unwrap_err();
     assert_eq!(error.to_string(), "plugin type=\"second\" failed (status): full");
-    let Error::Plugin { failure: cni::exec::Failure::Refused(own), .. } = error else {
-        panic!("{error:?}")
-    };
+    let Error::Plugin { failure, .. } = error else { panic!("{error:?}") };
+    let Failure::Refused(own) = *failure else { panic!("{failure:?}") };
     assert_eq!(own.code, cni::Code::NotAvailable);
     assert_eq!(world.calls(), ["STATUS first", "STATUS second"]);
     assert_eq!(

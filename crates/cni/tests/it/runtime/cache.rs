@@ -10,12 +10,18 @@ use serde_json::{Value, json};
 
 use super::{World, attachment, list, names, network, pod};
 
-/// What libcni 1.1.2 writes for the list below, with arguments of both kinds.
+/// What libcni 1.3.0 writes for the list below, with arguments of both kinds.
 const REFERENCE: &str = concat!(
     r#"{"kind":"cniCacheV1","containerId":"one","config":"eyJjbmlWZXJzaW9uIjoiMS4wLjAiLCJuYW1lIjoibmV0IiwicGx1Z2lucyI6W3sidHlwZSI6ImZpcnN0In1dfQ==","#,
     r#""ifName":"eth0","networkName":"net","netns":"/run/netns/pod","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","p"]],"#,
-    r#""capabilityArgs":{"portMappings":[{"hostPort":8080}]},"result":{"cniVersion":"1.0.0","dns":{},"#,
+    r#""capabilityArgs":{"portMappings":[{"hostPort":8080}]},"result":{"cniVersion":"1.0.0","#,
     r#""ips":[{"address":"10.0.0.2/24"}]}}"#
+);
+/// What libcni 1.1.2 wrote, as podman 4.3 has it.
+const OLDER: &str = concat!(
+    r#"{"kind":"cniCacheV1","containerId":"cnitool-9539caf00070aeae0bd6","config":"eyJjbmlWZXJzaW9uIjoiMS4wLjAiLCJuYW1lIjoibmV0IiwicGx1Z2lucyI6W3sidHlwZSI6ImZpcnN0IiwiY2FwYWJpbGl0aWVzIjp7InBvcnRNYXBwaW5ncyI6dHJ1ZX0sImIiOjkwMDcxOTkyNTQ3NDA5OTN9XX0=","#,
+    r#""ifName":"eth0","networkName":"net","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","p"]],"#,
+    r#""capabilityArgs":{"portMappings":[{"hostPort":8080}]},"result":{"cniVersion":"1.0.0","dns":{},"ips":[{"address":"10.0.0.2/24"}]}}"#
 );
 const LIST: &str = r#"{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"first"}]}"#;
 
@@ -48,9 +54,7 @@ fn the_file_is_the_references_to_the_byte() {
     world.adder("first", "10.0.0.2/24");
     let net = cni::runtime::NetworkList::parse(LIST.as_bytes()).unwrap();
     world.runtime().add(&net, &parameters()).unwrap();
-    // libcni keeps `dns` in the cache where it is empty; its own printing leaves it out.
-    let written = fs::read_to_string(file(&world)).unwrap();
-    assert_eq!(written, REFERENCE.replace(r#""dns":{},"#, ""));
+    assert_eq!(fs::read_to_string(file(&world)).unwrap(), REFERENCE);
     assert_eq!(names(&world.path("cache")), ["results"]);
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&world.path("cache")), 0o700);
@@ -80,6 +84,27 @@ fn what_the_reference_wrote_is_understood() {
     runtime.del(&network("1.0.0", &["first"]), &pod("one")).unwrap();
     assert_eq!(world.told("first", "DEL")["prevResult"]["cniVersion"], "1.0.0");
     assert_eq!(world.cached(), [""; 0]);
+}
+
+#[test]
+fn what_an_older_reference_wrote_is_understood() {
+    let world = world_with("");
+    let path = world.path("cache/results/net-cnitool-9539caf00070aeae0bd6-eth0");
+    fs::write(path, OLDER).unwrap();
+    let id = attachment("cnitool-9539caf00070aeae0bd6", "eth0");
+    let record = world.runtime().cache.get("net", &id).unwrap().unwrap();
+    assert_eq!(record.parameters.netns, None);
+    assert_eq!(record.parameters.args, parameters().args);
+    let net = cni::runtime::NetworkList::parse(&record.config).unwrap();
+    world.runtime().check(&net, &record.parameters).unwrap();
+    assert_eq!(
+        world.told("first", "CHECK"),
+        json!({
+            "type": "first", "b": 9_007_199_254_740_993_u64, "name": "net", "cniVersion": "1.0.0",
+            "prevResult": { "cniVersion": "1.0.0", "ips": [{ "address": "10.0.0.2/24" }] },
+            "runtimeConfig": { "portMappings": [{ "hostPort": 8080 }] },
+        })
+    );
 }
 
 /// Before there was a format, the file was the result itself.
@@ -117,7 +142,8 @@ fn a_result_of_another_version_is_converted() {
 /// What is of no use to CHECK is told by it, and is no obstacle to DEL, which clears it.
 #[test]
 fn no_file_stands_in_the_way_of_delete() {
-    let other_version = REFERENCE.replace(r#""cniVersion":"1.0.0","dns""#, r#""cniVersion":"9.0.0","dns""#);
+    let other_version =
+        REFERENCE.replace(r#""cniVersion":"1.0.0","ips""#, r#""cniVersion":"9.0.0","ips""#);
     let other_kind = REFERENCE.replace("cniCacheV1", "cniCacheV2");
     let not_base64 = REFERENCE.replace("eyJjbmlWZXJ", "!!!");
     let no_result = REFERENCE.split(r#","result""#).next().unwrap().to_owned() + "}";
@@ -139,7 +165,8 @@ fn no_file_stands_in_the_way_of_delete() {
         let world = world_with(text);
         let (runtime, net) = (world.runtime(), network("1.0.0", &["first"]));
         let error = runtime.check(&net, &pod("one")).unwrap_err().to_string();
-        let want = format!("failed to get network \"net\" cached result: {}: ", file(&world).display());
+        let want =
+            format!("failed to get network \"net\" cached result: {}: ", file(&world).display());
         assert_eq!(error, format!("{want}{why}"), "{text}");
         assert_eq!(world.calls(), [""; 0]);
         runtime.del(&net, &pod("one")).unwrap();

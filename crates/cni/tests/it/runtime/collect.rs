@@ -16,7 +16,8 @@ fn what_is_not_valid_is_deleted_and_the_plugins_are_told_what_is() {
     stale.args = vec![("K".to_owned(), "V".to_owned())];
     runtime.add(&net, &pod("one")).unwrap();
     runtime.add(&net, &stale).unwrap();
-    let other = list(&json!({ "name": "other", "cniVersion": "1.1.0", "plugins": [{ "type": "first" }] }));
+    let other =
+        list(&json!({ "name": "other", "cniVersion": "1.1.0", "plugins": [{ "type": "first" }] }));
     runtime.add(&other, &pod("three")).unwrap();
     world.calls();
 

@@ -71,7 +71,8 @@ fn nothing_is_left_of_a_pod_whose_second_plugin_fails() {
     runtime.add(&bridged(&world, &[]), &pod(&space, "one")).unwrap();
     runtime.del(&bridged(&world, &[]), &pod(&space, "one")).unwrap();
     let state = |space: &Namespace| {
-        let here = sh("ip -o link | grep -o ': [^:@]*' | sort; iptables-save | grep -c CNI || true");
+        let here =
+            sh("ip -o link | grep -o ': [^:@]*' | sort; iptables-save | grep -c CNI || true");
         format!("{here}{}{:?}", space.sh("ip -o address"), names(&world.path("networks/net")))
     };
     let before = state(&space);

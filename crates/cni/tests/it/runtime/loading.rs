@@ -55,7 +55,10 @@ fn problems_of_a_list_are_told_as_the_reference_does() {
             r#"{"name":"n","loadOnlyInlinedPlugins":"TRUE"}"#,
             "`loadOnlyInlinedPlugins` is true, and no 'plugins' key",
         ),
-        (r#"{"name":"n","plugins":{}}"#, "invalid 'plugins' type map[string]interface {}: expected a list"),
+        (
+            r#"{"name":"n","plugins":{}}"#,
+            "invalid 'plugins' type map[string]interface {}: expected a list",
+        ),
         (r#"{"name":"n","plugins":[]}"#, "no plugins in list"),
     ];
     for (text, want) in cases {
@@ -67,10 +70,7 @@ fn problems_of_a_list_are_told_as_the_reference_does() {
 fn problems_of_a_plugin_name_its_place() {
     let cases = [
         (r#"[{"type":"a"},{"Type":""}]"#, "1: error parsing configuration: missing 'type'"),
-        (
-            r#"["a"]"#,
-            r#"0: error parsing configuration: invalid value "a": expected an object"#,
-        ),
+        (r#"["a"]"#, r#"0: error parsing configuration: invalid value "a": expected an object"#),
         (
             r#"[{"type":7}]"#,
             "0: error parsing configuration: type: invalid value 7: expected a string",
@@ -88,7 +88,8 @@ fn problems_of_a_plugin_name_its_place() {
 
 #[test]
 fn flags_are_booleans_or_their_words() {
-    for (text, want) in [("true", true), (r#""TRUE""#, true), ("false", false), (r#""False""#, false)]
+    for (text, want) in
+        [("true", true), (r#""TRUE""#, true), ("false", false), (r#""False""#, false)]
     {
         let list = format!(
             r#"{{"name":"n","disableCheck":{text},"disableGC":{text},
@@ -148,8 +149,7 @@ fn a_plugin_is_told_what_is_its_own() {
     assert_eq!(told["runtimeConfig"], json!({ "mac": "old" }));
     assert_eq!(told["prevResult"], json!({ "old": 1 }));
     let without = network("1.0.0", &["a"]);
-    let told =
-        without.execution_config(&without.plugins[0], given.as_object().unwrap(), None);
+    let told = without.execution_config(&without.plugins[0], given.as_object().unwrap(), None);
     assert_eq!(told, json!({ "type": "a", "name": "net", "cniVersion": "1.0.0" }));
 }
 
@@ -177,7 +177,11 @@ fn lists_come_before_single_configurations_and_each_by_name() {
     write(dir, "30-second.conflist", &list("net", "second"));
     write(dir, "20-first.conflist", &list("net", "first"));
     write(dir, "10-single.conf", r#"{"name":"net","type":"single"}"#);
-    write(dir, "10-other.json", r#"{"cniVersion":"0.4.0","Name":"other","type":"other","big":9007199254740993}"#);
+    write(
+        dir,
+        "10-other.json",
+        r#"{"cniVersion":"0.4.0","Name":"other","type":"other","big":9007199254740993}"#,
+    );
     write(dir, "deep.conflist/10-deep.conflist", &list("deep", "deep"));
     write(dir, "10-ignored.txt", &list("ignored", "ignored"));
     assert_eq!(found(dir, "net"), Ok(("20-first.conflist".to_owned(), vec!["first".to_owned()])));
@@ -243,7 +247,10 @@ fn the_wanted_network_is_not_replaced_by_a_namesake() {
     write(dir, "10-net.conflist", r#"{"name":"net","plugins":[{}]}"#);
     write(dir, "20-net.conflist", r#"{"name":"net","plugins":[{"type":"a"}]}"#);
     let error = directory::find(dir, "net").unwrap_err().to_string();
-    assert!(error.ends_with("plugin config 0: error parsing configuration: missing 'type'"), "{error}");
+    assert!(
+        error.ends_with("plugin config 0: error parsing configuration: missing 'type'"),
+        "{error}"
+    );
     assert!(error.contains("10-net.conflist"), "{error}");
 }
 
@@ -265,7 +272,10 @@ fn more_plugins_may_be_in_the_networks_own_directory() {
     assert_eq!(plugins(&only).unwrap(), "first");
     write(dir, "net/30-fourth.conf", "{}");
     let error = plugins(inlined).unwrap_err();
-    assert!(error.ends_with("net/30-fourth.conf: error parsing configuration: missing 'type'"), "{error}");
+    assert!(
+        error.ends_with("net/30-fourth.conf: error parsing configuration: missing 'type'"),
+        "{error}"
+    );
     fs::remove_dir_all(dir.join("net")).unwrap();
     assert_eq!(plugins(inlined).unwrap(), "first");
     assert!(plugins("").unwrap_err().ends_with("10-net.conflist: no plugin configs found"));

@@ -13,7 +13,9 @@ use super::{PATIENCE, World, network, pod};
 /// that names the plugin. The first one must have been undone.
 fn add(script: &str, limit: Duration) -> (Failure, String) {
     let world = World::new();
-    world.adder("first", "10.0.0.2/24").plugin("bad", &format!("[ $CNI_COMMAND != ADD ] || {{ {script}; }}"));
+    world
+        .adder("first", "10.0.0.2/24")
+        .plugin("bad", &format!("[ $CNI_COMMAND != ADD ] || {{ {script}; }}"));
     let patience = Patience { limit, ..PATIENCE };
     let runtime = Runtime { patience, ..world.runtime() };
     let error = runtime.add(&network("1.0.0", &["first", "bad"]), &pod("one")).unwrap_err();
@@ -24,7 +26,7 @@ fn add(script: &str, limit: Duration) -> (Failure, String) {
     let Error::Plugin { failure, ref network, .. } = *cause else { panic!("{cause:?}") };
     assert_eq!(network, "net");
     let text = failure.to_string().replace(&world.path("").display().to_string(), "");
-    (failure, text)
+    (*failure, text)
 }
 
 /// Ample for a plugin that is well.
@@ -45,12 +47,13 @@ fn each_way_to_fail_has_its_text() {
         ("exit 2", "netplugin failed with no error message: exit status 2"),
         ("kill -SEGV $$", "netplugin failed with no error message: signal: 11 (SIGSEGV)"),
         ("kill -9 $$", "netplugin failed with no error message: signal: 9 (SIGKILL)"),
-        (r#"echo '["10.0.0.2"]'"#, r#"invalid value ["10.0.0.2"]: expected an object"#),
-        (r#"echo '{"ips":7}'"#, "ips: invalid value 7: expected a list"),
         (
-            r#"echo '{"cniVersion":"9.0.0"}'"#,
-            r#"unsupported CNI result version "9.0.0""#,
+            r#"echo '["10.0.0.2"]'"#,
+            "failed to unmarshal raw result: invalid value [\"10.0.0.2\"]: expected an object \
+             result [\"10.0.0.2\"]\n",
         ),
+        (r#"echo '{"ips":7}'"#, "ips: invalid value 7: expected a list"),
+        (r#"echo '{"cniVersion":"9.0.0"}'"#, r#"unsupported CNI result version "9.0.0""#),
     ];
     for (script, want) in cases {
         let (_, text) = add(&format!("ulimit -c 0; {script}"), PATIENCE.limit);
@@ -64,8 +67,7 @@ fn a_plugin_that_hangs_is_killed_and_undone() {
         let (failure, text) = add(script, SHORT);
         assert!(matches!(failure, Failure::TooSlow { .. }));
         assert_eq!(
-            text,
-            "netplugin failed with no error message: bin/bad was killed after 2s",
+            text, "netplugin failed with no error message: bin/bad was killed after 2s",
             "{script}"
         );
     }

@@ -12,9 +12,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cni::Attachment;
 use cni::exec::Patience;
 use cni::runtime::{Cache, NetworkList, Parameters, Runtime};
-use cni::Attachment;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
