@@ -381,16 +381,23 @@ pub fn container_id(netns: &Path) -> String {
 /// Refuses what cannot be part of a file's name or of a plugin's environment.
 fn require_valid(network: &NetworkList, parameters: &Parameters) -> Result<()> {
     let Attachment { container_id, ifname } = &parameters.attachment;
-    let container_id = match container_id.as_str() {
+    let of_container = match container_id.as_str() {
         "" => Err(crate::Error::new(crate::Code::UnknownContainer, "missing containerID")),
         id => validate_container_id(id),
     };
-    let ifname = match ifname.as_str() {
+    let of_interface = match ifname.as_str() {
         "" => Err(crate::Error::invalid_environment("interface name is empty")),
         name => validate_ifname(name),
     };
-    let name = config::validate_network_name(&network.name);
-    container_id.and(name).and(ifname).map_err(Error::Invalid)
+    let of_network = config::validate_network_name(&network.name);
+    for (what, value, verdict) in [
+        ("container ID", container_id, of_container),
+        ("network name", &network.name, of_network),
+        ("interface name", ifname, of_interface),
+    ] {
+        verdict.map_err(|error| Error::Invalid { what, value: value.clone(), error })?;
+    }
+    Ok(())
 }
 
 /// A result in a version. It is in the version that it names, or in `assumed` if it names none. A

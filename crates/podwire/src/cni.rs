@@ -38,6 +38,11 @@ pub(crate) fn run(command: &CniCommand, terminal: Terminal) -> Result<ExitCode> 
 
 /// `podwire cni add`
 fn add(arguments: &Attachment, terminal: Terminal) -> Result<ExitCode> {
+    if arguments.netns.is_none() {
+        return Err(
+            Failure::new(Exit::Usage, "no namespace is given").remedy("name it behind the network")
+        );
+    }
     let network = network(&arguments.places, &arguments.network)?;
     // What was begun is taken back in good order.
     let interrupt = Interrupt::listen();

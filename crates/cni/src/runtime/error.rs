@@ -52,8 +52,16 @@ pub enum Error {
         unreadable: Vec<Error>,
     },
     /// An identifier, a network's name or an interface's name cannot be one.
-    #[error("{0}")]
-    Invalid(crate::Error),
+    #[error("{what} {value:?}: {error}")]
+    Invalid {
+        /// What it should be.
+        what: &'static str,
+        /// What it is.
+        value: String,
+        /// Why it cannot be.
+        #[source]
+        error: crate::Error,
+    },
     /// A plugin failed.
     #[error("{}: {failure}", context(plugin, name, *command))]
     Plugin {

@@ -100,12 +100,10 @@ fn text(
     deleted: &[Attachment],
 ) -> String {
     let verb = if arguments.dry_run { "would be deleted" } else { "is deleted" };
-    let mut text = format!(
-        "{}: {} valid attachments, {} that are not.\n",
-        network.name,
-        valid.len(),
-        deleted.len()
-    );
+    let (stays, goes) = (valid.len(), deleted.len());
+    let plural = if stays == 1 { "" } else { "s" };
+    let mut text =
+        format!("{}: {stays} valid attachment{plural}, {goes} not valid.\n", network.name);
     for Attachment { container_id, ifname } in deleted {
         text += &format!("  {ifname} of container {container_id} {verb}\n");
     }

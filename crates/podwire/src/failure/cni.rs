@@ -45,7 +45,7 @@ fn network(error: &Error) -> Option<&str> {
 
 fn exit(error: &Error) -> Exit {
     match error {
-        Error::Configuration(_) | Error::File { .. } | Error::Invalid(_) => Exit::Usage,
+        Error::Configuration(_) | Error::File { .. } | Error::Invalid { .. } => Exit::Usage,
         Error::NoConfigurations { .. } | Error::NoNetwork { .. } | Error::NotAttached { .. } => {
             Exit::NotFound
         }
@@ -81,11 +81,10 @@ fn remedy(error: &Error) -> Option<String> {
             "choose one that `podwire cni list` shows, or say where it is with --conf-dir"
                 .to_owned()
         }
-        Error::Invalid(error) => match error.code {
-            Code::InvalidConfig => {
-                "a network's name has letters, digits, dots, hyphens and underscores".to_owned()
-            }
-            _ => "choose another one with --container-id or --ifname".to_owned(),
+        Error::Invalid { what, .. } => match *what {
+            "interface name" => "choose another one with --ifname".to_owned(),
+            "container ID" => "choose another one with --container-id".to_owned(),
+            _ => "a name has letters, digits, dots, hyphens and underscores".to_owned(),
         },
         Error::Plugin { plugin, failure, .. } => return of_call(plugin, failure),
         Error::Undone { cause, .. } | Error::Stale { cause, .. } => return remedy(cause),

@@ -191,16 +191,24 @@ fn names_that_lead_elsewhere_are_refused_before_anything_is_done() {
         runtime::Parameters { attachment, ..pod("one") }
     };
     let cases = [
-        (&good, pod("../one"), "invalid characters in containerID; ../one"),
-        (&good, pod(""), "missing containerID"),
-        (&bad, pod("one"), "invalid characters found in network name; a/b"),
-        (&good, with_ifname(""), "interface name is empty"),
-        (&good, with_ifname(".."), "interface name is . or .."),
-        (&good, with_ifname("a/b"), "interface name contains / or : or whitespace characters"),
+        (
+            &good,
+            pod("../one"),
+            r#"container ID "../one": invalid characters in containerID; ../one"#,
+        ),
+        (&good, pod(""), r#"container ID "": missing containerID"#),
+        (&bad, pod("one"), r#"network name "a/b": invalid characters found in network name; a/b"#),
+        (&good, with_ifname(""), r#"interface name "": interface name is empty"#),
+        (&good, with_ifname(".."), r#"interface name "..": interface name is . or .."#),
+        (
+            &good,
+            with_ifname("a/b"),
+            r#"interface name "a/b": interface name contains / or : or whitespace characters"#,
+        ),
         (
             &good,
             with_ifname("sixteencharacter"),
-            "interface name is too long; interface name should be less than 16 characters",
+            r#"interface name "sixteencharacter": interface name is too long; interface name should be less than 16 characters"#,
         ),
     ];
     for (net, parameters, want) in cases {
@@ -210,7 +218,7 @@ fn names_that_lead_elsewhere_are_refused_before_anything_is_done() {
             runtime.del(net, &parameters),
         ] {
             let error = outcome.unwrap_err();
-            assert!(matches!(error, Error::Invalid(_)));
+            assert!(matches!(error, Error::Invalid { .. }));
             assert_eq!(error.to_string(), want);
         }
     }
