@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use self::cache::record::Kept;
 pub use self::cache::{Cache, Record, Unusable};
 pub use self::error::{Error, Result};
 pub use self::network::{NetworkList, PluginConfig};
@@ -69,9 +70,6 @@ impl Runtime<'_> {
     /// What is taken back is whatever has the interface's name, so the caller makes sure that the
     /// container has no such interface before.
     pub fn add(&self, network: &NetworkList, parameters: &Parameters) -> Result<Value> {
-        if network.plugins.is_empty() {
-            return Err(Error::Configuration("no plugin configs found".to_owned()));
-        }
         // Before anything is done, so that nothing has to be taken back.
         for plugin in &network.plugins {
             self.find(network, plugin, Command::Add)?;
@@ -113,11 +111,11 @@ impl Runtime<'_> {
         let path = self.cache.path(&name, &attachment);
         let useless = |why| Error::Cached { network: name.clone(), path: path.clone(), why };
         let record = match self.cache.read(&name, &attachment)? {
-            cache::Kept::Record(record) => record,
-            cache::Kept::Nothing => {
+            Kept::Record(record) => record,
+            Kept::Nothing => {
                 return Err(Error::NotAttached { network: name, attachment, path });
             }
-            cache::Kept::Torn(why) | cache::Kept::Strange(why) | cache::Kept::Foreign(why) => {
+            Kept::Torn(why) | Kept::Strange(why) | Kept::Foreign(why) => {
                 return Err(useless(why));
             }
         };
@@ -141,7 +139,7 @@ impl Runtime<'_> {
         let kept = self.cache.read(&network.name, &parameters.attachment)?;
         let has_prev_result = network.is_since(Version::V0_4_0)?;
         let (parameters, result) = match &kept {
-            cache::Kept::Record(record) => {
+            Kept::Record(record) => {
                 // One that is of no use is as good as none.
                 let result = record.result_for(network).unwrap_or_default();
                 (parameters.completed(record), result.filter(|_| has_prev_result))
@@ -152,7 +150,7 @@ impl Runtime<'_> {
             self.call(network, plugin, Command::Del, &parameters, result.as_ref())?;
         }
         match kept {
-            cache::Kept::Nothing | cache::Kept::Foreign(_) => Ok(()),
+            Kept::Nothing | Kept::Foreign(_) => Ok(()),
             _ => self.cache.forget(&network.name, &parameters.attachment),
         }
     }
@@ -378,8 +376,10 @@ pub fn container_id(netns: &Path) -> String {
     hash::prefixed(PREFIX.len() + HASH, PREFIX, &netns.display().to_string())
 }
 
-/// Refuses what cannot be part of a file's name or of a plugin's environment.
+/// Refuses a network without plugins, and what cannot be part of a file's name or of a plugin's
+/// environment.
 fn require_valid(network: &NetworkList, parameters: &Parameters) -> Result<()> {
+    network.require_plugins()?;
     let Attachment { container_id, ifname } = &parameters.attachment;
     let of_container = match container_id.as_str() {
         "" => Err(crate::Error::new(crate::Code::UnknownContainer, "missing containerID")),

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use cni::CniResult;
 use cni::exec::Patience;
-use cni::runtime::{self, Cache, Error, NetworkList, Parameters, Record, Runtime, directory};
+use cni::runtime::directory::{self, Found};
+use cni::runtime::{self, Cache, Error, NetworkList, Parameters, Runtime};
 use kernel::Kernel;
 use net::Space;
 use serde_json::{Value, json};
@@ -23,37 +24,38 @@ use crate::interrupt::Interrupt;
 use crate::lab::{pretty, tell};
 use crate::terminal::Terminal;
 
-/// Runs one of its commands.
+/// Runs one of its commands. Plugins are not on the terminal, so that Ctrl-C leaves time to stop
+/// them, and to take back what was begun.
 pub(crate) fn run(command: &CniCommand, terminal: Terminal) -> Result<ExitCode> {
-    match command {
-        CniCommand::Add(arguments) => add(arguments, terminal),
-        CniCommand::Check(arguments) => check(arguments),
-        CniCommand::Del(arguments) => del(arguments),
-        CniCommand::Gc(arguments) => collect::run(arguments),
-        CniCommand::Status(arguments) => status(arguments),
-        CniCommand::Version(arguments) => versions::run(arguments, terminal),
-        CniCommand::List(arguments) => list::run(arguments, terminal),
-    }
+    let interrupt = Interrupt::listen();
+    let interrupted = || interrupt.exit().is_some();
+    let runtime = |places| runtime(places, &interrupted);
+    let outcome = match command {
+        CniCommand::Add(it) => add(it, &runtime(&it.places), terminal),
+        CniCommand::Check(it) => check(it, &runtime(&it.places)),
+        CniCommand::Del(it) => del(it, &runtime(&it.places)),
+        CniCommand::Gc(it) => collect::run(it, &runtime(&it.places)),
+        CniCommand::Status(it) => status(it, &runtime(&it.places)),
+        CniCommand::Version(it) => versions::run(it, &runtime(&it.places), terminal),
+        CniCommand::List(it) => list::run(it, terminal),
+    };
+    outcome.map_err(|failure| failure.exit(interrupt.exit()))
 }
 
 /// `podwire cni add`
-fn add(arguments: &Attachment, terminal: Terminal) -> Result<ExitCode> {
+fn add(arguments: &Attachment, runtime: &Runtime<'_>, terminal: Terminal) -> Result<ExitCode> {
     if arguments.netns.is_none() {
         return Err(
             Failure::new(Exit::Usage, "no namespace is given").remedy("name it behind the network")
         );
     }
     let network = network(&arguments.places, &arguments.network)?;
-    // What was begun is taken back in good order.
-    let interrupt = Interrupt::listen();
-    let interrupted = || interrupt.exit().is_some();
-    let runtime = runtime(&arguments.places, &interrupted);
     let place = Place::new(arguments.netns.as_deref());
     let parameters = parameters(arguments, &place, &network.name, &runtime.cache, Asked::Exactly)?;
     if runtime.cache.get(&network.name, &parameters.attachment)?.is_none() {
         require_free(&place, &parameters)?;
     }
-    let result = runtime.add(&network, &parameters).map_err(|error| interrupt.failure(error))?;
+    let result = runtime.add(&network, &parameters)?;
     print(&match arguments.places.output {
         // As cnitool prints it.
         Format::Json => cni::json::pretty(&result),
@@ -63,9 +65,8 @@ fn add(arguments: &Attachment, terminal: Terminal) -> Result<ExitCode> {
 }
 
 /// `podwire cni check`
-fn check(arguments: &Attachment) -> Result<ExitCode> {
+fn check(arguments: &Attachment, runtime: &Runtime<'_>) -> Result<ExitCode> {
     let network = network(&arguments.places, &arguments.network)?;
-    let runtime = runtime(&arguments.places, &|| false);
     let place = Place::new(arguments.netns.as_deref());
     let parameters = parameters(arguments, &place, &network.name, &runtime.cache, Asked::Found)?;
     runtime.check(&network, &parameters)?;
@@ -74,15 +75,17 @@ fn check(arguments: &Attachment) -> Result<ExitCode> {
 }
 
 /// `podwire cni del`
-fn del(arguments: &Attachment) -> Result<ExitCode> {
-    let runtime = runtime(&arguments.places, &|| false);
+fn del(arguments: &Attachment, runtime: &Runtime<'_>) -> Result<ExitCode> {
     let place = Place::new(arguments.netns.as_deref());
     let name = &arguments.network;
     let parameters = parameters(arguments, &place, name, &runtime.cache, Asked::Found)?;
     let record = runtime.cache.get(name, &parameters.attachment)?;
-    let network = match (network(&arguments.places, name), &record) {
-        (Err(failure), Some(record)) if failure.exit == Exit::NotFound => remembered(record)?,
-        (network, _) => network?,
+    let network = match (directory::find(&arguments.places.conf_dir(), name), &record) {
+        (Err(error), Some(record)) if !record.config.is_empty() => {
+            tell(&format!("warning: {error}; the configuration that was remembered is used"));
+            NetworkList::parse(&record.config)?
+        }
+        (found, _) => known(found?),
     };
     runtime.del(&network, &parameters)?;
     let what = match record {
@@ -93,9 +96,8 @@ fn del(arguments: &Attachment) -> Result<ExitCode> {
 }
 
 /// `podwire cni status`
-fn status(arguments: &Network) -> Result<ExitCode> {
+fn status(arguments: &Network, runtime: &Runtime<'_>) -> Result<ExitCode> {
     let network = network(&arguments.places, &arguments.network)?;
-    let runtime = runtime(&arguments.places, &|| false);
     runtime.status(&network)?;
     let asked = network.has_status();
     print(&match arguments.places.output {
@@ -112,21 +114,15 @@ fn status(arguments: &Network) -> Result<ExitCode> {
     Ok(Exit::Yes.into())
 }
 
-/// The network of that name. Files that cannot be read are told of.
+/// The network of that name.
 fn network(places: &Places, name: &str) -> Result<NetworkList> {
-    let (found, unreadable) = directory::find(&places.conf_dir(), name)?;
-    warn(&unreadable);
-    Ok(found.network)
+    Ok(known(directory::find(&places.conf_dir(), name)?))
 }
 
-/// The network as it was when the attachment was made.
-fn remembered(record: &Record) -> Result<NetworkList> {
-    let network = NetworkList::parse(&record.config)?;
-    tell(&format!(
-        "warning: network {} has no configuration any more; what was remembered is used",
-        network.name
-    ));
-    Ok(network)
+/// The network, after telling of the files that cannot be read.
+fn known((found, unreadable): (Found, Vec<Error>)) -> NetworkList {
+    warn(&unreadable);
+    found.network
 }
 
 fn warn(unreadable: &[Error]) {

@@ -68,22 +68,18 @@ fn load(file: &Path, bytes: &[u8]) -> Result<NetworkList> {
     if !is_list(file) {
         return NetworkList::from_single(bytes).map_err(in_file);
     }
-    let mut network = NetworkList::parse(bytes).map_err(in_file)?;
+    let network = NetworkList::parse(bytes).map_err(in_file)?;
+    let mut further = Vec::new();
     // Any other name could lead out of the directory, and is refused when it is used.
     if !network.load_only_inlined_plugins && is_identifier(&network.name) {
-        let own = file.with_file_name(&network.name);
-        for file in regular_files(&own, &["conf"])? {
-            let plugin = read(&file).and_then(|bytes| PluginConfig::parse(&bytes));
-            let cause = |error| match error {
-                error @ Error::Read { .. } => error,
-                error => Error::File { file, cause: Box::new(error) },
-            };
-            network.plugins.push(plugin.map_err(cause)?);
+        for file in files_with(&["conf"], &file.with_file_name(&network.name))? {
+            let plugin = PluginConfig::parse(&read(&file)?);
+            let in_file = |error| Error::File { file, cause: Box::new(error) };
+            further.push(plugin.map_err(in_file)?.0);
         }
     }
-    if network.plugins.is_empty() {
-        return Err(in_file(Error::Configuration("no plugin configs found".to_owned())));
-    }
+    let network = network.with_plugins(further).map_err(in_file)?;
+    network.require_plugins().map_err(in_file)?;
     Ok(network)
 }
 
@@ -99,13 +95,13 @@ fn is_list(file: &Path) -> bool {
 
 /// The files of a directory in the order in which networks are looked for.
 fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = regular_files(dir, &["conflist", "conf", "json"])?;
+    let mut files = files_with(&["conflist", "conf", "json"], dir)?;
     files.sort_by_key(|file| !is_list(file));
     Ok(files)
 }
 
-/// The files of a directory with one of these extensions by name; none if there is no directory.
-fn regular_files(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
+/// What has one of these extensions in a directory, by name; none if there is no directory.
+fn files_with(extensions: &[&str], dir: &Path) -> Result<Vec<PathBuf>> {
     let failed = |source| Error::Read { path: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -28,7 +28,7 @@ pub struct NetworkList {
     pub load_only_inlined_plugins: bool,
     /// The plugins in the order of `ADD`.
     pub plugins: Vec<PluginConfig>,
-    /// The list as the cache keeps it: the bytes of its file.
+    /// The list as the cache keeps it: the bytes of its file, or a list with all of its plugins.
     pub bytes: Vec<u8>,
 }
 
@@ -95,13 +95,25 @@ impl NetworkList {
 
     /// The list of one plugin that a single configuration is: the format from before 1.0.0.
     pub fn from_single(bytes: &[u8]) -> Result<Self> {
-        let document = json::parse(bytes).map_err(|error| PluginConfig::error(&error))?;
-        let plugin = PluginConfig::of(&document).map_err(Error::Configuration)?;
+        let (document, plugin) = PluginConfig::parse(bytes)?;
         let list = serde_json::json!({
             "name": plugin.name,
             "cniVersion": plugin.version,
             "plugins": [document],
         });
+        Self::parse(json::compact(&list).as_bytes())
+    }
+
+    /// The same with more plugins, which were in files of their own.
+    pub(super) fn with_plugins(self, further: Vec<Value>) -> Result<Self> {
+        if further.is_empty() {
+            return Ok(self);
+        }
+        // It was an object before.
+        let mut list = json::parse(&self.bytes).unwrap_or_default();
+        let plugins = list["plugins"].as_array().cloned().unwrap_or_default();
+        list["plugins"] = plugins.into_iter().chain(further).collect();
+        list["loadOnlyInlinedPlugins"] = true.into();
         Self::parse(json::compact(&list).as_bytes())
     }
 
@@ -132,6 +144,14 @@ impl NetworkList {
         config.into()
     }
 
+    /// Refuses a network that nobody could attach to.
+    pub(super) fn require_plugins(&self) -> Result<()> {
+        match self.plugins.is_empty() {
+            false => Ok(()),
+            true => Err(Error::Configuration("no plugin configs found".to_owned())),
+        }
+    }
+
     /// Whether its version has `STATUS`, and `GC`, which came with it.
     pub fn has_status(&self) -> bool {
         self.is_since(Version::V1_1_0).unwrap_or_default()
@@ -146,10 +166,13 @@ impl NetworkList {
 }
 
 impl PluginConfig {
-    /// Reads the configuration of one plugin, as a file of its own holds it.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let document = json::parse(bytes).map_err(|error| Self::error(&error))?;
-        Self::of(&document).map_err(Error::Configuration)
+    /// Reads the configuration of one plugin, as a file of its own holds it: as it is written, and
+    /// as it is understood.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Value, Self)> {
+        let failed = |error| Error::Configuration(format!("error parsing configuration: {error}"));
+        let document = json::parse(bytes).map_err(failed)?;
+        let plugin = Self::of(&document).map_err(Error::Configuration)?;
+        Ok((document, plugin))
     }
 
     fn of(document: &Value) -> Result<Self, String> {
@@ -174,10 +197,6 @@ impl PluginConfig {
             capabilities: declared.map(|(name, _)| name).collect(),
             document: members,
         })
-    }
-
-    fn error(error: &json::Error) -> Error {
-        Error::Configuration(format!("error parsing configuration: {error}"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use cni::Attachment;
-use cni::runtime::{Collected, NetworkList, Record};
+use cni::runtime::{Collected, NetworkList, Record, Runtime};
 use serde_json::{Value, json};
 
 use super::place::is_gone;
@@ -13,9 +13,8 @@ use crate::failure::{Exit, Failure, Result};
 use crate::lab::{pretty, tell};
 
 /// Runs it.
-pub(super) fn run(arguments: &Collect) -> Result<ExitCode> {
+pub(super) fn run(arguments: &Collect, runtime: &Runtime<'_>) -> Result<ExitCode> {
     let network = super::network(&arguments.places, &arguments.network)?;
-    let runtime = super::runtime(&arguments.places, &|| false);
     let (records, _) = runtime.cache.list()?;
     let known: Vec<Record> =
         records.into_iter().filter(|record| record.network == network.name).collect();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::place::is_gone;
 use crate::cli::cni::List;
 use crate::cli::{Format, print};
-use crate::failure::{Exit, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::lab::{pretty, tell};
 use crate::terminal::Terminal;
 
@@ -20,7 +20,15 @@ pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
     let (mut networks, unreadable) = directory::list(&arguments.places.conf_dir())?;
     networks.retain(|found| wanted(&found.network.name));
     super::warn(&unreadable);
-    let (mut records, unusable) = Cache::new(arguments.places.cache_dir()).list()?;
+    let mut exit = Exit::Yes;
+    // An ordinary user may see the networks, and mostly not what is attached to them.
+    let remembered = Cache::new(arguments.places.cache_dir()).list().unwrap_or_else(|error| {
+        let failure = Failure::from(error);
+        tell(&failure.to_string());
+        exit = failure.exit;
+        Default::default()
+    });
+    let (mut records, unusable) = remembered;
     records.retain(|record| wanted(&record.network));
     for unusable in &unusable {
         tell(&format!("warning: {} {}", unusable.path.display(), unusable.why));
@@ -28,6 +36,7 @@ pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
     if let Some(name) = &arguments.network
         && networks.is_empty()
         && records.is_empty()
+        && exit == Exit::Yes
     {
         let dir = arguments.places.conf_dir();
         return Err(Error::NoNetwork { dir, name: name.clone(), unreadable: Vec::new() }.into());
@@ -36,7 +45,7 @@ pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
         Format::Json => pretty(&value(&networks, &records)),
         Format::Text => text(arguments, &networks, &records, terminal),
     })?;
-    Ok(Exit::Yes.into())
+    Ok(exit.into())
 }
 
 fn text(arguments: &List, networks: &[Found], records: &[Record], terminal: Terminal) -> String {

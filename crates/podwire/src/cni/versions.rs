@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use cni::runtime::Runtime;
 use serde_json::{Value, json};
 
 use crate::cli::cni::Network;
@@ -12,9 +13,12 @@ use crate::lab::{pretty, tell};
 use crate::terminal::Terminal;
 
 /// Runs it: no if a plugin does not speak the network's version.
-pub(super) fn run(arguments: &Network, terminal: Terminal) -> Result<ExitCode> {
+pub(super) fn run(
+    arguments: &Network,
+    runtime: &Runtime<'_>,
+    terminal: Terminal,
+) -> Result<ExitCode> {
     let network = super::network(&arguments.places, &arguments.network)?;
-    let runtime = super::runtime(&arguments.places, &|| false);
     let version = if network.version.is_empty() { "0.1.0" } else { &network.version };
     let mut exit = Exit::Yes;
     let mut items: Vec<Value> = Vec::new();

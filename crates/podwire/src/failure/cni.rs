@@ -49,8 +49,9 @@ fn exit(error: &Error) -> Exit {
         Error::NoConfigurations { .. } | Error::NoNetwork { .. } | Error::NotAttached { .. } => {
             Exit::NotFound
         }
-        Error::Plugin { failure, .. } => match **failure {
+        Error::Plugin { plugin, failure, .. } => match **failure {
             Call::Refused(_) => Exit::No,
+            Call::Missing(_) if plugin.contains('/') => Exit::Usage,
             Call::Missing(_) => Exit::NotFound,
             Call::Interrupted { .. } => Exit::Interrupted,
             _ => Exit::Unknown,
@@ -124,6 +125,9 @@ fn remedy(error: &Error) -> Option<String> {
 /// What to do about a plugin that did not do what it was asked.
 fn of_call(plugin: &str, failure: &Call) -> Option<String> {
     Some(match failure {
+        Call::Missing(_) if plugin.contains('/') => {
+            "the type of a plugin is the name of its file, without slashes".to_owned()
+        }
         Call::Missing(_) => format!(
             "put {plugin} into one of these directories, or say where it is with --plugin-dir"
         ),

@@ -266,7 +266,7 @@ fn what_was_attached_is_detached_without_its_configuration() {
     fs::remove_file("/run/net.d/pods.conflist").unwrap();
     node.cni("check pods pod1 --container-id c1").expect(4);
     let del = node.cni("del pods --container-id c1").expect(0);
-    assert!(del.stderr.contains("warning: network pods has no configuration any more"), "{del:?}");
+    assert!(del.stderr.contains("the configuration that was remembered is used"), "{del:?}");
     let told: Value = serde_json::from_slice(&fs::read("/run/told.DEL").unwrap()).unwrap();
     assert_eq!(told["runtimeConfig"], serde_json::from_str::<Value>(ports).unwrap());
     assert_eq!(told.get("capabilities"), None);
@@ -348,7 +348,7 @@ fn an_interrupted_add_is_taken_back() {
     let _pod = Namespace::new("pod1");
     node.script("second", "[ $CNI_COMMAND != ADD ] || { : >/run/at-work; sleep 1000; }");
     node.write("pods", &[bridge(), json!({ "type": "second" })]);
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let mut add = node.command("add pods pod1");
         let child = node.namespace.netns().spawn(&mut add).unwrap();
         while !Path::new("/run/at-work").exists() {}

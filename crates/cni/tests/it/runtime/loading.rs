@@ -267,6 +267,9 @@ fn more_plugins_may_be_in_the_networks_own_directory() {
     };
     let inlined = r#","plugins":[{"type":"first"}]"#;
     assert_eq!(plugins(inlined).unwrap(), "first second third");
+    // What is remembered is all of it, whatever becomes of the directory.
+    let (found, _) = directory::find(dir, "net").unwrap();
+    assert_eq!(NetworkList::parse(&found.network.bytes).unwrap(), found.network);
     assert_eq!(plugins("").unwrap(), "second third");
     let only = format!(r#"{inlined},"loadOnlyInlinedPlugins":true"#);
     assert_eq!(plugins(&only).unwrap(), "first");
