@@ -15,5 +15,7 @@ mod keys;
 mod kill;
 mod lifecycle;
 mod portmap;
+mod ptp;
+mod static_addresses;
 mod surroundings;
 mod together;
