@@ -111,15 +111,7 @@ impl Kernel {
     /// if it is one of those that the kernel adds by itself.
     pub fn route_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<Route>> {
         let (_, handle) = self.handle(space)?;
-        let socket = handle.route();
-        let mut found = None;
-        let answer = socket.get(rtm::GETROUTE, &rtnetlink::route::to(address), |message| {
-            found = rtnetlink::route::parse(message.payload);
-        });
-        match answer {
-            Err(error) if rtnetlink::route::is_no_way(&error) => return Ok(None),
-            other => other.map_err(|e| e.during(format!("look up the route to {address}")))?,
-        }
+        let found = rtnetlink::route::look_up(handle.route(), address)?;
         let index = found.as_ref().and_then(|route| route.hops.first()?.index);
         let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
         let name = |_| link.as_ref()?.name.parse().ok();
