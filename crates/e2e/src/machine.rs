@@ -1,0 +1,177 @@
+//! A node and the world around it.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use kernel::Netns;
+use serde_json::json;
+use testbed::look::eventually;
+use testbed::{Namespace, need, sh, state};
+
+use crate::plugins::{self, By};
+use crate::{containerd, image};
+
+/// The node's addresses on its uplink.
+pub const NODE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
+/// The addresses of the world outside, at the other end of that uplink.
+pub const OUTSIDE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
+];
+
+/// Where the files of clients are; `/run` is the test's own.
+pub(crate) const HOME: &str = "/run/e2e";
+/// Where runtimes look for configurations if they are not told otherwise.
+const CONFIGURATIONS: &str = "/etc/cni/net.d";
+
+/// A node with plugins in `/opt/cni/bin`, and the test itself as the world outside.
+///
+/// `/etc`, `/opt` and `/var/lib` are the host's only to read: what clients and plugins write there is
+/// gone with the test, as are their processes.
+pub struct Machine {
+    by: By,
+    node: Namespace,
+    outside: Netns,
+    cgroup: String,
+}
+
+impl Machine {
+    /// The only machine of a test; see [`crate::machine!`].
+    pub fn new(by: By) -> Self {
+        need("runc", "runc");
+        need("iptables", "iptables");
+        sh(&format!(
+            "mkdir -p {HOME}/etc {HOME}/work
+            mount -t tmpfs tmpfs /opt
+            mount -t tmpfs tmpfs /var/lib
+            mount -t overlay overlay -o lowerdir=/etc,upperdir={HOME}/etc,workdir={HOME}/work /etc
+            rm -rf {CONFIGURATIONS}
+            mkdir -p {CONFIGURATIONS}"
+        ));
+        image::make(HOME);
+        by.install();
+        let node = Namespace::new("node");
+        sh("ip link add outside type veth peer name uplink netns node; ip link set outside up");
+        node.sh("ip link set uplink up");
+        for (at, (ours, theirs)) in OUTSIDE.iter().zip(NODE).enumerate() {
+            let length = [24, 64][at];
+            sh(&format!("ip address add {ours}/{length} dev outside nodad"));
+            node.sh(&format!("ip address add {theirs}/{length} dev uplink nodad"));
+        }
+        let outside = Netns::current().unwrap();
+        // No two namespaces have the same number at the same time.
+        let cgroup = format!("podwire-e2e-{}", node.netns().id().unwrap().inode);
+        Self { by, node, outside, cgroup }
+    }
+
+    /// Whose plugins there are.
+    pub fn by(&self) -> By {
+        self.by
+    }
+
+    /// Whether podwire stands behind a plugin's name.
+    pub fn is_podwire(&self, plugin: &str) -> bool {
+        plugins::is_podwire(plugin)
+    }
+
+    /// The node's network.
+    pub fn node(&self) -> &Namespace {
+        &self.node
+    }
+
+    /// The network of the world outside.
+    pub fn outside(&self) -> &Netns {
+        &self.outside
+    }
+
+    /// The cgroup that all containers are in, as a path from the root of each hierarchy.
+    pub(crate) fn cgroup(&self) -> String {
+        format!("/{}", self.cgroup)
+    }
+
+    /// Runs `podwire`.
+    pub fn podwire(&self, arguments: &str) -> String {
+        plugins::podwire(arguments)
+    }
+
+    /// Gives the node a network of both families, `10.20.0.0/24` and `fd20::/64`, with host ports.
+    pub fn configure(&self) {
+        let network = json!({
+            "cniVersion": "1.0.0",
+            "name": "pods",
+            "plugins": [
+                {
+                    "type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true,
+                    // What br_netfilter has rewritten would else not go back to where it came from.
+                    "hairpinMode": true,
+                    "ipam": {
+                        "type": "host-local",
+                        "ranges": [[{ "subnet": "10.20.0.0/24" }], [{ "subnet": "fd20::/64" }]],
+                    },
+                },
+                { "type": "portmap", "capabilities": { "portMappings": true } },
+            ],
+        });
+        fs::write(Path::new(CONFIGURATIONS).join("10-pods.conflist"), network.to_string()).unwrap();
+    }
+
+    /// All that pods could leave behind: the state of the node's network, and the names of the files
+    /// that runtimes and plugins keep.
+    pub fn traces(&self) -> String {
+        let directories = "/run/netns /run/podwire /var/lib/cni /var/lib/podwire";
+        state(&self.node) + &sh(&format!("find {directories} 2>/dev/null | sort"))
+    }
+
+    /// The addresses that host-local has reserved.
+    pub fn reserved(&self) -> Vec<IpAddr> {
+        let files = sh("find /var/lib/cni/networks -type f");
+        let names = files.lines().filter_map(|path| path.rsplit('/').next());
+        names.filter_map(|name| name.parse().ok()).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(containerd::LOG).unwrap_or_default());
+        }
+        // Only then can the cgroups go, which are the one thing here that the host shares.
+        eventually("all processes end", || {
+            let alive = alive();
+            let all = alive.join(" ");
+            (alive.is_empty()).then_some(()).or_else(|| {
+                sh(&format!("kill -9 {all} 2>/dev/null || true"));
+                None
+            })
+        });
+        sh(&format!(
+            "find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -name {} -exec find {{}} -depth -type d -delete \\;",
+            self.cgroup
+        ));
+    }
+}
+
+/// The processes of this machine but for the first one and this one; the dead do not count.
+fn alive() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let names = fs::read_dir("/proc").unwrap().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_alive = |id: &String| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        !matches!(state, None | Some('Z'))
+    };
+    names
+        .filter(|name| name.parse::<u32>().is_ok() && name != "1" && *name != own)
+        .filter(is_alive)
+        .collect()
+}
+
+/// The same for the addresses of both families, one after the other.
+pub fn both<T>(from: [T; 2], mut work: impl FnMut(T)) {
+    from.into_iter().for_each(&mut work);
+}

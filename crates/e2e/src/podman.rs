@@ -1,0 +1,1 @@
+//! podman with its CNI back end.
