@@ -12,12 +12,14 @@
 mod containerd;
 mod cri;
 mod image;
+mod kubelet;
 mod machine;
 mod plugins;
 mod traffic;
 
-pub use containerd::{Containerd, Pod};
+pub use containerd::Containerd;
 pub use cri::Port;
+pub use kubelet::{Kubelet, Pod};
 pub use machine::{Machine, NODE, OUTSIDE, both};
 pub use plugins::{By, build};
 pub use traffic::{get, page, seen};

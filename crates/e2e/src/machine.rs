@@ -32,6 +32,7 @@ const CONFIGURATIONS: &str = "/etc/cni/net.d";
 ///
 /// `/etc`, `/opt` and `/var/lib` are the host's only to read: what clients and plugins write there is
 /// gone with the test, as are their processes.
+#[derive(Debug)]
 pub struct Machine {
     by: By,
     node: Namespace,
@@ -96,6 +97,20 @@ impl Machine {
     /// Runs `podwire`.
     pub fn podwire(&self, arguments: &str) -> String {
         plugins::podwire(arguments)
+    }
+
+    /// Runs `ctr` against containerd's socket, on the node; returns what it prints.
+    pub fn ctr(&self, arguments: &str) -> String {
+        self.node.sh(&format!("ctr --address {} {arguments}", containerd::socket().display()))
+    }
+
+    /// Has `ctr` run a command in a container with a network; returns what the command prints.
+    pub fn run_with_ctr(&self, id: &str, command: &str) -> String {
+        let cgroup = format!("/{}/{id}", self.cgroup);
+        self.ctr(&format!(
+            "run --rm --cni --cgroup {cgroup} {} {id} /bin/sh -c '{command}'",
+            image::NAME
+        ))
     }
 
     /// Gives the node a network of both families, `10.20.0.0/24` and `fd20::/64`, with host ports.

@@ -1,73 +1,165 @@
 //! Pods made by containerd through CRI, as a kubelet makes them.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use e2e::{By, Containerd, Machine, NODE, OUTSIDE, Pod, Port, get, page, seen};
+use e2e::{By, Containerd, Kubelet, Machine, NODE, OUTSIDE, Pod, Port, get, page, seen};
 use testbed::assert_same_state;
 use testbed::look::{eventually, ports};
 
-#[test]
-fn pods_by_the_reference() {
-    let machine = e2e::machine!(By::Reference);
-    a_life_of_pods(&machine);
-}
+for_each_maker!(
+    a_life_of_pods,
+    ten_pods_at_once,
+    a_host_port_that_is_taken,
+    a_runtime_that_is_killed
+);
 
 #[test]
-fn pods_by_podwire() {
-    let machine = e2e::machine!(By::Podwire);
-    a_life_of_pods(&machine);
+fn ports_by_the_reference_on_a_network_by_podwire() {
+    a_life_of_pods(&e2e::machine!(By::Mixed));
 }
 
-#[test]
-fn pods_by_podwire_with_ports_by_the_reference() {
-    let machine = e2e::machine!(By::Mixed);
-    a_life_of_pods(&machine);
-}
-
-const WEB: Port = Port { host: 18080, pod: 80, is_udp: false };
+pub(crate) const WEB: Port = Port { host: 18080, pod: 80, is_udp: false };
 const NAMES: Port = Port { host: 15353, pod: 5353, is_udp: true };
 
 fn a_life_of_pods(machine: &Machine) {
     machine.configure();
     let mut containerd = Containerd::start(machine);
-    let settled = settle(machine, &containerd);
+    let kubelet = Kubelet::new(machine);
+    let settled = settle(machine, kubelet);
 
-    let web = containerd.run("web", &[WEB, NAMES]).unwrap();
-    let client = containerd.run("client", &[]).unwrap();
+    let web = kubelet.run("web", &[WEB, NAMES]).unwrap();
+    let client = kubelet.run("client", &[]).unwrap();
     for pod in [&web, &client] {
-        has_what_the_runtime_tells(&containerd, pod);
+        has_what_the_runtime_tells(kubelet, pod);
     }
-    reach_each_other(&containerd, &web, &client);
+    reach_each_other(kubelet, &web, &client);
     reaches_the_world(machine, &client);
-    answers_on_host_ports(machine, &containerd, &web, &client);
+    answers_on_host_ports(machine, kubelet, &web, &client);
 
     containerd.restart();
-    assert_eq!(containerd.pods().len(), 2);
-    answers_on_host_ports(machine, &containerd, &web, &client);
+    assert_eq!(kubelet.pods().len(), 2);
+    answers_on_host_ports(machine, kubelet, &web, &client);
 
-    containerd.stop(&web);
+    kubelet.stop(&web.id).unwrap();
     for address in NODE {
         assert!(get(machine.outside(), SocketAddr::new(address, WEB.host)).is_err());
     }
     assert!(machine.reserved().iter().all(|address| client.addresses.contains(address)));
-    containerd.stop(&client);
+    kubelet.stop(&client.id).unwrap();
     for pod in [&web, &client] {
-        containerd.stop(pod);
-        containerd.remove(pod);
-        containerd.remove(pod);
+        kubelet.stop(&pod.id).unwrap();
+        kubelet.remove(&pod.id).unwrap();
+        kubelet.remove(&pod.id).unwrap();
     }
     assert_same_state(&settled, &machine.traces());
 }
 
+fn ten_pods_at_once(machine: &Machine) {
+    machine.configure();
+    let _containerd = Containerd::start(machine);
+    let kubelet = Kubelet::new(machine);
+    let settled = settle(machine, kubelet);
+
+    let ports = |number: u16| [Port { host: 18000 + number, ..WEB }];
+    let run = |number: u16| kubelet.run(&format!("pod{number}"), &ports(number)).unwrap();
+    let pods: Vec<Pod> = at_once((0..10).map(|number| move || run(number)));
+    let distinct: HashSet<IpAddr> = pods.iter().flat_map(|pod| pod.addresses.clone()).collect();
+    assert_eq!(distinct.len(), 20);
+    for (number, pod) in (0..).zip(&pods) {
+        for &address in &pod.addresses {
+            let server = SocketAddr::new(address, WEB.pod);
+            assert_eq!(page(machine.node().netns(), server), pod.name);
+            assert_eq!(page(&pods[usize::from(number + 1) % 10].netns, server), pod.name);
+        }
+        let server = SocketAddr::new(NODE[0], 18000 + number);
+        assert_eq!(page(machine.outside(), server), pod.name);
+    }
+
+    at_once(pods.iter().map(|pod| || kubelet.stop(&pod.id).unwrap()));
+    at_once(pods.iter().map(|pod| || kubelet.remove(&pod.id).unwrap()));
+    assert_same_state(&settled, &machine.traces());
+}
+
+fn a_host_port_that_is_taken(machine: &Machine) {
+    machine.configure();
+    let _containerd = Containerd::start(machine);
+    let kubelet = Kubelet::new(machine);
+    let settled = settle(machine, kubelet);
+
+    let first = kubelet.run("first", &[WEB]).unwrap();
+    let before = machine.traces();
+    let second = kubelet.run("second", &[WEB]);
+    let server = SocketAddr::new(NODE[0], WEB.host);
+    if machine.is_podwire("portmap") {
+        let refusal = second.unwrap_err();
+        assert!(refusal.contains("18080") && refusal.contains(&first.id), "{refusal}");
+        assert_same_state(&before, &machine.traces());
+        for id in kubelet.pods().iter().filter(|id| **id != first.id) {
+            kubelet.remove(id).unwrap();
+        }
+    } else {
+        // The reference lets whoever is asked first have it.
+        kubelet.remove(&second.unwrap().id).unwrap();
+    }
+    assert_eq!(page(machine.outside(), server), "first");
+    kubelet.remove(&first.id).unwrap();
+    // What is free again is anybody's.
+    let third = kubelet.run("third", &[WEB]).unwrap();
+    assert_eq!(page(machine.outside(), server), "third");
+    kubelet.remove(&third.id).unwrap();
+    assert_same_state(&settled, &machine.traces());
+}
+
+fn a_runtime_that_is_killed(machine: &Machine) {
+    machine.configure();
+    let mut containerd = Containerd::start(machine);
+    let kubelet = Kubelet::new(machine);
+    let settled = settle(machine, kubelet);
+
+    let before = kubelet.run("before", &[WEB]).unwrap();
+    // A sandbox takes 0.1 s, the first half of which its plugins are at work.
+    for millis in [5, 10, 15, 20, 30, 40, 60, 100] {
+        std::thread::scope(|scope| {
+            let ports = [Port { host: 18000 + millis, ..WEB }];
+            scope.spawn(move || kubelet.run(&format!("killed-after-{millis}"), &ports));
+            std::thread::sleep(Duration::from_millis(millis.into()));
+            containerd.kill();
+        });
+        containerd.start_again();
+    }
+    let after = kubelet.run("after", &[]).unwrap();
+    assert!(before.addresses.iter().all(|address| !after.addresses.contains(address)));
+    reach_each_other(kubelet, &before, &after);
+    assert_eq!(page(machine.outside(), SocketAddr::new(NODE[0], WEB.host)), "before");
+    at_once(kubelet.pods().iter().map(|id| || kubelet.remove(id).unwrap()));
+    // A namespace that containerd made just before it was killed, and did not get to write down, is
+    // nobody's, and empty.
+    let but_namespaces = |traces: &str| {
+        let lines = traces.lines().filter(|line| !line.starts_with("/run/netns/cni-"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_same_state(&but_namespaces(&settled), &but_namespaces(&machine.traces()));
+}
+
+/// The same work in as many threads as there is.
+pub(crate) fn at_once<T: Send>(work: impl Iterator<Item: FnOnce() -> T + Send>) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = work.map(|work| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 /// Makes and removes a pod, so that what all pods share is there, and returns what then is left.
-fn settle(machine: &Machine, containerd: &Containerd<'_>) -> String {
-    let first = containerd.run("first", &[WEB, NAMES]).unwrap();
+pub(crate) fn settle(machine: &Machine, kubelet: Kubelet<'_>) -> String {
+    let first = kubelet.run("first", &[WEB, NAMES]).unwrap();
     eventually("the bridge's addresses are its own", || {
         let tentative = machine.node().sh("ip -o address show dev cni0 tentative scope global");
         tentative.is_empty().then_some(())
     });
-    containerd.stop(&first);
-    containerd.remove(&first);
+    kubelet.stop(&first.id).unwrap();
+    kubelet.remove(&first.id).unwrap();
     let traces = machine.traces();
     assert!(!traces.contains(&first.id), "{traces}");
     assert_eq!(ports(machine.node(), "cni0"), Vec::<String>::new());
@@ -75,22 +167,22 @@ fn settle(machine: &Machine, containerd: &Containerd<'_>) -> String {
     traces
 }
 
-fn has_what_the_runtime_tells(containerd: &Containerd<'_>, pod: &Pod) {
-    let told = containerd.exec(pod, "ip -o address show scope global").unwrap();
+fn has_what_the_runtime_tells(kubelet: Kubelet<'_>, pod: &Pod) {
+    let told = kubelet.exec(pod, "ip -o address show scope global").unwrap();
     let has: Vec<IpAddr> = told
         .lines()
         .filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok())
         .collect();
     assert_eq!(has, pod.addresses, "{told}");
     assert!(has.len() == 2 && has[0].is_ipv4() && has[1].is_ipv6(), "{told}");
-    let lo = containerd.exec(pod, "ip address show lo").unwrap();
+    let lo = kubelet.exec(pod, "ip address show lo").unwrap();
     assert!(lo.contains(",UP") && lo.contains("127.0.0.1/8") && lo.contains("::1/128"), "{lo}");
 }
 
-fn reach_each_other(containerd: &Containerd<'_>, one: &Pod, other: &Pod) {
+pub(crate) fn reach_each_other(kubelet: Kubelet<'_>, one: &Pod, other: &Pod) {
     for (from, to) in [(one, other), (other, one)] {
         for &address in &to.addresses {
-            containerd.exec(from, &format!("ping -c 1 -W 5 {address}")).unwrap();
+            kubelet.exec(from, &format!("ping -c 1 -W 5 {address}")).unwrap();
             let source = seen(&from.netns, SocketAddr::new(address, 7), &to.netns, 7);
             assert!(from.addresses.contains(&source), "{source}");
         }
@@ -106,7 +198,7 @@ fn reaches_the_world(machine: &Machine, pod: &Pod) {
 
 /// From outside, from the node by its own address and by the loopback's, from another pod, and from
 /// the pod itself.
-fn answers_on_host_ports(machine: &Machine, containerd: &Containerd<'_>, web: &Pod, other: &Pod) {
+fn answers_on_host_ports(machine: &Machine, kubelet: Kubelet<'_>, web: &Pod, other: &Pod) {
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let node = machine.node().netns();
     for (from, address) in NODE
@@ -121,12 +213,7 @@ fn answers_on_host_ports(machine: &Machine, containerd: &Containerd<'_>, web: &P
         for address in NODE {
             let server = SocketAddr::new(address, WEB.host);
             let get = format!("timeout 5 wget -q -O - http://{server}/");
-            assert_eq!(
-                containerd.exec(from, &get).unwrap().trim(),
-                web.name,
-                "{} {get}",
-                from.name
-            );
+            assert_eq!(kubelet.exec(from, &get).unwrap().trim(), web.name, "{} {get}", from.name);
             seen(&from.netns, SocketAddr::new(address, NAMES.host), &web.netns, NAMES.pod);
         }
     }
