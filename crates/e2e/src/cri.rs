@@ -9,12 +9,12 @@ use std::path::Path;
 
 use messages::*;
 use serde_json::Value;
-use tonic::Status;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-/// A connection to a runtime's socket, for use by one thread.
+/// A connection to a runtime's socket, for use by one thread. What fails does so with the runtime's
+/// text.
 pub(crate) struct Cri {
     executor: tokio::runtime::Runtime,
     channel: Channel,
@@ -49,10 +49,10 @@ pub(crate) struct Told {
 
 impl Cri {
     /// Connects; fails while nobody listens.
-    pub(crate) fn connect(socket: &Path) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn connect(socket: &Path) -> Result<Self, String> {
         let executor = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display()))?;
-        let channel = executor.block_on(endpoint.connect())?;
+        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap();
+        let channel = executor.block_on(endpoint.connect()).map_err(|error| error.to_string())?;
         Ok(Self { executor, channel })
     }
 
@@ -66,19 +66,19 @@ impl Cri {
     }
 
     /// Makes a pod's sandbox, with its network, and returns its identifier.
-    pub(crate) fn run_sandbox(&self, sandbox: &Sandbox<'_>) -> Result<String, Status> {
+    pub(crate) fn run_sandbox(&self, sandbox: &Sandbox<'_>) -> Result<String, String> {
         let request = RunPodSandboxRequest { config: Some(config(sandbox)) };
         self.call("RunPodSandbox", request).map(|it: RunPodSandboxResponse| it.pod_sandbox_id)
     }
 
     /// Stops what runs in a sandbox and takes its network away.
-    pub(crate) fn stop_sandbox(&self, id: &str) -> Result<(), Status> {
+    pub(crate) fn stop_sandbox(&self, id: &str) -> Result<(), String> {
         let request = PodSandboxRequest { pod_sandbox_id: id.to_owned() };
         self.call("StopPodSandbox", request).map(|_: Empty| ())
     }
 
     /// Removes a sandbox with all that is in it.
-    pub(crate) fn remove_sandbox(&self, id: &str) -> Result<(), Status> {
+    pub(crate) fn remove_sandbox(&self, id: &str) -> Result<(), String> {
         let request = PodSandboxRequest { pod_sandbox_id: id.to_owned() };
         self.call("RemovePodSandbox", request).map(|_: Empty| ())
     }
@@ -90,19 +90,19 @@ impl Cri {
     }
 
     /// What the runtime knows of a sandbox.
-    pub(crate) fn status(&self, id: &str) -> Told {
+    pub(crate) fn status(&self, id: &str) -> Result<Told, String> {
         let request = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
-        let told: PodSandboxStatusResponse = self.call("PodSandboxStatus", request).unwrap();
+        let told: PodSandboxStatusResponse = self.call("PodSandboxStatus", request)?;
         let network = told.status.and_then(|status| status.network).unwrap_or_default();
         let more = network.additional_ips.into_iter().map(|it| it.ip);
         let addresses = [network.ip].into_iter().chain(more);
         let info: Value = serde_json::from_str(&told.info["info"]).unwrap();
         let namespaces = info["runtimeSpec"]["linux"]["namespaces"].as_array().unwrap();
         let netns = namespaces.iter().find(|it| it["type"] == "network").unwrap();
-        Told {
+        Ok(Told {
             addresses: addresses.map(|address| address.parse().unwrap()).collect(),
             netns: netns["path"].as_str().unwrap().to_owned(),
-        }
+        })
     }
 
     /// Starts a container in a sandbox and returns its identifier.
@@ -112,7 +112,7 @@ impl Cri {
         sandbox: &Sandbox<'_>,
         image: &str,
         command: &[&str],
-    ) -> Result<String, Status> {
+    ) -> Result<String, String> {
         let container = ContainerConfig {
             metadata: Some(ContainerMetadata { name: "main".to_owned() }),
             image: Some(ImageSpec { image: image.to_owned() }),
@@ -129,15 +129,15 @@ impl Cri {
         Ok(created.container_id)
     }
 
-    /// Runs a command in a container; what it prints, or what it complains about.
+    /// Runs a command in a container; what it prints; a command that fails is an
+    /// error, too.
     pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Result<String, String> {
         let request = ExecSyncRequest {
             container_id: container.to_owned(),
             cmd: command.iter().map(|&word| word.to_owned()).collect(),
             timeout: 20,
         };
-        let told: ExecSyncResponse =
-            self.call("ExecSync", request).map_err(|status| status.message().to_owned())?;
+        let told: ExecSyncResponse = self.call("ExecSync", request)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if told.exit_code == 0 {
             return Ok(text(&told.stdout));
@@ -145,7 +145,7 @@ impl Cri {
         Err(format!("{command:?} failed ({}):\n{}", told.exit_code, text(&told.stderr)))
     }
 
-    fn call<Q, A>(&self, method: &str, request: Q) -> Result<A, Status>
+    fn call<Q, A>(&self, method: &str, request: Q) -> Result<A, String>
     where
         Q: prost::Message + 'static,
         A: prost::Message + Default + 'static,
@@ -153,12 +153,10 @@ impl Cri {
         let path = format!("/runtime.v1.RuntimeService/{method}").parse().unwrap();
         self.executor.block_on(async {
             let mut client = Grpc::new(self.channel.clone());
-            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            client.ready().await.map_err(|error| error.to_string())?;
             let request = tonic::Request::new(request);
-            client
-                .unary(request, path, ProstCodec::default())
-                .await
-                .map(tonic::Response::into_inner)
+            let answer = client.unary(request, path, ProstCodec::default()).await;
+            answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
         })
     }
 }

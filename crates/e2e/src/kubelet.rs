@@ -10,7 +10,7 @@ use crate::containerd::socket;
 use crate::cri::{Cri, Port, Sandbox};
 use crate::image;
 
-/// Whoever has pods made on a node.
+/// Whoever has pods made on a node. What fails does so with the runtime's text.
 #[derive(Clone, Copy, Debug)]
 pub struct Kubelet<'a> {
     machine: &'a Machine,
@@ -36,44 +36,39 @@ impl<'a> Kubelet<'a> {
         Self { machine }
     }
 
-    /// Makes a pod, as a kubelet does; a failure is the runtime's text.
+    /// Makes a pod.
     pub fn run(&self, name: &str, ports: &[Port]) -> Result<Pod, String> {
         let cgroup = self.machine.cgroup();
         let sandbox = Sandbox { name, ports, cgroup: &cgroup };
         let server = format!("mkdir /www; echo {name} > /www/index.html; exec httpd -f -h /www");
-        let cri = Cri::connect(&socket()).map_err(|error| error.to_string())?;
-        let id = cri.run_sandbox(&sandbox).map_err(text)?;
+        let cri = Cri::connect(&socket())?;
+        let id = cri.run_sandbox(&sandbox)?;
         let command = ["/bin/sh", "-c", &server];
-        let container = cri.start_container(&id, &sandbox, image::NAME, &command).map_err(text)?;
-        let told = cri.status(&id);
+        let container = cri.start_container(&id, &sandbox, image::NAME, &command)?;
+        let told = cri.status(&id)?;
         let netns = Netns::open(Path::new(&told.netns)).unwrap();
         Ok(Pod { name: name.to_owned(), id, addresses: told.addresses, netns, container })
     }
 
-    /// Runs a command in a pod; what it prints, or what it complains about.
+    /// Runs a command in a pod; what it prints; a command that fails is an error, too.
     pub fn exec(&self, pod: &Pod, command: &str) -> Result<String, String> {
         connect().exec(&pod.container, &["/bin/sh", "-c", command])
     }
 
-    /// Stops a pod: nothing runs in it any more, and it has no network. A failure is the runtime's
-    /// text.
+    /// Stops a pod: nothing runs in it any more, and it has no network.
     pub fn stop(&self, id: &str) -> Result<(), String> {
-        connect().stop_sandbox(id).map_err(text)
+        connect().stop_sandbox(id)
     }
 
-    /// Removes a pod. A failure is the runtime's text.
+    /// Removes a pod.
     pub fn remove(&self, id: &str) -> Result<(), String> {
-        connect().remove_sandbox(id).map_err(text)
+        connect().remove_sandbox(id)
     }
 
     /// The identifiers of the sandboxes of all pods that the runtime knows.
     pub fn pods(&self) -> Vec<String> {
         connect().sandboxes()
     }
-}
-
-fn text(status: tonic::Status) -> String {
-    status.message().to_owned()
 }
 
 /// A connection for one call, so that every thread has its own.

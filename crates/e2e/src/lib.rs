@@ -15,14 +15,16 @@ mod image;
 mod kubelet;
 mod machine;
 mod plugins;
+mod podman;
 mod traffic;
 
 pub use containerd::Containerd;
 pub use cri::Port;
 pub use kubelet::{Kubelet, Pod};
-pub use machine::{Machine, NODE, OUTSIDE, both};
+pub use machine::{Machine, NODE, OUTSIDE};
 pub use plugins::{By, build};
-pub use traffic::{get, page, seen};
+pub use podman::Podman;
+pub use traffic::{NAMES, WEB, addresses, assert_published, get, page, seen};
 
 /// A machine with plugins of a maker, for the rest of the test function. Its first line.
 #[macro_export]

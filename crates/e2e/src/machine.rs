@@ -34,7 +34,6 @@ const CONFIGURATIONS: &str = "/etc/cni/net.d";
 /// gone with the test, as are their processes.
 #[derive(Debug)]
 pub struct Machine {
-    by: By,
     node: Namespace,
     outside: Netns,
     cgroup: String,
@@ -58,20 +57,14 @@ impl Machine {
         let node = Namespace::new("node");
         sh("ip link add outside type veth peer name uplink netns node; ip link set outside up");
         node.sh("ip link set uplink up");
-        for (at, (ours, theirs)) in OUTSIDE.iter().zip(NODE).enumerate() {
-            let length = [24, 64][at];
+        for (length, (ours, theirs)) in [24, 64].iter().zip(OUTSIDE.iter().zip(NODE)) {
             sh(&format!("ip address add {ours}/{length} dev outside nodad"));
             node.sh(&format!("ip address add {theirs}/{length} dev uplink nodad"));
         }
         let outside = Netns::current().unwrap();
         // No two namespaces have the same number at the same time.
         let cgroup = format!("podwire-e2e-{}", node.netns().id().unwrap().inode);
-        Self { by, node, outside, cgroup }
-    }
-
-    /// Whose plugins there are.
-    pub fn by(&self) -> By {
-        self.by
+        Self { node, outside, cgroup }
     }
 
     /// Whether podwire stands behind a plugin's name.
@@ -134,6 +127,15 @@ impl Machine {
         fs::write(Path::new(CONFIGURATIONS).join("10-pods.conflist"), network.to_string()).unwrap();
     }
 
+    /// Waits until the kernel knows that nobody else has the node's addresses, which it finds out
+    /// while their links have a carrier.
+    pub fn wait_for_addresses(&self) {
+        eventually("the node's addresses are its own", || {
+            let tentative = self.node.sh("ip -o address show tentative scope global");
+            tentative.is_empty().then_some(())
+        });
+    }
+
     /// All that pods could leave behind: the state of the node's network, and the names of the files
     /// that runtimes and plugins keep.
     pub fn traces(&self) -> String {
@@ -143,7 +145,7 @@ impl Machine {
 
     /// The addresses that host-local has reserved.
     pub fn reserved(&self) -> Vec<IpAddr> {
-        let files = sh("find /var/lib/cni/networks -type f");
+        let files = sh("find /var/lib/cni/networks -type f | sort");
         let names = files.lines().filter_map(|path| path.rsplit('/').next());
         names.filter_map(|name| name.parse().ok()).collect()
     }
@@ -156,17 +158,22 @@ impl Drop for Machine {
         }
         // Only then can the cgroups go, which are the one thing here that the host shares.
         eventually("all processes end", || {
-            let alive = alive();
-            let all = alive.join(" ");
-            (alive.is_empty()).then_some(()).or_else(|| {
-                sh(&format!("kill -9 {all} 2>/dev/null || true"));
-                None
-            })
+            let alive = alive().join(" ");
+            if alive.is_empty() {
+                return Some(());
+            }
+            sh(&format!("kill -9 {alive} 2>/dev/null || true"));
+            None
         });
-        sh(&format!(
-            "find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -name {} -exec find {{}} -depth -type d -delete \\;",
-            self.cgroup
-        ));
+        eventually("the cgroups go", || {
+            let own = &self.cgroup;
+            let left = sh(&format!(
+                "for own in /sys/fs/cgroup/{own} /sys/fs/cgroup/*/{own}; do
+                    if [ -d $own ]; then find $own -depth -type d -delete 2>&1 || true; fi
+                done"
+            ));
+            left.is_empty().then_some(())
+        });
     }
 }
 
@@ -184,9 +191,4 @@ fn alive() -> Vec<String> {
         .filter(|name| name.parse::<u32>().is_ok() && name != "1" && *name != own)
         .filter(is_alive)
         .collect()
-}
-
-/// The same for the addresses of both families, one after the other.
-pub fn both<T>(from: [T; 2], mut work: impl FnMut(T)) {
-    from.into_iter().for_each(&mut work);
 }

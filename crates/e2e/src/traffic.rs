@@ -1,11 +1,18 @@
 //! Packets from one network to another, and who gets them.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use kernel::Netns;
 use testbed::look::eventually;
+
+use crate::{Machine, NODE, Port};
+
+/// A port that pods publish in many scenarios, for the web server that they all have.
+pub const WEB: Port = Port { host: 18080, pod: 80, is_udp: false };
+/// Another one, for UDP.
+pub const NAMES: Port = Port { host: 15353, pod: 5353, is_udp: true };
 
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,9 +62,30 @@ fn exchange(from: &Netns, target: SocketAddr, to: &Netns, port: u16) -> io::Resu
     Ok(source.ip())
 }
 
+/// The addresses in what `ip -o address show` prints.
+pub fn addresses(told: &str) -> Vec<IpAddr> {
+    let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
+    told.lines().filter_map(address).collect()
+}
+
+/// Asserts that the node publishes [`WEB`] and [`NAMES`] of a pod, whose web server tells `name`: to
+/// the world outside, to the node itself by its own address and by the loopback's, to another pod and
+/// to the pod itself.
+#[track_caller]
+pub fn assert_published(machine: &Machine, name: &str, pod: &Netns, other: &Netns) {
+    let node = machine.node().netns();
+    let everybody = [machine.outside(), node, other, pod];
+    let ways = NODE.into_iter().flat_map(|address| everybody.map(|from| (from, address)));
+    for (from, address) in ways.chain([(node, Ipv4Addr::LOCALHOST.into())]) {
+        let what = format!("{address} from {}", from.path().display());
+        assert_eq!(page(from, SocketAddr::new(address, WEB.host)), name, "{what}");
+        seen(from, SocketAddr::new(address, NAMES.host), pod, NAMES.pod);
+    }
+}
+
 fn unspecified(like: IpAddr) -> IpAddr {
     match like {
-        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }

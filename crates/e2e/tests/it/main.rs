@@ -17,5 +17,6 @@ macro_rules! for_each_maker {
 }
 
 mod ctr;
+mod podman;
 mod pods;
 mod upgrade;

@@ -1,12 +1,15 @@
 //! Pods made by containerd through CRI, as a kubelet makes them.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use e2e::{By, Containerd, Kubelet, Machine, NODE, OUTSIDE, Pod, Port, get, page, seen};
+use e2e::{
+    By, Containerd, Kubelet, Machine, NAMES, NODE, OUTSIDE, Pod, Port, WEB, addresses,
+    assert_published, get, page, seen,
+};
 use testbed::assert_same_state;
-use testbed::look::{eventually, ports};
+use testbed::look::ports;
 
 for_each_maker!(
     a_life_of_pods,
@@ -19,9 +22,6 @@ for_each_maker!(
 fn ports_by_the_reference_on_a_network_by_podwire() {
     a_life_of_pods(&e2e::machine!(By::Mixed));
 }
-
-pub(crate) const WEB: Port = Port { host: 18080, pod: 80, is_udp: false };
-const NAMES: Port = Port { host: 15353, pod: 5353, is_udp: true };
 
 fn a_life_of_pods(machine: &Machine) {
     machine.configure();
@@ -36,11 +36,15 @@ fn a_life_of_pods(machine: &Machine) {
     }
     reach_each_other(kubelet, &web, &client);
     reaches_the_world(machine, &client);
-    answers_on_host_ports(machine, kubelet, &web, &client);
+    assert_published(machine, "web", &web.netns, &client.netns);
+    for (from, address) in [(&client, NODE[0]), (&web, NODE[1])] {
+        let get = format!("timeout 5 wget -q -O - http://{}/", SocketAddr::new(address, WEB.host));
+        assert_eq!(kubelet.exec(from, &get).unwrap(), "web\n");
+    }
 
     containerd.restart();
     assert_eq!(kubelet.pods().len(), 2);
-    answers_on_host_ports(machine, kubelet, &web, &client);
+    assert_published(machine, "web", &web.netns, &client.netns);
 
     kubelet.stop(&web.id).unwrap();
     for address in NODE {
@@ -118,29 +122,35 @@ fn a_runtime_that_is_killed(machine: &Machine) {
     let kubelet = Kubelet::new(machine);
     let settled = settle(machine, kubelet);
 
-    let before = kubelet.run("before", &[WEB]).unwrap();
+    let bystander = kubelet.run("bystander", &[]).unwrap();
+    let before = machine.traces();
     // A sandbox takes 0.1 s, the first half of which its plugins are at work.
     for millis in [5, 10, 15, 20, 30, 40, 60, 100] {
         std::thread::scope(|scope| {
-            let ports = [Port { host: 18000 + millis, ..WEB }];
-            scope.spawn(move || kubelet.run(&format!("killed-after-{millis}"), &ports));
-            std::thread::sleep(Duration::from_millis(millis.into()));
+            scope.spawn(|| kubelet.run("web", &[WEB]));
+            std::thread::sleep(Duration::from_millis(millis));
             containerd.kill();
         });
         containerd.start_again();
+        for id in kubelet.pods().iter().filter(|id| **id != bystander.id) {
+            kubelet.remove(id).unwrap();
+        }
+        assert_same_state(&but_namespaces(&before), &but_namespaces(&machine.traces()));
     }
-    let after = kubelet.run("after", &[]).unwrap();
-    assert!(before.addresses.iter().all(|address| !after.addresses.contains(address)));
-    reach_each_other(kubelet, &before, &after);
-    assert_eq!(page(machine.outside(), SocketAddr::new(NODE[0], WEB.host)), "before");
-    at_once(kubelet.pods().iter().map(|id| || kubelet.remove(id).unwrap()));
-    // A namespace that containerd made just before it was killed, and did not get to write down, is
-    // nobody's, and empty.
-    let but_namespaces = |traces: &str| {
-        let lines = traces.lines().filter(|line| !line.starts_with("/run/netns/cni-"));
-        lines.collect::<Vec<_>>().join("\n")
-    };
+    let web = kubelet.run("web", &[WEB]).unwrap();
+    assert_eq!(page(machine.outside(), SocketAddr::new(NODE[0], WEB.host)), "web");
+    reach_each_other(kubelet, &bystander, &web);
+    for pod in [&bystander, &web] {
+        kubelet.remove(&pod.id).unwrap();
+    }
     assert_same_state(&but_namespaces(&settled), &but_namespaces(&machine.traces()));
+}
+
+/// A namespace that containerd made just before it was killed, and did not get to write down, is
+/// nobody's, and empty.
+fn but_namespaces(traces: &str) -> String {
+    let lines = traces.lines().filter(|line| !line.starts_with("/run/netns/cni-"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The same work in as many threads as there is.
@@ -154,10 +164,7 @@ pub(crate) fn at_once<T: Send>(work: impl Iterator<Item: FnOnce() -> T + Send>) 
 /// Makes and removes a pod, so that what all pods share is there, and returns what then is left.
 pub(crate) fn settle(machine: &Machine, kubelet: Kubelet<'_>) -> String {
     let first = kubelet.run("first", &[WEB, NAMES]).unwrap();
-    eventually("the bridge's addresses are its own", || {
-        let tentative = machine.node().sh("ip -o address show dev cni0 tentative scope global");
-        tentative.is_empty().then_some(())
-    });
+    machine.wait_for_addresses();
     kubelet.stop(&first.id).unwrap();
     kubelet.remove(&first.id).unwrap();
     let traces = machine.traces();
@@ -169,10 +176,7 @@ pub(crate) fn settle(machine: &Machine, kubelet: Kubelet<'_>) -> String {
 
 fn has_what_the_runtime_tells(kubelet: Kubelet<'_>, pod: &Pod) {
     let told = kubelet.exec(pod, "ip -o address show scope global").unwrap();
-    let has: Vec<IpAddr> = told
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok())
-        .collect();
+    let has = addresses(&told);
     assert_eq!(has, pod.addresses, "{told}");
     assert!(has.len() == 2 && has[0].is_ipv4() && has[1].is_ipv6(), "{told}");
     let lo = kubelet.exec(pod, "ip address show lo").unwrap();
@@ -193,28 +197,5 @@ fn reaches_the_world(machine: &Machine, pod: &Pod) {
     for (outside, node) in OUTSIDE.into_iter().zip(NODE) {
         let source = seen(&pod.netns, SocketAddr::new(outside, 7), machine.outside(), 7);
         assert_eq!(source, node, "masquerade");
-    }
-}
-
-/// From outside, from the node by its own address and by the loopback's, from another pod, and from
-/// the pod itself.
-fn answers_on_host_ports(machine: &Machine, kubelet: Kubelet<'_>, web: &Pod, other: &Pod) {
-    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let node = machine.node().netns();
-    for (from, address) in NODE
-        .into_iter()
-        .flat_map(|own| [(machine.outside(), own), (node, own)])
-        .chain([(node, here)])
-    {
-        assert_eq!(page(from, SocketAddr::new(address, WEB.host)), web.name, "by {address}");
-        seen(from, SocketAddr::new(address, NAMES.host), &web.netns, NAMES.pod);
-    }
-    for from in [other, web] {
-        for address in NODE {
-            let server = SocketAddr::new(address, WEB.host);
-            let get = format!("timeout 5 wget -q -O - http://{server}/");
-            assert_eq!(kubelet.exec(from, &get).unwrap().trim(), web.name, "{} {get}", from.name);
-            seen(&from.netns, SocketAddr::new(address, NAMES.host), &web.netns, NAMES.pod);
-        }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use e2e::{By, Containerd, Kubelet, Machine, NODE, Pod, Port, page};
+use e2e::{By, Containerd, Kubelet, Machine, NODE, Pod, Port, WEB, page};
 use testbed::assert_same_state;
 
-use crate::pods::{WEB, reach_each_other, settle};
+use crate::pods::{reach_each_other, settle};
 
 const MORE: Port = Port { host: 18081, ..WEB };
 
