@@ -10,7 +10,7 @@ use testbed::need;
 use crate::Machine;
 use crate::cri::Cri;
 use crate::image;
-use crate::machine::HOME;
+use crate::machine::{HOME, VOLATILE};
 
 /// Where it complains.
 pub(crate) const LOG: &str = "/run/e2e/containerd.log";
@@ -30,7 +30,7 @@ impl<'a> Containerd<'a> {
         let configuration = format!(
             r#"version = 2
 root = "{HOME}/containerd"
-state = "{HOME}/containerd-state"
+state = "{VOLATILE}/containerd"
 oom_score = 0
 [grpc]
 address = "{HOME}/containerd.sock"
@@ -65,6 +65,14 @@ disable_apparmor = true
     pub fn start_again(&mut self) {
         self.process = start(self.machine);
         self.wait();
+    }
+
+    /// Has the power fail and come back. Pods are gone; what is on disk is not, and the runtime is up
+    /// again.
+    pub fn reboot(&mut self) {
+        self.kill();
+        self.machine.lose_power();
+        self.start_again();
     }
 
     fn wait(&self) {

@@ -23,6 +23,8 @@ pub(crate) struct Cri {
 /// What a pod publishes on its node.
 #[derive(Clone, Copy, Debug)]
 pub struct Port {
+    /// The only address of the node that it is published on; without one, all.
+    pub address: Option<IpAddr>,
     /// The port of the node.
     pub host: u16,
     /// The port of the pod.
@@ -129,8 +131,7 @@ impl Cri {
         Ok(created.container_id)
     }
 
-    /// Runs a command in a container; what it prints; a command that fails is an
-    /// error, too.
+    /// Runs a command in a container; what it prints; a command that fails is an error, too.
     pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Result<String, String> {
         let request = ExecSyncRequest {
             container_id: container.to_owned(),
@@ -166,6 +167,7 @@ fn config(sandbox: &Sandbox<'_>) -> PodSandboxConfig {
         protocol: port.is_udp.into(),
         container_port: port.pod.into(),
         host_port: port.host.into(),
+        host_ip: port.address.map(|address| address.to_string()).unwrap_or_default(),
     };
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
@@ -175,6 +177,8 @@ fn config(sandbox: &Sandbox<'_>) -> PodSandboxConfig {
         }),
         hostname: sandbox.name.to_owned(),
         port_mappings: sandbox.ports.iter().map(port).collect(),
+        // No network heeds it that does not have the capability.
+        annotations: [("kubernetes.io/ingress-bandwidth".to_owned(), "1G".to_owned())].into(),
         linux: Some(LinuxPodSandboxConfig { cgroup_parent: sandbox.cgroup.to_owned() }),
     }
 }

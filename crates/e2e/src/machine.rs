@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use kernel::Netns;
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::look::eventually;
 use testbed::{Namespace, need, sh, state};
 
@@ -25,6 +25,8 @@ pub const OUTSIDE: [IpAddr; 2] = [
 
 /// Where the files of clients are; `/run` is the test's own.
 pub(crate) const HOME: &str = "/run/e2e";
+/// Where of these are those that a node keeps in memory.
+pub(crate) const VOLATILE: &str = "/run/e2e/volatile";
 /// Where runtimes look for configurations if they are not told otherwise.
 const CONFIGURATIONS: &str = "/etc/cni/net.d";
 
@@ -45,7 +47,8 @@ impl Machine {
         need("runc", "runc");
         need("iptables", "iptables");
         sh(&format!(
-            "mkdir -p {HOME}/etc {HOME}/work
+            "mkdir -p {HOME}/etc {HOME}/work {VOLATILE}
+            mount -t tmpfs tmpfs {VOLATILE}
             mount -t tmpfs tmpfs /opt
             mount -t tmpfs tmpfs /var/lib
             mount -t overlay overlay -o lowerdir=/etc,upperdir={HOME}/etc,workdir={HOME}/work /etc
@@ -108,7 +111,12 @@ impl Machine {
 
     /// Gives the node a network of both families, `10.20.0.0/24` and `fd20::/64`, with host ports.
     pub fn configure(&self) {
-        let network = json!({
+        self.configure_with(&[]);
+    }
+
+    /// The same with more plugins at the end of the chain.
+    pub fn configure_with(&self, plugins: &[Value]) {
+        let mut network = json!({
             "cniVersion": "1.0.0",
             "name": "pods",
             "plugins": [
@@ -124,7 +132,32 @@ impl Machine {
                 { "type": "portmap", "capabilities": { "portMappings": true } },
             ],
         });
+        network["plugins"].as_array_mut().unwrap().extend_from_slice(plugins);
         fs::write(Path::new(CONFIGURATIONS).join("10-pods.conflist"), network.to_string()).unwrap();
+    }
+
+    /// Ends all processes but this one.
+    fn kill_all(&self) {
+        eventually("all processes end", || {
+            let alive = alive().join(" ");
+            if alive.is_empty() {
+                return Some(());
+            }
+            sh(&format!("kill -9 {alive} 2>/dev/null || true"));
+            None
+        });
+    }
+
+    /// Takes away what a power cut takes: processes, the networks of pods, all that the node's own has
+    /// from pods, and what is in `/run`.
+    pub(crate) fn lose_power(&self) {
+        self.kill_all();
+        sh(&format!(
+            "for netns in /run/netns/cni-*; do umount $netns; rm $netns; done
+            umount --recursive {VOLATILE}
+            mount -t tmpfs tmpfs {VOLATILE}"
+        ));
+        self.node.sh("ip link delete cni0; nft flush ruleset");
     }
 
     /// Waits until the kernel knows that nobody else has the node's addresses, which it finds out
@@ -157,14 +190,7 @@ impl Drop for Machine {
             eprintln!("{}", fs::read_to_string(containerd::LOG).unwrap_or_default());
         }
         // Only then can the cgroups go, which are the one thing here that the host shares.
-        eventually("all processes end", || {
-            let alive = alive().join(" ");
-            if alive.is_empty() {
-                return Some(());
-            }
-            sh(&format!("kill -9 {alive} 2>/dev/null || true"));
-            None
-        });
+        self.kill_all();
         eventually("the cgroups go", || {
             let own = &self.cgroup;
             let left = sh(&format!(

@@ -10,9 +10,9 @@ use testbed::look::eventually;
 use crate::{Machine, NODE, Port};
 
 /// A port that pods publish in many scenarios, for the web server that they all have.
-pub const WEB: Port = Port { host: 18080, pod: 80, is_udp: false };
+pub const WEB: Port = Port { address: None, host: 18080, pod: 80, is_udp: false };
 /// Another one, for UDP.
-pub const NAMES: Port = Port { host: 15353, pod: 5353, is_udp: true };
+pub const NAMES: Port = Port { address: None, host: 15353, pod: 5353, is_udp: true };
 
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(2);

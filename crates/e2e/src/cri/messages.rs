@@ -28,6 +28,7 @@ messages! {
         #[prost(int32, tag = "1")] protocol: i32,
         #[prost(int32, tag = "2")] container_port: i32,
         #[prost(int32, tag = "3")] host_port: i32,
+        #[prost(string, tag = "4")] host_ip: String,
     }
     LinuxPodSandboxConfig {
         #[prost(string, tag = "1")] cgroup_parent: String,
@@ -36,6 +37,7 @@ messages! {
         #[prost(message, optional, tag = "1")] metadata: Option<PodSandboxMetadata>,
         #[prost(string, tag = "2")] hostname: String,
         #[prost(message, repeated, tag = "5")] port_mappings: Vec<PortMapping>,
+        #[prost(map = "string, string", tag = "7")] annotations: HashMap<String, String>,
         #[prost(message, optional, tag = "8")] linux: Option<LinuxPodSandboxConfig>,
     }
     RunPodSandboxRequest {

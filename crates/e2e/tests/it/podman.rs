@@ -1,9 +1,9 @@
 //! Containers made by podman with its CNI back end, whose networks also have `firewall` and
 //! `tuning`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use e2e::{Machine, Podman, addresses, assert_published};
+use e2e::{Machine, NODE, Podman, addresses, assert_published, get, page};
 use testbed::assert_same_state;
 use testbed::look::ports;
 
@@ -23,7 +23,7 @@ fn containers_on_two_networks(machine: &Machine) {
 
     podman.start(
         "web",
-        "--network one --publish 18080:80 --publish 15353:5353/udp \
+        "--network one --publish 18080:80 --publish 15353:5353/udp --publish 127.0.0.1:18081:80 \
          --ip 10.30.0.9 --mac-address 02:00:00:00:00:09",
     );
     podman.start("client", "--network one");
@@ -36,6 +36,8 @@ fn containers_on_two_networks(machine: &Machine) {
     }
     let [web, client] = ["web", "client"].map(|name| podman.netns(name));
     assert_published(machine, "web", &web, &client);
+    assert_eq!(page(machine.node().netns(), "127.0.0.1:18081".parse().unwrap()), "web");
+    assert!(get(machine.outside(), SocketAddr::new(NODE[0], 18081)).is_err());
 
     podman.tell("network connect two client");
     podman.exec("client", "ping -c 1 -W 5 10.31.0.1");

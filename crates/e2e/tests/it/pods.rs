@@ -1,13 +1,14 @@
 //! Pods made by containerd through CRI, as a kubelet makes them.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use e2e::{
     By, Containerd, Kubelet, Machine, NAMES, NODE, OUTSIDE, Pod, Port, WEB, addresses,
     assert_published, get, page, seen,
 };
+use serde_json::json;
 use testbed::assert_same_state;
 use testbed::look::ports;
 
@@ -15,21 +16,36 @@ for_each_maker!(
     a_life_of_pods,
     ten_pods_at_once,
     a_host_port_that_is_taken,
-    a_runtime_that_is_killed
+    a_runtime_that_is_killed,
+    a_node_that_reboots
 );
 
+/// Published on the node's loopback only.
+const LOCAL: Port = Port { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), host: 18081, ..WEB };
+
+/// podwire's network in a chain of others' plugins.
 #[test]
-fn ports_by_the_reference_on_a_network_by_podwire() {
-    a_life_of_pods(&e2e::machine!(By::Mixed));
+fn neighbours_by_the_reference() {
+    let machine = e2e::machine!(By::Mixed);
+    machine.configure_with(&[
+        json!({ "type": "firewall" }),
+        json!({ "type": "tuning", "sysctl": { "net.ipv4.conf.IFNAME.arp_filter": "1" } }),
+        json!({ "type": "bandwidth", "capabilities": { "bandwidth": true } }),
+    ]);
+    pods_come_and_go(&machine);
 }
 
 fn a_life_of_pods(machine: &Machine) {
     machine.configure();
+    pods_come_and_go(machine);
+}
+
+fn pods_come_and_go(machine: &Machine) {
     let mut containerd = Containerd::start(machine);
     let kubelet = Kubelet::new(machine);
     let settled = settle(machine, kubelet);
 
-    let web = kubelet.run("web", &[WEB, NAMES]).unwrap();
+    let web = kubelet.run("web", &[WEB, NAMES, LOCAL]).unwrap();
     let client = kubelet.run("client", &[]).unwrap();
     for pod in [&web, &client] {
         has_what_the_runtime_tells(kubelet, pod);
@@ -41,6 +57,12 @@ fn a_life_of_pods(machine: &Machine) {
         let get = format!("timeout 5 wget -q -O - http://{}/", SocketAddr::new(address, WEB.host));
         assert_eq!(kubelet.exec(from, &get).unwrap(), "web\n");
     }
+
+    let [here, elsewhere] = [LOCAL.address.unwrap(), NODE[0]];
+    let local = |address| SocketAddr::new(address, LOCAL.host);
+    assert_eq!(page(machine.node().netns(), local(here)), "web");
+    assert!(get(machine.node().netns(), local(elsewhere)).is_err());
+    assert!(get(machine.outside(), local(elsewhere)).is_err());
 
     containerd.restart();
     assert_eq!(kubelet.pods().len(), 2);
@@ -144,6 +166,32 @@ fn a_runtime_that_is_killed(machine: &Machine) {
         kubelet.remove(&pod.id).unwrap();
     }
     assert_same_state(&but_namespaces(&settled), &but_namespaces(&machine.traces()));
+}
+
+fn a_node_that_reboots(machine: &Machine) {
+    machine.configure();
+    let mut containerd = Containerd::start(machine);
+    let kubelet = Kubelet::new(machine);
+
+    // No more than the name is kept: a namespace that is open here would not end with the machine.
+    let old = ["web", "client"].map(|name| kubelet.run(name, &[WEB][..usize::from(name == "web")]));
+    let old = old.map(|pod| pod.unwrap().id);
+    containerd.reboot();
+    assert_eq!(machine.reserved().len(), 4);
+    // A kubelet stops what the runtime still has of its pods, makes them anew, and tidies up later.
+    for id in &old {
+        kubelet.stop(id).unwrap();
+    }
+    assert_eq!(machine.reserved(), Vec::<IpAddr>::new());
+    let web = kubelet.run("web-again", &[WEB, NAMES]).unwrap();
+    let client = kubelet.run("client-again", &[]).unwrap();
+    assert_published(machine, "web-again", &web.netns, &client.netns);
+    for id in old.iter().chain([&web.id, &client.id]) {
+        kubelet.remove(id).unwrap();
+    }
+    // The bridge is another one than before.
+    let left = machine.traces();
+    assert_same_state(&settle(machine, kubelet), &left);
 }
 
 /// A namespace that containerd made just before it was killed, and did not get to write down, is
