@@ -136,25 +136,14 @@ impl Machine {
         fs::write(Path::new(CONFIGURATIONS).join("10-pods.conflist"), network.to_string()).unwrap();
     }
 
-    /// Ends all processes but this one.
-    fn kill_all(&self) {
-        eventually("all processes end", || {
-            let alive = alive().join(" ");
-            if alive.is_empty() {
-                return Some(());
-            }
-            sh(&format!("kill -9 {alive} 2>/dev/null || true"));
-            None
-        });
-    }
-
     /// Takes away what a power cut takes: processes, the networks of pods, all that the node's own has
     /// from pods, and what is in `/run`.
     pub(crate) fn lose_power(&self) {
-        self.kill_all();
+        kill_all();
         sh(&format!(
             "for netns in /run/netns/cni-*; do umount $netns; rm $netns; done
             umount --recursive {VOLATILE}
+            rm -rf /run/podwire
             mount -t tmpfs tmpfs {VOLATILE}"
         ));
         self.node.sh("ip link delete cni0; nft flush ruleset");
@@ -173,7 +162,8 @@ impl Machine {
     /// that runtimes and plugins keep.
     pub fn traces(&self) -> String {
         let directories = "/run/netns /run/podwire /var/lib/cni /var/lib/podwire";
-        state(&self.node) + &sh(&format!("find {directories} 2>/dev/null | sort"))
+        let files = sh(&format!("find {directories} 2>/dev/null | sort"));
+        format!("{}\n{files}", state(&self.node))
     }
 
     /// The addresses that host-local has reserved.
@@ -190,7 +180,7 @@ impl Drop for Machine {
             eprintln!("{}", fs::read_to_string(containerd::LOG).unwrap_or_default());
         }
         // Only then can the cgroups go, which are the one thing here that the host shares.
-        self.kill_all();
+        kill_all();
         eventually("the cgroups go", || {
             let own = &self.cgroup;
             let left = sh(&format!(
@@ -201,6 +191,18 @@ impl Drop for Machine {
             left.is_empty().then_some(())
         });
     }
+}
+
+/// Ends all processes but this one.
+fn kill_all() {
+    eventually("all processes end", || {
+        let alive = alive().join(" ");
+        if alive.is_empty() {
+            return Some(());
+        }
+        sh(&format!("kill -9 {alive} 2>/dev/null || true"));
+        None
+    });
 }
 
 /// The processes of this machine but for the first one and this one; the dead do not count.

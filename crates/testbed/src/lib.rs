@@ -95,7 +95,7 @@ const INSIDE: &str = "PODWIRE_TEST_NS";
 /// `here` is the path of a closure in the test function.
 #[doc(hidden)]
 pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
-    if env::var_os(INSIDE).is_some() {
+    if is_inside() {
         prepare();
         return false;
     }
@@ -115,6 +115,11 @@ pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
     // A name that matches nothing is a success, too, to a test binary.
     assert!(told.contains("1 passed"), "there is no test {test:?} to run in namespaces");
     true
+}
+
+/// Whether this is the run of a test inside its namespaces.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
 }
 
 /// This program again, in namespaces of its own; what it does there starts with [`prepare`].
