@@ -41,9 +41,7 @@ fn a_life_of_pods(machine: &Machine) {
 }
 
 fn pods_come_and_go(machine: &Machine) {
-    let mut containerd = Containerd::start(machine);
-    let kubelet = Kubelet::new(machine);
-    let settled = settle(machine, kubelet);
+    let (mut containerd, kubelet, settled) = ready(machine);
 
     let web = kubelet.run("web", &[WEB, NAMES, LOCAL]).unwrap();
     let client = kubelet.run("client", &[]).unwrap();
@@ -84,9 +82,7 @@ fn pods_come_and_go(machine: &Machine) {
 
 fn ten_pods_at_once(machine: &Machine) {
     machine.configure();
-    let _containerd = Containerd::start(machine);
-    let kubelet = Kubelet::new(machine);
-    let settled = settle(machine, kubelet);
+    let (_containerd, kubelet, settled) = ready(machine);
 
     let ports = |number: u16| [Port { host: 18000 + number, ..WEB }];
     let run = |number: u16| kubelet.run(&format!("pod{number}"), &ports(number)).unwrap();
@@ -110,9 +106,7 @@ fn ten_pods_at_once(machine: &Machine) {
 
 fn a_host_port_that_is_taken(machine: &Machine) {
     machine.configure();
-    let _containerd = Containerd::start(machine);
-    let kubelet = Kubelet::new(machine);
-    let settled = settle(machine, kubelet);
+    let (_containerd, kubelet, settled) = ready(machine);
 
     let first = kubelet.run("first", &[WEB]).unwrap();
     let before = machine.traces();
@@ -140,9 +134,7 @@ fn a_host_port_that_is_taken(machine: &Machine) {
 
 fn a_runtime_that_is_killed(machine: &Machine) {
     machine.configure();
-    let mut containerd = Containerd::start(machine);
-    let kubelet = Kubelet::new(machine);
-    let settled = settle(machine, kubelet);
+    let (mut containerd, kubelet, settled) = ready(machine);
 
     let bystander = kubelet.run("bystander", &[]).unwrap();
     let before = machine.traces();
@@ -207,6 +199,14 @@ pub(crate) fn at_once<T: Send>(work: impl Iterator<Item: FnOnce() -> T + Send>) 
         let threads: Vec<_> = work.map(|work| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
+}
+
+/// A node with its runtime, on which a pod has come and gone; and what that has left, for all pods to
+/// share.
+pub(crate) fn ready(machine: &Machine) -> (Containerd<'_>, Kubelet<'_>, String) {
+    let containerd = Containerd::start(machine);
+    let kubelet = Kubelet::new(machine);
+    (containerd, kubelet, settle(machine, kubelet))
 }
 
 /// Makes and removes a pod, so that what all pods share is there, and returns what then is left.

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use e2e::{By, Containerd, Kubelet, Machine, NODE, Pod, Port, WEB, page};
+use e2e::{By, Kubelet, Machine, NODE, Pod, Port, WEB, page};
 use testbed::assert_same_state;
 
-use crate::pods::{reach_each_other, settle};
+use crate::pods::{reach_each_other, ready, settle};
 
 const MORE: Port = Port { host: 18081, ..WEB };
 
@@ -13,10 +13,8 @@ const MORE: Port = Port { host: 18081, ..WEB };
 fn to_podwire() {
     let machine = e2e::machine!(By::Reference);
     machine.configure();
-    let _containerd = Containerd::start(&machine);
-    let kubelet = Kubelet::new(&machine);
+    let (_containerd, kubelet, _) = ready(&machine);
     // What all pods share is there from both makers.
-    settle(&machine, kubelet);
     machine.podwire("install");
     let settled = settle(&machine, kubelet);
     machine.podwire("install --undo");
@@ -33,9 +31,7 @@ fn to_podwire() {
 fn back_to_the_reference() {
     let machine = e2e::machine!(By::Reference);
     machine.configure();
-    let _containerd = Containerd::start(&machine);
-    let kubelet = Kubelet::new(&machine);
-    let settled = settle(&machine, kubelet);
+    let (_containerd, kubelet, settled) = ready(&machine);
     machine.podwire("install");
 
     let [old, new] = pods_of_two_makers(&machine, kubelet, "install --undo");
