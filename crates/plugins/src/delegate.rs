@@ -30,8 +30,35 @@ impl Delegate {
         }))
     }
 
+    /// The delegate of a plugin that cannot do without one.
+    pub(crate) fn required(request: &Request) -> Result<Self, Error> {
+        match Self::find(request)? {
+            Some(delegate) => Ok(delegate),
+            // Says that there is no name.
+            None => path::find("", &request.path).map(Self::File),
+        }
+    }
+
+    /// Asks for addresses and has `work` use them, and gives them back if that fails.
+    pub(crate) fn lend<T>(
+        &self,
+        request: &Request,
+        work: impl FnOnce(CniResult) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let given = self.add(request)?;
+        let done = match given.ips.is_empty() {
+            true => Err(Error::internal("IPAM plugin returned missing IP config")),
+            false => work(given),
+        };
+        if done.is_err() {
+            // The first failure is the one to report.
+            let _ = self.del(request);
+        }
+        done
+    }
+
     /// Asks for addresses.
-    pub(crate) fn add(&self, request: &Request) -> Result<CniResult, Error> {
+    fn add(&self, request: &Request) -> Result<CniResult, Error> {
         match self {
             Self::Own(plugin) => plugin.add(request),
             Self::File(file) => exec::add(file, request.environment(), &request.stdin, None),

@@ -50,6 +50,11 @@ pub fn ports(space: &Namespace, bridge: &str) -> Vec<String> {
     ports.filter_map(|port| Some(port["ifname"].as_str()?.to_owned())).collect()
 }
 
+/// The host's ends of cables, of whichever plugin.
+pub(crate) fn host_ends(space: &Namespace) -> Vec<String> {
+    links(space).into_iter().filter(|name| name.starts_with("veth")).collect()
+}
+
 /// The addresses of a link, without those that IPv6 makes itself.
 pub fn addresses(space: &Namespace, link: &str) -> Vec<String> {
     let told = space.sh(&format!("ip -j address show dev {link} 2>/dev/null || true"));

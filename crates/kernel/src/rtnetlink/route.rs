@@ -8,6 +8,7 @@ use net::{Route, RouteKind, Scope};
 use super::{any, family, ip, octets, u32_of};
 use crate::attribute::{Writer, iterate};
 use crate::dump;
+use crate::error::Error;
 
 const DST: u16 = 1;
 const OIF: u16 = 4;
@@ -88,26 +89,30 @@ pub(crate) fn all() -> Vec<u8> {
     vec![0; HEADER]
 }
 
-/// The payload of a question for the way to `address`.
+/// The payload of a request for the entry of the routing tables that a packet to `address` meets.
 pub(crate) fn to(address: IpAddr) -> Vec<u8> {
+    const FIB_MATCH: u32 = 0x2000;
     let mut header = [0; HEADER];
     header[0] = family(address);
-    header[1] = 8 * octets(address).len() as u8;
-    let mut writer = Writer::after(&header);
-    writer.put(DST, &octets(address));
-    writer.bytes().to_vec()
+    header[1] = IpNet::from(address).prefix_len();
+    header[8..].copy_from_slice(&FIB_MATCH.to_ne_bytes());
+    Writer::after(&header).put(DST, &octets(address)).bytes().to_vec()
+}
+
+/// Whether the answer to [`to`] is that no entry sends such a packet on.
+pub(crate) fn is_no_way(error: &Error) -> bool {
+    // The last two are what entries of the kinds blackhole and prohibit answer.
+    let answers = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES];
+    error.raw_errno().is_some_and(|errno| answers.contains(&errno))
 }
 
 /// Reads a route message. Routes that packets left behind (the IPv6 cache) are not routes; those
 /// of the local table are the kernel's own bookkeeping, and are told apart by their table.
 pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
     let header = payload.get(..HEADER)?;
-    if u32_of(&header[8..])? & CLONED != 0 { None } else { parse_answer(payload) }
-}
-
-/// Reads the answer to the question for a way, which is a route that packets would leave behind.
-pub(crate) fn parse_answer(payload: &[u8]) -> Option<dump::Route> {
-    let header = payload.get(..HEADER)?;
+    if u32_of(&header[8..])? & CLONED != 0 {
+        return None;
+    }
     let mut destination = any(header[0])?;
     let mut route = dump::Route {
         destination: IpNet::new(destination, 0).ok()?,

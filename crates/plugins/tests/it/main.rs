@@ -14,5 +14,7 @@ mod keys;
 mod kill;
 mod lifecycle;
 mod portmap;
+mod ptp;
+mod static_addresses;
 mod surroundings;
 mod together;
