@@ -109,30 +109,29 @@ impl Machine {
         ))
     }
 
-    /// Gives the node a network of both families, `10.20.0.0/24` and `fd20::/64`, with host ports.
+    /// Gives the node a network with a bridge, and host ports.
     pub fn configure(&self) {
-        self.configure_with(&[]);
+        self.configure_with("bridge", &[]);
     }
 
-    /// The same with more plugins at the end of the chain.
-    pub fn configure_with(&self, plugins: &[Value]) {
-        let mut network = json!({
-            "cniVersion": "1.0.0",
-            "name": "pods",
-            "plugins": [
-                {
-                    "type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true,
-                    // What br_netfilter has rewritten would else not go back to where it came from.
-                    "hairpinMode": true,
-                    "ipam": {
-                        "type": "host-local",
-                        "ranges": [[{ "subnet": "10.20.0.0/24" }], [{ "subnet": "fd20::/64" }]],
-                    },
-                },
-                { "type": "portmap", "capabilities": { "portMappings": true } },
-            ],
+    /// Gives the node a network of both families, `10.20.0.0/24` and `fd20::/64`, whose pods get their
+    /// interfaces from `plugin`, with host ports, and `more` plugins at the end of the chain.
+    pub fn configure_with(&self, plugin: &str, more: &[Value]) {
+        let interface = json!({
+            "type": plugin,
+            "ipMasq": true,
+            "isGateway": true,
+            // What br_netfilter has rewritten would else not go back to where it came from.
+            "hairpinMode": true,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{ "subnet": "10.20.0.0/24" }], [{ "subnet": "fd20::/64" }]],
+                "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
+            },
         });
-        network["plugins"].as_array_mut().unwrap().extend_from_slice(plugins);
+        let ports = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+        let plugins = [&[interface, ports], more].concat();
+        let network = json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": plugins });
         fs::write(Path::new(CONFIGURATIONS).join("10-pods.conflist"), network.to_string()).unwrap();
     }
 

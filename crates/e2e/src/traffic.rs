@@ -14,8 +14,8 @@ pub const WEB: Port = Port { address: None, host: 18080, pod: 80, is_udp: false 
 /// Another one, for UDP.
 pub const NAMES: Port = Port { address: None, host: 15353, pod: 5353, is_udp: true };
 
-/// How long one attempt may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one attempt may take; what is lost while a link comes up is sent again.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a web server says, asked once from a network.
 pub fn get(from: &Netns, server: SocketAddr) -> io::Result<String> {

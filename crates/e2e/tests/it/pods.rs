@@ -10,10 +10,11 @@ use e2e::{
 };
 use serde_json::json;
 use testbed::assert_same_state;
-use testbed::look::ports;
+use testbed::look::host_ends;
 
 for_each_maker!(
     a_life_of_pods,
+    a_life_without_a_bridge,
     ten_pods_at_once,
     a_host_port_that_is_taken,
     a_runtime_that_is_killed,
@@ -27,16 +28,22 @@ const LOCAL: Port = Port { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), host:
 #[test]
 fn neighbours_by_the_reference() {
     let machine = e2e::machine!(By::Mixed);
-    machine.configure_with(&[
+    let more = [
         json!({ "type": "firewall" }),
         json!({ "type": "tuning", "sysctl": { "net.ipv4.conf.IFNAME.arp_filter": "1" } }),
         json!({ "type": "bandwidth", "capabilities": { "bandwidth": true } }),
-    ]);
+    ];
+    machine.configure_with("bridge", &more);
     pods_come_and_go(&machine);
 }
 
 fn a_life_of_pods(machine: &Machine) {
     machine.configure();
+    pods_come_and_go(machine);
+}
+
+fn a_life_without_a_bridge(machine: &Machine) {
+    machine.configure_with("ptp", &[]);
     pods_come_and_go(machine);
 }
 
@@ -217,7 +224,7 @@ pub(crate) fn settle(machine: &Machine, kubelet: Kubelet<'_>) -> String {
     kubelet.remove(&first.id).unwrap();
     let traces = machine.traces();
     assert!(!traces.contains(&first.id), "{traces}");
-    assert_eq!(ports(machine.node(), "cni0"), Vec::<String>::new());
+    assert_eq!(host_ends(machine.node()), Vec::<String>::new());
     assert_eq!(machine.reserved(), Vec::<IpAddr>::new());
     traces
 }
