@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cni::Version;
+use cni::exec::Patience;
 
 use crate::case::{By, Implementation, Instance, Known};
 
@@ -105,8 +106,9 @@ impl Directory {
 
 impl Plugin {
     fn ask(name: &str, file: &Path) -> Result<Self, Error> {
-        let versions = cni::exec::version(file, Some(PATIENCE))
-            .map_err(|error| Error::Silent(file.to_owned(), error))?;
+        let patience = Patience { limit: PATIENCE, interrupted: &|| false };
+        let versions = cni::exec::version(file, Some(patience))
+            .map_err(|failure| Error::Silent(file.to_owned(), failure.into()))?;
         #[expect(clippy::disallowed_methods, reason = "this room starts plugins")]
         let output = std::process::Command::new(file)
             .env_clear()

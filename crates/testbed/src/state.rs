@@ -33,7 +33,7 @@ pub fn state(namespace: &Namespace) -> String {
     lines.sort();
     // The ruleset's lines mean something only together, and chains come in the order of creation.
     let mut chains: Vec<String> =
-        namespace.sh("nft list ruleset").split("\n\n").map(str::to_owned).collect();
+        namespace.sh("nft --stateless list ruleset").split("\n\n").map(str::to_owned).collect();
     chains.sort();
     lines.extend(chains);
     lines.join("\n")
