@@ -15,6 +15,7 @@ mod interface;
 mod loopback;
 mod masquerade;
 mod reference;
+pub mod reservations;
 mod spoof_check;
 
 use std::ffi::OsStr;
