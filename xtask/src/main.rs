@@ -20,7 +20,7 @@ usage: cargo xtask COMMAND
   dist [--profile NAME]     puts podwire and the static podwire-cni into target/dist
   bench [--quick] [--rounds N] [--only NAME]… [--json FILE]
                             podwire against the reference plugins and against the floor
-                            (NAME: start, one, eight, sustained, memory, size)";
+                            (NAME: start, one, eight, sustained, memory, size, ports)";
 
 fn main() -> ExitCode {
     match run() {

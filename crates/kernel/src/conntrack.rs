@@ -1,4 +1,5 @@
-//! Forgetting tracked connections of addresses that are no longer whose they were.
+//! Forgetting tracked connections of addresses that are no longer whose they were, and flows to
+//! ports that lead somewhere else now.
 //!
 //! Speaks ctnetlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h). The kernel has one table
 //! for all namespaces, and a dump walks all of its buckets (12 ms when it is empty, 55 ms with
@@ -7,28 +8,47 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+use net::Flow;
+
 use crate::attribute::{Writer, iterate};
 use crate::error::{ErrorKind, Result};
 use crate::netlink::Socket;
-use crate::rtnetlink::{AF_INET, AF_INET6, ip, octets};
+use crate::rtnetlink::{AF_INET, AF_INET6, family, ip, octets};
 
 /// Deletes the entries whose original or reply source or destination is one of `addresses`. An
 /// entry that goes away meanwhile is fine, and so is a kernel that tracks nothing.
 pub(crate) fn flush(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
-    let result = tracked(socket).and_then(|entries| match entries {
-        0 => Ok(()),
-        _ => flush_tracked(socket, addresses),
-    });
-    result.map_err(|e| e.during("flush tracked connections"))
+    where_any(socket, |socket| flush_tracked(socket, addresses))
+        .map_err(|e| e.during("flush tracked connections"))
+}
+
+/// Deletes the entries whose original destination is one of `flows`.
+pub(crate) fn flush_flows(socket: &mut Socket, flows: &[Flow]) -> Result<()> {
+    where_any(socket, |socket| {
+        flows.iter().try_for_each(|flow| match matching_flow(flow) {
+            Some(filter) if delete_by(socket, &filter)? => Ok(()),
+            _ => {
+                let family = family(flow.destination.addr());
+                delete_found(socket, family, |entry| entry.is_of(flow))
+            }
+        })
+    })
+    .map_err(|e| e.during("flush tracked flows"))
+}
+
+/// Does `work` where anything is tracked at all.
+fn where_any(socket: &mut Socket, work: impl FnOnce(&mut Socket) -> Result<()>) -> Result<()> {
+    if tracked(socket)? == 0 { Ok(()) } else { work(socket) }
 }
 
 fn flush_tracked(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|a| a.is_ipv4());
     if !delete_matching(socket, &v4)? {
-        delete_found(socket, AF_INET, &v4)?;
+        delete_touching(socket, AF_INET, &v4)?;
     }
     // For IPv6 the kernel's filter does the opposite (seen in 6.18): it takes what does not match.
-    delete_found(socket, AF_INET6, &v6)
+    delete_touching(socket, AF_INET6, &v6)
 }
 
 /// Has the kernel delete what has one of these IPv4 addresses at one of its four ends; `false` if
@@ -43,26 +63,42 @@ fn delete_matching(socket: &mut Socket, addresses: &[IpAddr]) -> Result<bool> {
     ];
     for address in addresses {
         for (direction, end) in places {
-            match socket.request(CT_DELETE, 0, &matching(*address, direction, end), |_| {}) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if error.raw_errno() == Some(libc::EINVAL) => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(false),
-                Err(error) => return Err(error),
+            if !delete_by(socket, &matching(*address, direction, end))? {
+                return Ok(false);
             }
         }
     }
     Ok(true)
 }
 
-/// Looks through the whole family and deletes one by one what has one of these addresses.
-fn delete_found(socket: &mut Socket, family: u8, addresses: &[IpAddr]) -> Result<()> {
+/// Has the kernel delete what a filter names; `false` if it knows no such filter.
+fn delete_by(socket: &mut Socket, filter: &[u8]) -> Result<bool> {
+    match socket.request(CT_DELETE, 0, filter, |_| {}) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) if error.raw_errno() == Some(libc::EINVAL) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes one by one what has one of these addresses.
+fn delete_touching(socket: &mut Socket, family: u8, addresses: &[IpAddr]) -> Result<()> {
     if addresses.is_empty() {
         return Ok(());
     }
+    delete_found(socket, family, |entry| entry.touches(addresses))
+}
+
+/// Looks through the whole family and deletes one by one what is wanted.
+fn delete_found(
+    socket: &mut Socket,
+    family: u8,
+    is_wanted: impl Fn(&Entry<'_>) -> bool,
+) -> Result<()> {
     let mut found = Vec::new();
     socket.dump(CT_GET, &header(family), |message| {
-        let entry = Entry::parse(message.payload).filter(|entry| entry.touches(addresses));
+        let entry = Entry::parse(message.payload).filter(&is_wanted);
         found.extend(entry.map(|entry| entry.deletion()));
     })?;
     for deletion in &found {
@@ -86,9 +122,14 @@ const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
 
-// `enum ctattr_tuple` and `enum ctattr_ip`.
+// `enum ctattr_tuple`, `enum ctattr_ip` and `enum ctattr_l4proto`.
 const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_DST: u16 = 4;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
 
 /// The number of entries in the namespace of the socket.
 fn tracked(socket: &mut Socket) -> Result<u32> {
@@ -123,13 +164,46 @@ fn matching(address: IpAddr, direction: u16, end: End) -> Vec<u8> {
             ip.put(CTA_IP_V4_SRC + end as u16, &octets(address));
         });
     });
+    put_filter(&mut writer, direction, 1 << end as u32);
+    writer.bytes().to_vec()
+}
+
+/// Names the entries whose original destination is `flow`; `None` if no filter of the kernel can:
+/// it knows single addresses only, and of IPv6 not even these.
+fn matching_flow(flow: &Flow) -> Option<Vec<u8>> {
+    // `CTA_FILTER_F_CTA_IP_DST`, `…_PROTO_NUM` and `…_PROTO_DST_PORT`.
+    const DESTINATION: u32 = 1 << 1;
+    const PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 5;
+    let address = flow.destination.addr();
+    let bits = match flow.destination {
+        any if any.prefix_len() == 0 => PROTOCOL_AND_PORT,
+        IpNet::V4(net) if net.prefix_len() == 32 => PROTOCOL_AND_PORT | DESTINATION,
+        _ => return None,
+    };
+    let mut writer = Writer::after(&[family(address), 1, 0, 0]);
+    writer.nest(CTA_TUPLE_ORIG, |tuple| {
+        if bits & DESTINATION != 0 {
+            tuple.nest(CTA_TUPLE_IP, |ip| {
+                ip.put(CTA_IP_V4_DST, &octets(address));
+            });
+        }
+        tuple.nest(CTA_TUPLE_PROTO, |proto| {
+            proto.put(CTA_PROTO_NUM, &[flow.protocol]);
+            proto.put(CTA_PROTO_DST_PORT, &flow.port.to_be_bytes());
+        });
+    });
+    put_filter(&mut writer, CTA_TUPLE_ORIG, bits);
+    Some(writer.bytes().to_vec())
+}
+
+/// Says which parts of the tuple of `direction` count.
+fn put_filter(writer: &mut Writer, direction: u16, bits: u32) {
     writer.nest(CTA_FILTER, |filter| {
-        let bits = |of| if of == direction { 1u32 << end as u32 } else { 0 };
+        let bits = |of| if of == direction { bits } else { 0 };
         // `CTA_FILTER_ORIG_FLAGS` and `CTA_FILTER_REPLY_FLAGS`, in host byte order.
         filter.put(1, &bits(CTA_TUPLE_ORIG).to_ne_bytes());
         filter.put(2, &bits(CTA_TUPLE_REPLY).to_ne_bytes());
     });
-    writer.bytes().to_vec()
 }
 
 /// `struct nfgenmsg`: family, version 0, resource 0.
@@ -172,6 +246,16 @@ impl<'a> Entry<'a> {
             .any(|end| addresses.contains(&end))
     }
 
+    /// Whether it was sent to what `flow` names.
+    fn is_of(&self, flow: &Flow) -> bool {
+        let part = |kind| attribute(Some(self.original), kind);
+        let (ip_part, proto) = (part(CTA_TUPLE_IP), part(CTA_TUPLE_PROTO));
+        let to = [CTA_IP_V4_DST, CTA_IP_V6_DST].into_iter().find_map(|k| attribute(ip_part, k));
+        attribute(proto, CTA_PROTO_NUM) == Some(&[flow.protocol])
+            && attribute(proto, CTA_PROTO_DST_PORT) == Some(&flow.port.to_be_bytes())
+            && to.and_then(ip).is_some_and(|to| flow.destination.contains(&to))
+    }
+
     /// The message that deletes just this entry: not a later one with the same tuple, which the id
     /// tells apart.
     fn deletion(&self) -> Vec<u8> {
@@ -201,7 +285,6 @@ mod tests {
 
     use super::*;
     use crate::netlink::{Protocol, flag};
-    use crate::rtnetlink::family;
 
     const CT_NEW: u16 = 0x0100;
     const UDP: u8 = 17;
@@ -222,7 +305,7 @@ mod tests {
             // As on a kernel that cannot delete by a filter.
             |socket, pods| {
                 for pod in pods {
-                    delete_found(socket, family(*pod), &[*pod]).unwrap();
+                    delete_touching(socket, family(*pod), &[*pod]).unwrap();
                 }
             },
         ];
@@ -298,6 +381,52 @@ mod tests {
         let pods = ["10.1.0.4", "fd00:1::4"].map(|a| a.parse().unwrap());
         flush(&mut socket, &pods).unwrap();
         assert_eq!(tracked(&mut socket).unwrap(), 5_000);
+    }
+
+    #[test]
+    fn flows_are_found_by_their_destination() {
+        isolated!();
+        let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+        let flow = |destination: &str, protocol| Flow {
+            destination: destination.parse().unwrap(),
+            protocol,
+            port: 53,
+        };
+        let ways: [fn(&mut Socket, &Flow); 2] = [
+            |socket, flow| flush_flows(socket, &[*flow]).unwrap(),
+            |socket, flow| {
+                let family = family(flow.destination.addr());
+                delete_found(socket, family, |entry| entry.is_of(flow)).unwrap();
+            },
+        ];
+        for way in ways {
+            for port in [53, 54] {
+                for host in ["192.0.2.1", "192.0.2.2", "198.51.100.1"] {
+                    create(&mut socket, ["10.9.9.9", host, host, "10.9.9.9"], port);
+                }
+                for host in ["2001:db8::1", "2001:db8::2"] {
+                    create(&mut socket, ["fd00:9::9", host, host, "fd00:9::9"], port);
+                }
+            }
+            // The other port of each stays, whatever is named.
+            for (destination, protocol, left) in [
+                ("192.0.2.1/32", 6, 10),
+                ("192.0.2.3/32", UDP, 10),
+                ("192.0.2.1/32", UDP, 9),
+                ("192.0.2.0/24", UDP, 8),
+                ("0.0.0.0/0", UDP, 7),
+                ("2001:db8::3/128", UDP, 7),
+                ("2001:db8::1/128", UDP, 6),
+                ("::/0", UDP, 5),
+            ] {
+                way(&mut socket, &flow(destination, protocol));
+                assert_eq!(tracked(&mut socket).unwrap(), left, "{destination} {protocol}");
+            }
+            for port in ["0.0.0.0/0", "::/0"] {
+                way(&mut socket, &Flow { port: 54, ..flow(port, UDP) });
+            }
+            assert_eq!(tracked(&mut socket).unwrap(), 0);
+        }
     }
 
     fn create(socket: &mut Socket, ends: [&str; 4], port: u16) {

@@ -17,7 +17,7 @@ use net::{Object, Plan, Qdisc, Route, Rule, Space, Step, Sysctl, undo};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
-use crate::netlink::flag;
+use crate::netlink::{Socket, flag};
 use crate::netns::Netns;
 use crate::rtnetlink::{self, rtm};
 use crate::{conntrack, dump, nft, wait};
@@ -496,14 +496,25 @@ impl Kernel {
                 self.set_link(space, &link, index)
             }
             Action::FlushConntrack { addresses } => {
-                let (home, handle) = self.handle(space)?;
-                match handle.netfilter(home) {
-                    Ok(socket) => conntrack::flush(socket, addresses),
-                    // A kernel without netfilter tracks nothing.
-                    Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
-                    Err(error) => Err(error),
-                }
+                self.forget(space, |socket| conntrack::flush(socket, addresses))
             }
+            Action::FlushFlows { flows } => {
+                self.forget(space, |socket| conntrack::flush_flows(socket, flows))
+            }
+        }
+    }
+
+    /// Has connection tracking forget something. A kernel without netfilter tracks nothing.
+    fn forget(
+        &mut self,
+        space: &Space,
+        work: impl FnOnce(&mut Socket) -> Result<()>,
+    ) -> Result<()> {
+        let (home, handle) = self.handle(space)?;
+        match handle.netfilter(home) {
+            Ok(socket) => work(socket),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

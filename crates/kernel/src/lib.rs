@@ -10,6 +10,7 @@ pub mod dump;
 mod error;
 mod executor;
 mod handle;
+mod legacy;
 mod netlink;
 mod netns;
 mod nft;

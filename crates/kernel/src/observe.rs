@@ -1,6 +1,7 @@
 //! Reading what is there: whole dumps for the eyes, and the objects that a plan compares with.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use net::{Address, Fdb, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Route, RouteKind};
 use net::{Link, Scope, Space};
@@ -106,15 +107,36 @@ impl Kernel {
         Ok(routes.into_iter().map(with_names).collect())
     }
 
-    /// The elements of an nftables set or map; `None` if there is no such set.
+    /// The device by which packets to `address` leave `space`; `None` if there is no way.
+    pub fn way_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<LinkName>> {
+        let (_, handle) = self.handle(space)?;
+        let mut index = None;
+        let answer =
+            handle.route().request(rtm::GETROUTE, 0, &rtnetlink::route::to(address), |message| {
+                let route = rtnetlink::route::parse_answer(message.payload);
+                index = route.and_then(|route| route.hops.first()?.index);
+            });
+        match answer {
+            Ok(()) => {}
+            Err(error) if is_no_way(&error) => return Ok(None),
+            Err(error) => return Err(error.during(format!("look up the way to {address}"))),
+        }
+        let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
+        Ok(link.and_then(|link| link.name.parse().ok()))
+    }
+
+    /// The elements of an nftables set or map whose comment `is_wanted`; `None` if there is no such
+    /// set.
     pub fn nft_elements(
         &mut self,
         space: &Space,
         table: &net::nft::TableId,
         set: &str,
+        is_wanted: impl Fn(Option<&str>) -> bool,
     ) -> Result<Option<Vec<net::nft::Element>>> {
         let (home, handle) = self.handle(space)?;
-        let read = handle.netfilter(home).and_then(|socket| nft::elements(socket, table, set));
+        let read =
+            handle.netfilter(home).and_then(|socket| nft::elements(socket, table, set, is_wanted));
         without_nftables(read)
     }
 
@@ -135,6 +157,12 @@ impl Kernel {
     pub fn nft_chain_holds(&mut self, space: &Space, wanted: &net::nft::Chain) -> Result<bool> {
         let (home, handle) = self.handle(space)?;
         without_nftables(handle.netfilter(home).and_then(|socket| nft::holds(socket, wanted)))
+    }
+
+    /// Whether there can be nftables rules in `space` at all; an error says why not.
+    pub fn check_nftables(&mut self, space: &Space) -> Result<()> {
+        let (home, handle) = self.handle(space)?;
+        handle.netfilter(home).and_then(nft::check)
     }
 
     /// Everything in `space`.
@@ -165,6 +193,12 @@ impl Kernel {
         dump.nft = without_nftables(handle.netfilter(home).and_then(nft::dump))?;
         Ok(dump)
     }
+}
+
+/// The kernel's answers to a question for a way that is not there.
+fn is_no_way(error: &Error) -> bool {
+    const NO_WAY: [i32; 4] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL];
+    error.raw_errno().is_some_and(|errno| NO_WAY.contains(&errno))
 }
 
 /// On a kernel without nftables there is none of it, which is an answer to a question, if not to a

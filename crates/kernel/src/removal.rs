@@ -72,6 +72,28 @@ impl Kernel {
         }
     }
 
+    /// Has a child of its own forget `flows`, and wait until what was deleted in nftables is
+    /// reclaimed, as whoever closes the netfilter socket last does.
+    pub fn end_in_child(&mut self, flows: &[net::Flow]) -> Result<()> {
+        let (home, handle) = self.handle(&Space::Here)?;
+        let netfilter = handle.netfilter(home)?.as_fd().as_raw_fd();
+        // SAFETY: as in `begin_removal`.
+        match unsafe { libc::fork() } {
+            -1 => Err(Error::io("start a child", &std::io::Error::last_os_error())),
+            0 => {
+                detach([netfilter, netfilter]);
+                if !flows.is_empty() {
+                    // Nobody would learn of a failure.
+                    let _ = Socket::open(Protocol::Netfilter)
+                        .and_then(|mut socket| conntrack::flush_flows(&mut socket, flows));
+                }
+                // SAFETY: _exit has no preconditions.
+                unsafe { libc::_exit(0) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until the device is gone for everybody. If the child died or was refused, or the
     /// announcement was lost, the device is removed here, with the answer of the kernel.
     pub fn finish_removal(&mut self, removal: Removal) -> Result<()> {
@@ -126,6 +148,8 @@ fn detach(mut keep: [RawFd; 2]) {
             }
         }
     }
+    // The numbers are closed below; who owns one must not close it again.
+    drop(null);
     keep.sort_unstable();
     let [low, high] = keep;
     for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {

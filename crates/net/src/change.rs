@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::nft;
@@ -130,6 +131,24 @@ pub enum Action {
         /// Those addresses.
         addresses: Vec<IpAddr>,
     },
+    /// Forgets the flows to ports that lead somewhere else now. Datagrams have no end, so a tracked
+    /// flow goes on to where it went first for as long as its sender does.
+    FlushFlows {
+        /// What was sent to.
+        flows: Vec<Flow>,
+    },
+}
+
+/// What was sent to one port of some addresses, by one protocol: what connections are tracked by,
+/// before any rewriting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The addresses; all of a family are a network too.
+    pub destination: IpNet,
+    /// `IPPROTO_*`.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
 }
 
 /// A change, where it happens, and why, in a sentence without subject: "gives the pod its way out".

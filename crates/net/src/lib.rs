@@ -14,7 +14,7 @@ mod qdisc;
 mod shell;
 mod space;
 
-pub use change::{Action, Change, File, Netns, Object, Plan, Step, Sysctl, undo};
+pub use change::{Action, Change, File, Flow, Netns, Object, Plan, Step, Sysctl, undo};
 pub use diff::diff;
 pub use ip::{Address, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, Route, RouteKind, Rule, Scope};
 pub use link::{Link, LinkKind, Peer, Port};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ipnet::IpNet;
 
-use crate::change::{Action, Change, File, Sysctl};
+use crate::change::{Action, Change, File, Flow, Sysctl};
 use crate::nft;
 use crate::{
     Address, Fdb, Link, LinkKind, LinkName, Neighbour, Object, PROTOCOL_BOOT, Peer, Plan, Qdisc,
@@ -145,6 +145,19 @@ fn act(space: &Space, action: &Action, guarded: bool) -> Vec<String> {
             let lines = |a| ends.iter().map(move |end| (end, a));
             let lines = addresses.iter().flat_map(lines);
             lines.map(|(end, a)| format!("{tool} -D {end} {a}{guard}")).collect()
+        }
+        Action::FlushFlows { flows } => {
+            let guard = if guarded { " || true" } else { "" };
+            let tool = tool(space, "conntrack");
+            let line = |Flow { destination, protocol, port }: &Flow| {
+                let family = if destination.addr().is_ipv4() { "ipv4" } else { "ipv6" };
+                let to = match destination.prefix_len() {
+                    0 => String::new(),
+                    _ => format!(" --orig-dst {destination}"),
+                };
+                format!("{tool} -D -f {family} -p {protocol} --orig-port-dst {port}{to}{guard}")
+            };
+            flows.iter().map(line).collect()
         }
     }
 }

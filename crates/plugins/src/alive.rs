@@ -30,6 +30,24 @@ pub(crate) fn has_link(kernel: &mut Kernel, host_link: Option<LinkName>) -> bool
     host_link.is_some_and(|link| is_there(kernel, &Space::Here, &link))
 }
 
+/// Whether the runtime's own notes lead to a namespace in which the interface is.
+pub(crate) fn is_noted(kernel: &mut Kernel, attachment: &Attachment) -> bool {
+    is_cached_and_there(kernel, attachment, Path::new(RESULTS))
+}
+
+/// Whether what carries this comment is certain to be gone: the runtime's notes lead to no interface
+/// any more. Without notes nothing is certain.
+pub(crate) fn is_gone(kernel: &mut Kernel, comment: &str) -> bool {
+    let attachment = Attachment::in_comment(comment);
+    attachment.is_some_and(|it| is_noted_in_vain(kernel, &it, Path::new(RESULTS)))
+}
+
+fn is_noted_in_vain(kernel: &mut Kernel, attachment: &Attachment, results: &Path) -> bool {
+    note(attachment, results).exists()
+        && !has_link(kernel, attachment.host_link())
+        && !is_cached_and_there(kernel, attachment, results)
+}
+
 /// Says that an attachment was spared.
 pub(crate) fn report(comment: &str) {
     eprintln!("podwire: GC spares an attachment that is not valid but lives: {comment}");
@@ -38,8 +56,8 @@ pub(crate) fn report(comment: &str) {
 /// Whether the runtime's own notes lead to a namespace in which the interface is: so also what the
 /// reference plugins have made is found.
 fn is_cached_and_there(kernel: &mut Kernel, attachment: &Attachment, results: &Path) -> bool {
-    let Attachment { network, container_id, ifname } = attachment;
-    let note = results.join(format!("{network}-{container_id}-{ifname}"));
+    let ifname = &attachment.ifname;
+    let note = note(attachment, results);
     let Some(netns) = fs::read(note).ok().and_then(|text| netns_in(&text, ifname)) else {
         return false;
     };
@@ -48,6 +66,12 @@ fn is_cached_and_there(kernel: &mut Kernel, attachment: &Attachment, results: &P
     let there = is_there(kernel, &space, &name);
     kernel.close(&space);
     there
+}
+
+/// Where the runtime notes what it knows of an attachment.
+fn note(attachment: &Attachment, results: &Path) -> PathBuf {
+    let Attachment { network, container_id, ifname } = attachment;
+    results.join(format!("{network}-{container_id}-{ifname}"))
 }
 
 /// The namespace that a note names, or that its result has the interface in.
@@ -94,10 +118,16 @@ mod tests {
             let mut kernel = Kernel::new().unwrap();
             is_cached_and_there(&mut kernel, &attachment, results.path())
         };
-        assert!(!lives());
+        let gone = || {
+            let mut kernel = Kernel::new().unwrap();
+            is_noted_in_vain(&mut kernel, &attachment, results.path())
+        };
+        assert!(!lives() && gone());
         pod.sh("ip link add eth0 type veth peer name other");
-        assert!(lives());
+        assert!(lives() && !gone());
         drop(pod);
-        assert!(!lives());
+        assert!(!lives() && gone());
+        fs::remove_file(results.path().join("net-one-eth0")).unwrap();
+        assert!(!gone());
     }
 }

@@ -24,6 +24,15 @@ impl Attachment {
         }
     }
 
+    /// An attachment of `network` as a runtime lists the valid ones.
+    pub(crate) fn on(network: &str, listed: &cni::Attachment) -> Self {
+        Self {
+            network: network.to_owned(),
+            container_id: listed.container_id.clone(),
+            ifname: listed.ifname.clone(),
+        }
+    }
+
     /// The name of the host's end of the cable. At a thousand pods a node the chance that two of
     /// them meet is one in thirty million.
     pub(crate) fn host_link(&self) -> Option<LinkName> {
@@ -47,17 +56,32 @@ impl Attachment {
         comment
     }
 
-    /// Whether a comment is one of this attachment's.
-    pub(crate) fn owns(&self, comment: Option<&str>) -> bool {
-        comment.is_some_and(|comment| comment.starts_with(&self.mark()))
+    /// The attachment that a comment names, if all of its name has found room there.
+    pub(crate) fn in_comment(comment: &str) -> Option<Self> {
+        let (_, words) = comment.split_once(", net: ")?;
+        let (network, words) = words.split_once(", if: ")?;
+        let (ifname, container_id) = words.split_once(", id: ")?;
+        let named = Self {
+            network: network.to_owned(),
+            container_id: container_id.to_owned(),
+            ifname: ifname.to_owned(),
+        };
+        named.owns(Some(comment)).then_some(named)
     }
 
-    fn mark(&self) -> String {
+    /// Whether a comment is one of this attachment's.
+    pub(crate) fn owns(&self, comment: Option<&str>) -> bool {
+        comment.map(mark_in) == Some(&self.mark())
+    }
+
+    /// What the comments of this attachment begin with. Whoever looks at many comments computes it
+    /// once: it is hashed.
+    pub(crate) fn mark(&self) -> String {
         format!("{}-{}", hash::network(&self.network), self.host_link_text())
     }
 
     /// `veth` and 44 bits of a hash, 15 characters.
-    fn host_link_text(&self) -> String {
+    pub(crate) fn host_link_text(&self) -> String {
         let Self { network, container_id, ifname } = self;
         hash::prefixed(15, "veth", &format!("{network}/{container_id}/{ifname}"))
     }
@@ -71,7 +95,17 @@ pub(crate) fn is_host_link(name: &str) -> bool {
 
 /// Whether a comment belongs to some attachment of `network`.
 pub(crate) fn is_of_network(comment: Option<&str>, network: &str) -> bool {
-    comment.is_some_and(|comment| comment.starts_with(&format!("{}-", hash::network(network))))
+    comment.is_some_and(|comment| comment.starts_with(&network_mark(network)))
+}
+
+/// What the marks of all attachments of `network` begin with.
+pub(crate) fn network_mark(network: &str) -> String {
+    format!("{}-", hash::network(network))
+}
+
+/// The mark that a comment begins with.
+pub(crate) fn mark_in(comment: &str) -> &str {
+    comment.split_once(',').map_or(comment, |(mark, _)| mark)
 }
 
 /// The host link that a comment names.
@@ -116,6 +150,8 @@ mod tests {
         assert_eq!(long.comment().len(), 128);
         assert!(long.owns(Some(&long.comment())));
         assert_eq!(host_link_in(&long.comment()), long.host_link());
+        assert_eq!(Attachment::in_comment(&comment), Some(one));
+        assert_eq!(Attachment::in_comment(&long.comment()), None);
         assert_eq!(host_link_in("somebody else's"), None);
     }
 }

@@ -9,11 +9,13 @@ mod alive;
 mod attachment;
 pub mod bridge;
 mod delegate;
+mod elements;
 mod failures;
 pub mod host_local;
 mod interface;
 mod loopback;
 mod masquerade;
+mod portmap;
 mod reference;
 pub mod reservations;
 mod spoof_check;
@@ -27,9 +29,10 @@ use std::process::ExitCode;
 pub use bridge::Bridge;
 pub use host_local::HostLocal;
 pub use loopback::Loopback;
+pub use portmap::Portmap;
 
 /// The names that the program answers to, and that `podwire install` puts into place.
-pub const NAMES: &[&str] = &["bridge", "host-local", "loopback"];
+pub const NAMES: &[&str] = &["bridge", "host-local", "loopback", "portmap"];
 
 /// The version of this build, as the plugins print it.
 pub const BUILD: &str = concat!("podwire ", env!("CARGO_PKG_VERSION"));
@@ -40,6 +43,7 @@ pub fn plugin(name: &str) -> Option<Box<dyn cni::Plugin>> {
         "bridge" => Some(Box::new(Bridge)),
         "host-local" => Some(Box::new(HostLocal)),
         "loopback" => Some(Box::new(Loopback)),
+        "portmap" => Some(Box::new(Portmap)),
         _ => None,
     }
 }

@@ -195,16 +195,22 @@ pub(crate) fn version(programs: &Programs, contender: Contender) -> Command {
 }
 
 fn plugin(programs: &Programs, contender: Contender, verb: &str) -> Command {
+    let mut command = called(programs, contender, "bridge");
+    command.env("CNI_COMMAND", verb);
+    command
+}
+
+/// A plugin of that name, with nothing in its environment but where to find others.
+pub(crate) fn called(programs: &Programs, contender: Contender, name: &str) -> Command {
     let directory = match contender {
         Contender::Go => Path::new(REFERENCE),
         _ => programs.podwire.parent().unwrap_or(Path::new("/")),
     };
-    let mut command = Command::new(directory.join("bridge"));
+    let mut command = Command::new(directory.join(name));
     command
         .env_clear()
         // The reference calls iptables, which a user's path may not lead to.
         .env("PATH", search_path())
-        .env("CNI_PATH", directory)
-        .env("CNI_COMMAND", verb);
+        .env("CNI_PATH", directory);
     command
 }

@@ -56,6 +56,11 @@ impl Machine {
         &self.programs
     }
 
+    /// Where files may be written, which end with the run.
+    pub(crate) fn place(&self) -> &Path {
+        Path::new(PLACE)
+    }
+
     /// A pod with a fresh namespace.
     pub(crate) fn pod(&self, network: Network) -> Result<Pod> {
         let number = self.next.get();
@@ -142,7 +147,7 @@ fn place(built: &Programs) -> Result<Programs> {
         fs::copy(from, &to).with_context(|| format!("copy {}", from.display()))?;
         Ok(to)
     };
-    for name in ["bridge", "host-local"] {
+    for name in ["bridge", "host-local", "portmap"] {
         symlink("podwire-cni", directory.join(name)).context("name a plugin")?;
     }
     Ok(Programs {

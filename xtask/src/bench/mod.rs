@@ -7,6 +7,7 @@
 mod contender;
 mod machine;
 mod measure;
+mod ports;
 mod report;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::test::install;
 use contender::{Contender, Programs};
 use machine::Machine;
 use measure::Measures;
+use ports::Ports;
 
 /// What the benchmark calls beside what it builds.
 const NEEDS: &[(&str, &str)] = &[
@@ -30,7 +32,7 @@ const NEEDS: &[(&str, &str)] = &[
 ];
 
 /// The parts of the benchmark, by the names that `--only` takes.
-const PARTS: &[&str] = &["start", "one", "eight", "sustained", "memory", "size"];
+const PARTS: &[&str] = &["start", "one", "eight", "sustained", "memory", "size", "ports"];
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -81,19 +83,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         peak: build_static(&target, "xtask", "peak", PLUGIN)?,
     };
     let machine = Machine::new(&programs)?;
-    let mut measures = Measures::default();
+    let (mut measures, mut ports) = (Measures::default(), Ports::default());
     let begin = Instant::now();
     let mut rounds = 0;
     while rounds < options.rounds && begin.elapsed() < options.limit {
         eprint!("\rround {} of {} ", rounds + 1, options.rounds);
         measures.round(&machine, &turns(rounds), |part| options.wants(part))?;
+        if options.wants("ports") {
+            ports.round(&machine)?;
+        }
         rounds += 1;
     }
     eprintln!("took {} s", begin.elapsed().as_secs());
     let report = report::Report::new(&measures, machine.sizes()?, |part| options.wants(part));
-    print!("{}", report.text(rounds, &measures));
+    print!("{}{}", report.text(rounds, &measures), ports.text());
     if let Some(path) = &options.json {
-        std::fs::write(path, report.json(rounds, &measures))
+        std::fs::write(path, report.json(rounds, &measures, &ports.json()))
             .with_context(|| format!("write {}", path.display()))?;
     }
     match measures.failures_of(Contender::Podwire) {

@@ -102,7 +102,7 @@ impl Report {
     }
 
     /// The same for programs.
-    pub(crate) fn json(&self, rounds: usize, measures: &Measures) -> String {
+    pub(crate) fn json(&self, rounds: usize, measures: &Measures, ports: &Value) -> String {
         let rows = self.rows.iter().map(|row| {
             let of = |contender| {
                 let samples = measures.of(row.what, contender);
@@ -123,6 +123,7 @@ impl Report {
             "rounds": rounds,
             "units": "times in microseconds, rates a second, memory and sizes in bytes",
             "rows": rows.collect::<Vec<Value>>(),
+            "ports": ports,
             "sizes": self.sizes.map(|sizes| sizes.map(|(c, bytes)| json!({ "of": c.name(), "bytes": bytes }))),
             "failures": failures.map(|(name, count)| json!({ "of": name, "count": count })),
         });
@@ -212,7 +213,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// The sample below which `percent` of them are; the middle of two for the median of an even count.
-fn percentile(samples: &[f64], percent: usize) -> Option<f64> {
+pub(super) fn percentile(samples: &[f64], percent: usize) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().checked_sub(1)?;
@@ -224,7 +225,7 @@ fn megabytes(bytes: f64) -> String {
     format!("{:.2}", bytes / 1e6)
 }
 
-fn verdict(passed: bool, goal: &str) -> String {
+pub(super) fn verdict(passed: bool, goal: &str) -> String {
     format!("{} {goal}", if passed { "PASS" } else { "MISS" })
 }
 

@@ -4,6 +4,8 @@
 //! elements: one where it begins, and one, flagged, where it has ended. An interval of a
 //! concatenation is one element with two keys.
 
+use std::borrow::Cow;
+
 use net::nft::{Element, Key, KeyType, MapValue, Mapped, Set, TableId, Value};
 
 use super::expression::{put_value, put_verdict, text, value as parse_value, verdict};
@@ -113,14 +115,27 @@ pub(super) struct Stored {
     comment: Option<String>,
 }
 
-/// The elements of `set` in a message.
-pub(super) fn parse_elements(set: &Set, payload: &[u8]) -> Vec<Stored> {
+/// The elements of `set` in a message whose comment is wanted. Of what keeps an interval as two
+/// elements all are, because the second one has no comment.
+pub(super) fn parse_elements(
+    set: &Set,
+    payload: &[u8],
+    is_wanted: impl Fn(Option<&str>) -> bool,
+) -> Vec<Stored> {
     let attributes = payload.get(4..).unwrap_or_default();
+    let is_halves = is_halves(set);
     iterate(attributes)
         .filter(|(kind, _)| *kind == element::LIST_ELEMENTS)
         .flat_map(|(_, list)| iterate(list))
+        .filter(|(_, one)| is_halves || is_wanted(comment_in(one).as_deref()))
         .map(|(_, one)| parse_element(set, one))
         .collect()
+}
+
+/// The comment of an element.
+fn comment_in(attributes: &[u8]) -> Option<Cow<'_, str>> {
+    let (_, bytes) = iterate(attributes).find(|(kind, _)| *kind == element::USERDATA)?;
+    comment_of(bytes, userdata::ELEMENT_COMMENT)
 }
 
 fn parse_element(set: &Set, attributes: &[u8]) -> Stored {
@@ -132,10 +147,10 @@ fn parse_element(set: &Set, attributes: &[u8]) -> Stored {
             element::FLAGS => stored.flags = super::expression::be32(value).unwrap_or(0),
             element::DATA => stored.value = parse_data(set, value),
             element::OBJECT => stored.value = Some(Mapped::Object(text(value))),
-            element::USERDATA => stored.comment = comment_of(value, userdata::ELEMENT_COMMENT),
             _ => {}
         }
     }
+    stored.comment = comment_in(attributes).map(Cow::into_owned);
     stored
 }
 

@@ -4,6 +4,8 @@
 //! the same variant. What has an attribute that the variant has no place for is [`Expr::Other`],
 //! byte for byte, so that reading never loses and never fails.
 
+use std::borrow::Cow;
+
 use net::nft::{Expression, Verdict};
 
 use super::uapi::{data, expr};
@@ -356,8 +358,12 @@ pub(super) fn be32(bytes: &[u8]) -> Option<u32> {
 
 /// A text up to its closing zero.
 pub(super) fn text(bytes: &[u8]) -> String {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
+    text_in(bytes).into_owned()
+}
+
+/// The same, where it is.
+pub(super) fn text_in(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 
 fn register(bytes: &[u8]) -> Option<Register> {

@@ -29,17 +29,15 @@ impl Kernel {
         without_nftables(socket.and_then(|socket| remove_chain(socket, table, chain)))
     }
 
-    /// Deletes those of another program's rules in a chain that have a comment beginning so.
+    /// Deletes those of another program's rules in a chain that `unwanted` picks.
     pub fn remove_foreign_rules(
         &mut self,
         space: &Space,
         table: &TableId,
         chain: &str,
-        comment: &str,
+        unwanted: impl Fn(&Rule) -> bool,
     ) -> Result<()> {
         let (home, handle) = self.handle(space)?;
-        let unwanted =
-            |rule: &Rule| rule.comment.as_deref().is_some_and(|it| it.starts_with(comment));
         let socket = handle.netfilter(home);
         without_nftables(socket.and_then(|socket| remove_rules(socket, table, chain, unwanted)))
     }

@@ -54,10 +54,20 @@ fn lower_one(statement: &Statement, out: &mut Vec<Expr>) -> Result<(), String> {
             out.push(Expr::Redirect { port: Some(to) });
         }
         Statement::Counter => out.push(Expr::Counter),
-        Statement::SetMark(mark) => {
-            let to = Register::FIRST;
-            out.push(Expr::Immediate { to, value: mark.to_ne_bytes().to_vec() });
-            out.push(Expr::SetMeta { key: expr::META_MARK, from: to });
+        Statement::SetMark { mask, value } => {
+            if value & !mask != 0 {
+                return Err(format!("{value:#010x} has bits beside those of {mask:#010x}"));
+            }
+            let register = Register::FIRST;
+            let value = value.to_ne_bytes().to_vec();
+            if *mask == u32::MAX {
+                out.push(Expr::Immediate { to: register, value });
+            } else {
+                let mask = (!mask).to_ne_bytes().to_vec();
+                let load = field::load(Field::Mark, register);
+                out.extend([load, Expr::Bitwise { register, mask, xor: value }]);
+            }
+            out.push(Expr::SetMeta { key: expr::META_MARK, from: register });
         }
         Statement::NoTrack => out.push(Expr::NoTrack),
         Statement::Raw(expression) => out.push(Expr::Other(expression.clone())),

@@ -3,12 +3,14 @@
 //! What is kept for people (comments, byte orders) is user data: bytes that the kernel stores with
 //! an object without looking at them, in the form in which nft writes and reads them.
 
+use std::borrow::Cow;
+
 use net::LinkName;
 use net::nft::{
     Base, Chain, ChainKind, Family, Hook, MapValue, Policy, Rule, Set, SetFlags, Table, TableId,
 };
 
-use super::expression::{Expr, be32, text};
+use super::expression::{Expr, be32, text, text_in};
 use super::lower::lower;
 use super::raise::raise;
 use super::uapi::{self, LIST_ELEM, chain, rule, set, set_flag, table, userdata};
@@ -82,7 +84,9 @@ pub(super) fn parse_table(payload: &[u8]) -> Option<Table> {
     for (kind, value) in iterate(attributes) {
         match kind {
             table::NAME => name = Some(text(value)),
-            table::USERDATA => comment = comment_of(value, userdata::TABLE_COMMENT),
+            table::USERDATA => {
+                comment = comment_of(value, userdata::TABLE_COMMENT).map(Cow::into_owned);
+            }
             _ => {}
         }
     }
@@ -272,7 +276,9 @@ pub(super) fn parse_rule(payload: &[u8]) -> Option<(TableId, String, Rule)> {
                 let expressions: Vec<_> = iterate(value).map(|(_, one)| Expr::parse(one)).collect();
                 rule.statements = raise(family, &expressions);
             }
-            rule::USERDATA => rule.comment = comment_of(value, userdata::RULE_COMMENT),
+            rule::USERDATA => {
+                rule.comment = comment_of(value, userdata::RULE_COMMENT).map(Cow::into_owned);
+            }
             _ => {}
         }
     }
@@ -359,7 +365,9 @@ pub(super) fn parse_set(payload: &[u8]) -> Option<Set> {
             set::DATA_TYPE => data.0 = be32(value)?,
             set::DATA_LENGTH => data.1 = be32(value)?,
             set::OBJECT_TYPE => object = be32(value)?,
-            set::USERDATA => comment = comment_of(value, userdata::SET_COMMENT),
+            set::USERDATA => {
+                comment = comment_of(value, userdata::SET_COMMENT).map(Cow::into_owned);
+            }
             _ => {}
         }
     }
@@ -409,11 +417,11 @@ pub(super) fn comment_bytes(comment: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The comment among user data.
-pub(super) fn comment_of(mut bytes: &[u8], wanted: u8) -> Option<String> {
+pub(super) fn comment_of(mut bytes: &[u8], wanted: u8) -> Option<Cow<'_, str>> {
     while let [kind, length, rest @ ..] = bytes {
         let (value, next) = rest.split_at_checked(usize::from(*length))?;
         if *kind == wanted {
-            return Some(text(value));
+            return Some(text_in(value));
         }
         bytes = next;
     }

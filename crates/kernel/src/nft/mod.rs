@@ -56,7 +56,7 @@ pub(crate) fn dump(socket: &mut Socket) -> Result<Vec<Object>> {
         }
         let mut elements = Vec::new();
         for set in &sets {
-            elements.extend(elements_of(socket, set)?);
+            elements.extend(elements_of(socket, set, |_| true)?);
         }
         let mut objects: Vec<Object> = tables.into_iter().map(Object::from).collect();
         objects.extend(sets.into_iter().map(Object::from));
@@ -67,18 +67,27 @@ pub(crate) fn dump(socket: &mut Socket) -> Result<Vec<Object>> {
     .map_err(|error| error.during("read the nftables ruleset"))
 }
 
-/// The elements of a set or a map; `None` if there is no such set.
+/// Whether the kernel has nftables and lets us use it.
+pub(crate) fn check(socket: &mut Socket) -> Result<()> {
+    generation(socket).map(drop)
+}
+
+/// The elements of a set or a map whose comment is wanted; `None` if there is no such set.
+///
+/// Most of what is read belongs to others, and to understand an element takes ten times as long as
+/// to look at its comment.
 pub(crate) fn elements(
     socket: &mut Socket,
     table: &TableId,
     name: &str,
+    is_wanted: impl Fn(Option<&str>) -> bool,
 ) -> Result<Option<Vec<Element>>> {
     // The common answer, in one question.
     if set(socket, table, name)?.is_none() {
         return Ok(None);
     }
     let read = |socket: &mut Socket| match set(socket, table, name)? {
-        Some(set) => elements_of(socket, &set).map(Some),
+        Some(set) => elements_of(socket, &set, &is_wanted).map(Some),
         None => Ok(None),
     };
     found(consistent(socket, read))
@@ -97,13 +106,13 @@ pub(crate) fn element(
         let Some(set) = set(socket, table, name)? else { return Ok(None) };
         if is_halves(&set) {
             // Where intervals adjoin, Linux 6.18 answers with the end of a neighbour.
-            return Ok(elements_of(socket, &set)?.into_iter().find(|it| it.key == *key));
+            return Ok(elements_of(socket, &set, |_| true)?.into_iter().find(|it| it.key == *key));
         }
         let request = put_element_key(table, name, key)
             .map_err(|refusal| Error::text("look up", ErrorKind::Other, refusal))?;
         let mut stored = Vec::new();
         socket.request(number(msg::GETSETELEM), 0, request.bytes(), |message| {
-            stored.extend(parse_elements(&set, message.payload));
+            stored.extend(parse_elements(&set, message.payload, |_| true));
         })?;
         // Asked for an interval of a concatenation, the kernel answers with one that holds it.
         Ok(assemble(&set, stored).into_iter().find(|element| element.key == *key))
@@ -145,13 +154,19 @@ pub(crate) fn holds(socket: &mut Socket, wanted: &Chain) -> Result<bool> {
         && seen.rules.into_iter().map(Some).eq(wanted_rules))
 }
 
-fn elements_of(socket: &mut Socket, set: &Set) -> Result<Vec<Element>> {
+fn elements_of(
+    socket: &mut Socket,
+    set: &Set,
+    is_wanted: impl Fn(Option<&str>) -> bool,
+) -> Result<Vec<Element>> {
     let mut stored = Vec::new();
     let request = put_elements_name(&set.table, &set.name);
     socket.dump(number(msg::GETSETELEM), request.bytes(), |message| {
-        stored.extend(parse_elements(set, message.payload));
+        stored.extend(parse_elements(set, message.payload, &is_wanted));
     })?;
-    Ok(assemble(set, stored))
+    let mut elements = assemble(set, stored);
+    elements.retain(|element| is_wanted(element.comment.as_deref()));
+    Ok(elements)
 }
 
 /// Everything of one kind, in all families.

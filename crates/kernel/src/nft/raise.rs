@@ -98,8 +98,8 @@ fn raise_constant(value: &[u8], rest: &[Expr]) -> Option<(Statement, usize)> {
     let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.try_into().ok()?));
     match rest {
         [Expr::SetMeta { key: expr::META_MARK, from: Register::FIRST }, ..] => {
-            let mark = u32::from_ne_bytes(value.try_into().ok()?);
-            Some((Statement::SetMark(mark), 1))
+            let value = u32::from_ne_bytes(value.try_into().ok()?);
+            Some((Statement::SetMark { mask: u32::MAX, value }, 1))
         }
         [Expr::Redirect { port: Some(Register::FIRST) }, ..] => {
             Some((Statement::Redirect { port: Some(port(value)?) }, 1))
@@ -178,10 +178,22 @@ fn raise_loaded(known: &Known, expressions: &[Expr]) -> Option<(Statement, usize
             let to = NatTarget::Map { family, key, map, port };
             (Statement::Nat(Nat { kind: nat_kind(*kind)?, to }), 2)
         }
+        [
+            Expr::Bitwise { register: Register::FIRST, mask, xor },
+            Expr::SetMeta { key: expr::META_MARK, from: Register::FIRST },
+            ..,
+        ] if key == [Field::Mark] => (raise_mark(mask, xor)?, 2),
         rest if used == 1 => raise_test(field, rest)?,
         _ => return None,
     };
     Some((statement, used + length))
+}
+
+/// The setting of some bits of the mark. One of all bits is written without a look at the old mark.
+fn raise_mark(kept: &[u8], xor: &[u8]) -> Option<Statement> {
+    let bits = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
+    let (kept, value) = (bits(kept)?, bits(xor)?);
+    (kept != 0 && kept & value == 0).then_some(Statement::SetMark { mask: !kept, value })
 }
 
 /// The fields that `expressions` begin with loading, one behind the other.

@@ -1,5 +1,7 @@
 //! `RTM_*ROUTE`: `struct rtmsg` and `RTA_*` (include/uapi/linux/rtnetlink.h).
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use net::{Route, RouteKind, Scope};
 
@@ -86,13 +88,26 @@ pub(crate) fn all() -> Vec<u8> {
     vec![0; HEADER]
 }
 
+/// The payload of a question for the way to `address`.
+pub(crate) fn to(address: IpAddr) -> Vec<u8> {
+    let mut header = [0; HEADER];
+    header[0] = family(address);
+    header[1] = 8 * octets(address).len() as u8;
+    let mut writer = Writer::after(&header);
+    writer.put(DST, &octets(address));
+    writer.bytes().to_vec()
+}
+
 /// Reads a route message. Routes that packets left behind (the IPv6 cache) are not routes; those
 /// of the local table are the kernel's own bookkeeping, and are told apart by their table.
 pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
     let header = payload.get(..HEADER)?;
-    if u32_of(&header[8..])? & CLONED != 0 {
-        return None;
-    }
+    if u32_of(&header[8..])? & CLONED != 0 { None } else { parse_answer(payload) }
+}
+
+/// Reads the answer to the question for a way, which is a route that packets would leave behind.
+pub(crate) fn parse_answer(payload: &[u8]) -> Option<dump::Route> {
+    let header = payload.get(..HEADER)?;
     let mut destination = any(header[0])?;
     let mut route = dump::Route {
         destination: IpNet::new(destination, 0).ok()?,

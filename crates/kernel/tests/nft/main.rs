@@ -45,7 +45,7 @@ fn elements_have_keys() {
     let space = Namespace::new("ours");
     let (space, table) = (space.space(), cni(Family::Inet));
     let mut kernel = Kernel::new().unwrap();
-    assert_eq!(kernel.nft_elements(&space, &table, "masquerade4").unwrap(), None);
+    assert_eq!(kernel.nft_elements(&space, &table, "masquerade4", |_| true).unwrap(), None);
     let pod = Key::Point(vec![v4("10.1.0.2")]);
     assert_eq!(kernel.nft_element(&space, &table, "masquerade4", &pod).unwrap(), None);
 
@@ -57,9 +57,15 @@ fn elements_have_keys() {
             let seen = kernel.nft_element(&space, &element.table, &element.set, &element.key);
             assert_eq!(seen.unwrap().as_ref(), Some(&element));
             let delete = Change::Delete(element.clone().into());
-            let all = kernel.nft_elements(&space, &element.table, &element.set).unwrap().unwrap();
+            let all = kernel
+                .nft_elements(&space, &element.table, &element.set, |_| true)
+                .unwrap()
+                .unwrap();
             apply(&space, std::slice::from_ref(&delete)).unwrap();
-            let rest = kernel.nft_elements(&space, &element.table, &element.set).unwrap().unwrap();
+            let rest = kernel
+                .nft_elements(&space, &element.table, &element.set, |_| true)
+                .unwrap()
+                .unwrap();
             assert_eq!(rest.len(), all.len() - 1, "{element:?}");
             assert!(!rest.contains(&element));
             let seen = kernel.nft_element(&space, &element.table, &element.set, &element.key);
@@ -101,7 +107,7 @@ fn a_refusal_names_the_change_and_undoes_all() {
     );
     let elements = |set: &str| {
         let mut kernel = Kernel::new().unwrap();
-        kernel.nft_elements(&space, &cni(Family::Inet), set).unwrap().unwrap()
+        kernel.nft_elements(&space, &cni(Family::Inet), set, |_| true).unwrap().unwrap()
     };
     assert_eq!(elements("masquerade4").len(), 1);
 
@@ -296,7 +302,9 @@ fn large_transactions_go_through() {
     apply(&space, &changes(Change::Delete, &pods(1500))).unwrap();
     apply(&space, &changes(Change::Delete, &pods(6000))).unwrap();
     let mut kernel = Kernel::new().unwrap();
-    assert_eq!(kernel.nft_elements(&space, &table, "pods").unwrap().unwrap().len(), 1500);
+    assert_eq!(kernel.nft_elements(&space, &table, "pods", |_| true).unwrap().unwrap().len(), 1500);
+    let one = |comment: Option<&str>| comment == Some("pod 7");
+    assert_eq!(kernel.nft_elements(&space, &table, "pods", one).unwrap().unwrap().len(), 1);
 }
 
 fn type_in(namespace: &Namespace, changes: &[Change]) {

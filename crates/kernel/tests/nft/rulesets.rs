@@ -285,7 +285,10 @@ pub(crate) fn every_statement() -> Vec<Object> {
         Statement::is(Field::IpSource, "192.0.2.1".parse::<Ipv4Addr>().unwrap()),
         Statement::is(tcp, Value::Port(80)),
         within(Field::IpDestination, "192.0.2.0/24"),
-        Statement::SetMark(0x2000),
+        Statement::SetMark { mask: u32::MAX, value: 0x2000 },
+        Statement::SetMark { mask: 0x2000, value: 0x2000 },
+        Statement::SetMark { mask: 0x2000, value: 0 },
+        Statement::SetMark { mask: 0x6000, value: 0x2000 },
         Verdict::Goto("other".to_owned()).into(),
     ]));
     rules.push(commented(rule([Verdict::Jump("other".to_owned()).into()]), "see there"));

@@ -51,8 +51,13 @@ pub enum Statement {
     },
     /// Counts packets and bytes. What it counted is no part of what should be.
     Counter,
-    /// Marks the packet: `meta mark set 0x1`.
-    SetMark(u32),
+    /// Marks the packet: `meta mark set 0x1`, or only some bits of it: `meta mark set meta mark | 0x1`.
+    SetMark {
+        /// The bits that are set; all others stay as they are.
+        mask: u32,
+        /// What they are set to: no other bits than those of the mask.
+        value: u32,
+    },
     /// Exempts the packet from connection tracking.
     NoTrack,
     /// What podwire does not understand, as the kernel holds it.

@@ -277,7 +277,16 @@ impl Display for Statement {
             Self::Redirect { port: None } => f.write_str("redirect"),
             Self::Redirect { port: Some(port) } => write!(f, "redirect to :{port}"),
             Self::Counter => f.write_str("counter"),
-            Self::SetMark(mark) => write!(f, "meta mark set {mark:#010x}"),
+            Self::SetMark { mask: u32::MAX, value } => write!(f, "meta mark set {value:#010x}"),
+            Self::SetMark { mask, value } if mask == value => {
+                write!(f, "meta mark set meta mark | {value:#010x}")
+            }
+            Self::SetMark { mask, value: 0 } => {
+                write!(f, "meta mark set meta mark & {:#010x}", !mask)
+            }
+            Self::SetMark { mask, value } => {
+                write!(f, "meta mark set meta mark & {:#010x} | {value:#010x}", !mask)
+            }
             Self::NoTrack => f.write_str("notrack"),
             Self::Raw(expression) => write!(f, "<{}>", expression.name),
         }

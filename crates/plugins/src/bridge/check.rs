@@ -236,7 +236,7 @@ fn check_rules(
     if config.spoof_check {
         for set in spoof_check::SETS {
             let elements = kernel
-                .nft_elements(&Space::Here, &spoof_check::table(), set)
+                .nft_elements(&Space::Here, &spoof_check::table(), set, |_| true)
                 .map_err(Error::internal)?
                 .unwrap_or_default();
             if !elements.iter().any(|element| attachment.owns(element.comment.as_deref())) {

@@ -200,7 +200,7 @@ fn elements_of(
     let mut found = Vec::new();
     for set in sets {
         // No such set, no such element.
-        let all = kernel.nft_elements(&HOST, table, set).map_err(Error::internal)?;
+        let all = kernel.nft_elements(&HOST, table, set, |_| true).map_err(Error::internal)?;
         found.extend(all.unwrap_or_default().into_iter().filter(&wanted));
     }
     Ok(found)

@@ -13,5 +13,6 @@ mod host_local;
 mod keys;
 mod kill;
 mod lifecycle;
+mod portmap;
 mod surroundings;
 mod together;

@@ -10,6 +10,6 @@ mod spoof_check;
 
 use crate::harness::By;
 
-const BOTH: [By; 2] = [By::Reference, By::Podwire];
+pub(crate) const BOTH: [By; 2] = [By::Reference, By::Podwire];
 const V4: &str = "10.1.2.0/24";
 const V6: &str = "2001:db8:1::/64";

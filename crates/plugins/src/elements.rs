@@ -1,0 +1,29 @@
+//! The plugins' elements in nftables, which carry the names of their attachments.
+
+use cni::Error;
+use kernel::Kernel;
+use net::nft::{Element, TableId};
+use net::{Change, Plan, Space, Step};
+
+/// The elements of all of these sets whose comment is wanted. No such set, no such element.
+pub(crate) fn find(
+    kernel: &mut Kernel,
+    table: &TableId,
+    sets: &[&str],
+    is_wanted: impl Fn(Option<&str>) -> bool,
+) -> Result<Vec<Element>, Error> {
+    let mut found = Vec::new();
+    for set in sets {
+        let elements = kernel.nft_elements(&Space::Here, table, set, &is_wanted);
+        found.extend(elements.map_err(Error::internal)?.unwrap_or_default());
+    }
+    Ok(found)
+}
+
+/// The steps that remove elements.
+pub(crate) fn removal(elements: Vec<Element>) -> Plan {
+    let step = |element: Element| {
+        Step::new(&Space::Here, Change::Delete(element.into()), "forgets the pod")
+    };
+    elements.into_iter().map(step).collect()
+}

@@ -1,0 +1,78 @@
+//! CHECK: do the ports still lead where ADD led them?
+
+use cni::{Error, Request};
+use kernel::Kernel;
+use net::nft::{Chain, Element};
+
+use super::config::Config;
+use super::{HOST, local_routes, needs, previous, rules};
+use crate::masquerade;
+
+/// CHECK: looks at each port of this attachment, at the chains that all of them share, and at the
+/// settings by which the node's loopback addresses lead to the container.
+pub(super) fn check(request: &Request) -> Result<(), Error> {
+    let config = Config::parse(request)?;
+    let fail = |text: String| Err(Error::internal(text));
+    let Some(previous) = previous(request)? else {
+        return fail("Required prevResult missing".to_owned());
+    };
+    let (ports, needs) = needs(&config, request, &previous)?;
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let mut kernel = Kernel::new().map_err(Error::internal)?;
+    for (port, element) in &needs.ports {
+        if !is_there(&mut kernel, element)? {
+            return fail(format!("host port {port} does not lead to {}", port.target));
+        }
+    }
+    for element in &needs.hairpins {
+        if !is_there(&mut kernel, element)? {
+            return fail(format!("nft map {} does not know {}", element.set, element.key));
+        }
+    }
+    check_shared(&mut kernel, config.mark)?;
+    let local_routes = local_routes(&mut kernel, &config, &needs)?;
+    let guard = (!local_routes.is_empty()).then(rules::guard);
+    for chain in needs.chains.iter().chain(&guard) {
+        if !holds(&mut kernel, chain)? {
+            return fail(format!("nft chain {} {} is not as ADD left it", chain.table, chain.name));
+        }
+    }
+    for key in local_routes {
+        if kernel.sysctl(&HOST, &key).map_err(Error::internal)?.as_deref() != Some("1") {
+            return fail(format!(
+                "{key} is not 1: the port is not there on the loopback addresses"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The chains that all ports share are as some configuration wants them: the mark is one for the
+/// node, and the last network whose ADD wrote it has chosen it.
+fn check_shared(kernel: &mut Kernel, mark: u32) -> Result<(), Error> {
+    let marks = [mark].into_iter().chain((0..32).map(|bit| 1 << bit));
+    let mut missing = None;
+    for mark in marks {
+        let wrong = rules::shared(mark).into_iter().find_map(|chain| {
+            holds(kernel, &chain)
+                .map_or_else(|error| Some(Err(error)), |it| (!it).then_some(Ok(chain)))
+        });
+        match wrong.transpose()? {
+            None => return Ok(()),
+            Some(chain) => missing = missing.or(Some(chain.name)),
+        }
+    }
+    let (table, name) = (masquerade::table(), missing.unwrap_or_default());
+    Err(Error::internal(format!("nft chain {table} {name} is not as ADD left it")))
+}
+
+fn holds(kernel: &mut Kernel, chain: &Chain) -> Result<bool, Error> {
+    kernel.nft_chain_holds(&HOST, chain).map_err(Error::internal)
+}
+
+fn is_there(kernel: &mut Kernel, wanted: &Element) -> Result<bool, Error> {
+    let seen = kernel.nft_element(&HOST, &wanted.table, &wanted.set, &wanted.key);
+    Ok(seen.map_err(Error::internal)?.as_ref() == Some(wanted))
+}
