@@ -18,7 +18,6 @@ use kernel::Kernel;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
 
-use crate::attachment::Attachment;
 use crate::{alive, reservations};
 
 /// The plugin, as the multi-call binary knows it.
@@ -48,17 +47,7 @@ impl Plugin for HostLocal {
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
         let mut kernel = Kernel::new().map_err(Error::internal)?;
-        let alive = |holder: &Holder| match holder {
-            Holder::Attachment(owner) => alive::spare(
-                &mut kernel,
-                &Attachment {
-                    network: request.network.name.clone(),
-                    container_id: owner.id.clone(),
-                    ifname: owner.ifname.clone(),
-                },
-            ),
-            _ => false,
-        };
+        let alive = |holder: &Holder| alive::spare(&mut kernel, &request.network.name, holder);
         gc(request, alive).map(drop)
     }
 

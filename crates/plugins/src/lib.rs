@@ -5,7 +5,7 @@
 //! netlink are spoken directly, and an IPAM plugin that is part of this program is called as a
 //! function.
 
-mod alive;
+pub mod alive;
 mod attachment;
 pub mod bridge;
 mod delegate;
