@@ -5,7 +5,7 @@
 //! of a pipe. The way to the directory is the administrator's and may have links; only the last
 //! part of it must not be somebody else's.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -23,6 +23,9 @@ use crate::{Error, Holder, Owner, Reservation, Result};
 /// The lock's file.
 const LOCK: &str = "lock";
 
+/// What the names of cursors begin with.
+const CURSOR: &str = "last_reserved_ip.";
+
 /// The longest text of a reservation that is read. No id comes near it.
 const LONGEST: u64 = 64 * 1024;
 
@@ -39,6 +42,13 @@ pub(crate) struct Locked<'a> {
     directory: &'a Directory,
     /// Dropping it gives the lock back.
     _lock: File,
+}
+
+/// A file of a directory.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    directory: &'a Directory,
+    name: &'a CStr,
 }
 
 /// What a file or directory looked like.
@@ -115,58 +125,56 @@ impl Directory {
         }
     }
 
-    /// Who holds which address: reads every reservation.
+    /// Who holds which address, in the order of the addresses: reads every reservation.
     pub(crate) fn reservations(&self) -> Result<Vec<Reservation>> {
-        let mut addresses = self.addresses()?;
-        addresses.sort_unstable();
-        let held = |address| Some(Reservation { address, holder: self.holder(address)? });
-        Ok(addresses.into_iter().filter_map(held).collect())
+        let mut reservations = Vec::new();
+        self.each_address(|address, entry| {
+            let held = entry.look().map(|(holder, _)| Reservation { address, holder });
+            reservations.extend(held);
+        })?;
+        reservations.sort_unstable();
+        Ok(reservations)
     }
 
-    /// The reserved addresses, without their holders: reads no file. A name counts if it is an
-    /// address as this crate and the reference write it; others are nobody's business here.
-    pub(crate) fn addresses(&self) -> Result<Vec<IpAddr>> {
+    /// Shows every reserved address with its file, which is not read for that. A name counts if it
+    /// is an address as this crate and the reference write it.
+    pub(crate) fn each_address(&self, mut see: impl FnMut(IpAddr, &Entry<'_>)) -> Result<()> {
+        self.each_name(|name| {
+            if let Some(address) = address(name) {
+                see(address, &Entry { directory: self, name });
+            }
+        })
+    }
+
+    /// The names that mean nothing here, in order.
+    pub(crate) fn strangers(&self) -> Result<Vec<OsString>> {
+        let mut strangers = Vec::new();
+        self.each_name(|name| {
+            let text = name.to_str().unwrap_or_default();
+            let is_known = text == LOCK || text.starts_with(CURSOR) || address(name).is_some();
+            strangers.extend((!is_known).then(|| OsStr::from_bytes(name.to_bytes()).to_owned()));
+        })?;
+        strangers.sort();
+        Ok(strangers)
+    }
+
+    fn each_name(&self, mut see: impl FnMut(&CStr)) -> Result<()> {
         let read = |errno| Error::io("read", &self.path, errno);
-        let mut addresses = Vec::new();
         for entry in Dir::read_from(&self.fd).map_err(read)? {
             let entry = entry.map_err(read)?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            let Ok(address) = name.parse::<IpAddr>() else { continue };
-            if address.to_string() == name {
-                addresses.push(address);
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                see(name);
             }
         }
-        Ok(addresses)
+        Ok(())
     }
 
     /// Who holds an address; `None` if it is not reserved. One file that cannot be read must not
     /// stop everything else, so it is [`Holder::Unknown`].
     pub(crate) fn holder(&self, address: IpAddr) -> Option<Holder> {
-        self.look(address).map(|(holder, _)| holder)
-    }
-
-    /// The same, and what the file looked like before it was read.
-    pub(crate) fn look(&self, address: IpAddr) -> Option<(Holder, Option<Seen>)> {
-        // Without NONBLOCK a named pipe would be waited for.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.fd, address.to_string(), flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return None,
-            Err(_) => return Some((Holder::Unknown, None)),
-        };
-        let stat = rustix::fs::fstat(&file).ok();
-        // A pipe reads as empty, but it is not a reservation without an owner.
-        let is_plain = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
-        let text = stat.filter(is_plain).and_then(|_| read_short(&file).ok()).flatten();
-        let holder = text.map_or(Holder::Unknown, |text| Holder::parse(&text));
-        Some((holder, stat.map(|stat| Seen::of(&stat))))
-    }
-
-    /// What the file of an address looks like.
-    pub(crate) fn file_seen(&self, address: IpAddr) -> Option<Seen> {
-        let name = address.to_string();
-        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        Some(Seen::of(&stat))
+        let name = CString::new(address.to_string()).ok()?;
+        Entry { directory: self, name: &name }.look().map(|(holder, _)| holder)
     }
 
     /// What the directory itself looks like.
@@ -281,6 +289,32 @@ impl Locked<'_> {
     }
 }
 
+impl Entry<'_> {
+    /// Who holds the address, and what the file looked like before it was read; `None` if it is
+    /// gone.
+    pub(crate) fn look(&self) -> Option<(Holder, Option<Seen>)> {
+        // Without NONBLOCK a named pipe would be waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.directory.fd, self.name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return None,
+            Err(_) => return Some((Holder::Unknown, None)),
+        };
+        let stat = rustix::fs::fstat(&file).ok();
+        // A pipe reads as empty, but it is not a reservation without an owner.
+        let is_plain = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
+        let text = stat.filter(is_plain).and_then(|_| read_short(&file).ok()).flatten();
+        let holder = text.map_or(Holder::Unknown, |text| Holder::parse(&text));
+        Some((holder, stat.map(|stat| Seen::of(&stat))))
+    }
+
+    /// What the file looks like.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let stat = rustix::fs::statat(&self.directory.fd, self.name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.ok().map(|stat| Seen::of(&stat))
+    }
+}
+
 impl Seen {
     fn of(stat: &Stat) -> Self {
         Self {
@@ -363,5 +397,14 @@ fn read_short(mut file: &File) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn cursor_name(set: usize) -> String {
-    format!("last_reserved_ip.{set}")
+    format!("{CURSOR}{set}")
+}
+
+/// The address that a file is named by.
+fn address(name: &CStr) -> Option<IpAddr> {
+    let name = name.to_str().ok()?;
+    let address = name.parse().ok()?;
+    // Of IPv4 there is one way to write an address, of IPv6 there are many.
+    let is_canonical = matches!(address, IpAddr::V4(_)) || address.to_string() == name;
+    is_canonical.then_some(address)
 }

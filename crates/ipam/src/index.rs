@@ -64,7 +64,7 @@ mod place;
 mod record;
 mod table;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -203,11 +203,12 @@ impl<'a> Index<'a> {
                 None
             }
         };
-        let mut known = HashMap::new();
+        let mut known = Vec::new();
         if now.is_some() {
             let holders = self.table.holders();
             if self.table.is_sound() {
-                known = holders.into_iter().map(|record| (record.address(), record)).collect();
+                known = holders;
+                known.sort_unstable_by_key(Record::address);
             }
         }
         let (table, empty) = read(locked.directory(), &known, now)?;
@@ -292,45 +293,46 @@ impl<'a> Index<'a> {
 /// As if these addresses with these holders had been read from a directory.
 impl FromIterator<(IpAddr, Holder)> for Index<'_> {
     fn from_iter<T: IntoIterator<Item = (IpAddr, Holder)>>(reservations: T) -> Self {
-        let (mut table, mut empty) = (Table::new(0), BTreeSet::new());
+        let (mut taken, mut holders, mut empty) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (address, holder) in reservations {
-            table.add(address, Record::of(address, &holder, 0).as_ref());
+            taken.push(address);
+            holders.extend(Record::of(address, &holder, 0));
             if holder == Holder::Nobody {
                 empty.insert(address);
             }
         }
+        let table = Table::of(taken, &holders);
         Self { table, empty: Some(empty), is_changed: false, keeper: None }
     }
 }
 
-/// Reads a directory. `now` is a moment since when the lock has been held; without it nothing can
-/// be said about what files look like.
+/// Reads a directory, of its files only those that are not known or do not look as they did; what
+/// is known is in the order of the addresses. `now` is a moment since when the lock has been held;
+/// without it nothing can be said about what files look like.
 fn read(
     directory: &Directory,
-    known: &HashMap<IpAddr, Record>,
+    known: &[Record],
     now: Option<Time>,
 ) -> Result<(Table, BTreeSet<IpAddr>)> {
-    let addresses = directory.addresses()?;
-    let mut table = Table::new(addresses.len() + addresses.len() / 8);
-    let mut empty = BTreeSet::new();
+    let (mut taken, mut holders, mut empty) = (Vec::new(), Vec::new(), BTreeSet::new());
     let stamp = |file: &Seen| now.map_or(0, |now| stamp(file, now));
-    for address in addresses {
-        let same = |record: &&Record| {
-            let file = directory.file_seen(address);
-            record.stamp != 0 && file.is_some_and(|file| stamp(&file) == record.stamp)
-        };
-        if let Some(record) = known.get(&address).filter(same) {
-            table.add(address, Some(record));
-            continue;
+    directory.each_address(|address, entry| {
+        let place = known.binary_search_by_key(&address, Record::address);
+        let known = place.ok().map(|place| &known[place]).filter(|it| it.stamp != 0);
+        let same = |it: &&Record| entry.seen().is_some_and(|file| stamp(&file) == it.stamp);
+        if let Some(record) = known.filter(same) {
+            taken.push(address);
+            holders.push(*record);
+            return;
         }
-        let Some((holder, file)) = directory.look(address) else { continue };
+        let Some((holder, file)) = entry.look() else { return };
+        taken.push(address);
+        holders.extend(Record::of(address, &holder, file.map_or(0, |file| stamp(&file))));
         if holder == Holder::Nobody {
             empty.insert(address);
         }
-        let stamp = file.map_or(0, |file| stamp(&file));
-        table.add(address, Record::of(address, &holder, stamp).as_ref());
-    }
-    Ok((table, empty))
+    })?;
+    Ok((Table::of(taken, &holders), empty))
 }
 
 /// What a file looked like; 0 for one that changed `now`, and so could change again and look the

@@ -1,6 +1,7 @@
 //! The reservations of one network, and what can be done with them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -144,37 +145,46 @@ impl Store {
     /// Frees what belongs to none of the `valid` attachments and what belongs to nobody, except
     /// for attachments (or containers of the old format) that `alive` vouches for.
     pub fn gc(&self, valid: &[Owner], mut alive: impl FnMut(&Holder) -> bool) -> Result<Collected> {
-        let mut collected = Collected::default();
-        let Some(directory) = Directory::open(&self.path)? else { return Ok(collected) };
         let owners: BTreeSet<_> = valid.iter().collect();
         let containers: BTreeSet<_> = valid.iter().map(|owner| &owner.id).collect();
-        let mut stale = Vec::new();
-        for reservation in directory.reservations()? {
-            match &reservation.holder {
-                Holder::Unknown => {}
-                Holder::Nobody => stale.push(reservation),
-                Holder::Attachment(owner) if owners.contains(owner) => {}
-                Holder::Container(id) if containers.contains(id) => {}
-                holder if alive(holder) => collected.spared.push(reservation),
-                _ => stale.push(reservation),
+        let mut spared = Vec::new();
+        let freed = self.free_where(|reservation| match &reservation.holder {
+            Holder::Unknown => false,
+            Holder::Nobody => true,
+            Holder::Attachment(owner) if owners.contains(owner) => false,
+            Holder::Container(id) if containers.contains(id) => false,
+            holder if alive(holder) => {
+                spared.push(reservation.clone());
+                false
             }
-        }
+            _ => true,
+        })?;
+        Ok(Collected { freed, spared })
+    }
+
+    /// Frees what is found to be stale and is still held by the same when the lock is there, and
+    /// says what that was. An index is compared with the names on the way.
+    pub fn free_where(
+        &self,
+        mut is_stale: impl FnMut(&Reservation) -> bool,
+    ) -> Result<Vec<Reservation>> {
+        let Some(directory) = Directory::open(&self.path)? else { return Ok(Vec::new()) };
+        // To find out may take long, and so nobody has to wait for it.
+        let mut stale = directory.reservations()?;
+        stale.retain(|reservation| is_stale(reservation));
         let locked = match directory.lock_if_there() {
             Some(locked) => locked,
-            None if stale.is_empty() => return Ok(collected),
+            None if stale.is_empty() => return Ok(stale),
             None => directory.lock()?,
         };
-        // Whatever an index has missed ends here.
         let index = self.index.as_ref().map(|place| Index::open(&locked, place)).transpose()?;
         let mut index = index.map(|index| index.fresh(&locked)).transpose()?;
-        // What has changed hands since it was looked at is not stale.
         stale.retain(|seen| directory.holder(seen.address).as_ref() == Some(&seen.holder));
         let freed = remove(&locked, index.as_mut(), stale);
         if let Some(index) = index {
             index.keep(&locked);
         }
-        collected.freed = freed?;
-        Ok(collected)
+        freed
     }
 
     /// The first set of which every address is reserved. An empty file counts as free, since
@@ -205,6 +215,12 @@ impl Store {
     /// Everything that is reserved, in the order of the addresses.
     pub fn reservations(&self) -> Result<Vec<Reservation>> {
         Directory::open(&self.path)?.map_or(Ok(Vec::new()), |directory| directory.reservations())
+    }
+
+    /// The names in the directory that are neither an address nor anything else that belongs there.
+    /// The reference reads them as reservations.
+    pub fn strangers(&self) -> Result<Vec<OsString>> {
+        Directory::open(&self.path)?.map_or(Ok(Vec::new()), |directory| directory.strangers())
     }
 
     /// How the index stands to the directory. This reads every reservation, and changes nothing.

@@ -58,7 +58,7 @@ impl<'a> Keeper<'a> {
         let kept = kept.filter(|(header, _)| header.boot == boot && is_same(&header.seen));
         let keeper = |generation| Self { wanted, place, name, boot, generation };
         Ok(match kept {
-            None => (keeper(0), Table::new(0), false),
+            None => (keeper(0), Table::default(), false),
             Some((header, file)) => {
                 let table = Table::in_file(file, header.pages, header.records);
                 (keeper(header.generation), table, header.seen == seen)
