@@ -39,6 +39,8 @@ pub(super) struct Keeper<'a> {
     name: String,
     boot: u64,
     generation: u64,
+    /// Whether the table's file can be written.
+    is_writable: bool,
 }
 
 impl<'a> Keeper<'a> {
@@ -50,18 +52,18 @@ impl<'a> Keeper<'a> {
         let boot = mix(0, wanted.boot_id.as_bytes());
         let seen = locked.directory().seen()?;
         let is_same = |it: &Seen| (it.device, it.inode) == (seen.device, seen.inode);
-        let kept = place.file(&name).and_then(|(file, length)| {
-            let header = header_of(&file)?;
-            let is_whole = length == (u64::from(header.pages) + 1) * page::SIZE as u64;
-            is_whole.then_some((header, file))
+        let kept = place.file(&name).and_then(|kept| {
+            let header = header_of(&kept.file)?;
+            let is_whole = kept.length == (u64::from(header.pages) + 1) * page::SIZE as u64;
+            (is_whole && header.boot == boot && is_same(&header.seen)).then_some((header, kept))
         });
-        let kept = kept.filter(|(header, _)| header.boot == boot && is_same(&header.seen));
-        let keeper = |generation| Self { wanted, place, name, boot, generation };
+        let keeper =
+            |generation, is_writable| Self { wanted, place, name, boot, generation, is_writable };
         Ok(match kept {
-            None => (keeper(0), Table::default(), false),
-            Some((header, file)) => {
-                let table = Table::in_file(file, header.pages, header.records);
-                (keeper(header.generation), table, header.seen == seen)
+            None => (keeper(0, true), Table::default(), false),
+            Some((header, kept)) => {
+                let table = Table::in_file(kept.file, header.pages, header.records);
+                (keeper(header.generation, kept.is_writable), table, header.seen == seen)
             }
         })
     }
@@ -86,7 +88,8 @@ impl<'a> Keeper<'a> {
     /// Writes what has changed of the table, sets the sentinel, and notes it.
     pub(super) fn keep(&self, table: &mut Table, locked: &Locked<'_>) -> Result<()> {
         let failed = |error| self.place.failed("write", &self.name, error);
-        let new = table.file().is_none().then(|| self.place.create(&self.name)).transpose()?;
+        let is_new = table.file().is_none() || !self.is_writable;
+        let new = is_new.then(|| self.place.create(&self.name)).transpose()?;
         table.write(new).map_err(failed)?;
         let generation = self.generation + 1;
         let sentinel = sentinel(&locked.directory().seen()?, generation);
@@ -127,7 +130,7 @@ fn header_of(file: &File) -> Option<Header> {
 
 /// The directory that a file is the index of, as far as this can be told.
 pub(super) fn directory_of(place: &Place, name: &str) -> Option<PathBuf> {
-    let page = first_page(&place.file(name)?.0)?;
+    let page = first_page(&place.file(name)?.file)?;
     let directory = PathBuf::from(OsStr::from_bytes(header::path(&page)?));
     (directory.is_absolute() && file_name(&directory) == name).then_some(directory)
 }

@@ -22,6 +22,14 @@ pub(super) struct Place {
     path: PathBuf,
 }
 
+/// A file of it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) file: File,
+    pub(super) length: u64,
+    pub(super) is_writable: bool,
+}
+
 impl Place {
     /// Opens the directory, and makes it (0700) and its parents (0755) where they are missing.
     pub(super) fn open(path: &Path) -> Result<Self> {
@@ -45,18 +53,18 @@ impl Place {
         Ok(place)
     }
 
-    /// The file of that name and its length; `None` if there is none that can be trusted.
-    pub(super) fn file(&self, name: &str) -> Option<(File, u64)> {
+    /// The file of that name; `None` if there is none that can be trusted.
+    pub(super) fn file(&self, name: &str) -> Option<Kept> {
         // Without NONBLOCK a named pipe would be waited for.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |access| rustix::fs::openat(&self.fd, name, access | flags, Mode::empty());
-        let fd = match open(OFlags::RDWR) {
+        let (fd, is_writable) = match open(OFlags::RDWR) {
             // As long as nothing changes, it need not be written.
-            Err(Errno::ROFS) => open(OFlags::RDONLY).ok()?,
-            answer => answer.ok()?,
+            Err(Errno::ROFS) => (open(OFlags::RDONLY).ok()?, false),
+            answer => (answer.ok()?, true),
         };
         let stat = trust(&fd, &self.path.join(name), FileType::RegularFile).ok()?;
-        Some((fd.into(), stat.st_size.cast_unsigned()))
+        Some(Kept { file: fd.into(), length: stat.st_size.cast_unsigned(), is_writable })
     }
 
     /// A new file of that name, in place of whatever has it.

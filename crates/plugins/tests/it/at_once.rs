@@ -137,7 +137,7 @@ fn work(node: &Node, worker: usize, steps: &[Step]) -> Known {
         let new = format!("w{worker}-{turn}");
         let pick = |place: &prop::sample::Index| {
             let sure: Vec<_> = known.sure.keys().collect();
-            (!sure.is_empty()).then(|| place.get(&sure).to_string())
+            (!sure.is_empty()).then(|| (*place.get(&sure)).clone())
         };
         match &step.what {
             What::Add => add(node, step, new, "", &mut known),
