@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{self, cargo, find, run as start, succeeds};
 
 /// What the tests call, and the Debian package that brings it.
-const NEEDS: &[(&str, &str)] = &[
+pub(crate) const NEEDS: &[(&str, &str)] = &[
     ("bridge", "iproute2"),
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),

@@ -110,19 +110,21 @@ impl Kernel {
     /// The device by which packets to `address` leave `space`; `None` if there is no way.
     pub fn way_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<LinkName>> {
         let (_, handle) = self.handle(space)?;
-        let mut index = None;
-        let answer =
-            handle.route().request(rtm::GETROUTE, 0, &rtnetlink::route::to(address), |message| {
-                let route = rtnetlink::route::parse_answer(message.payload);
-                index = route.and_then(|route| route.hops.first()?.index);
-            });
-        match answer {
-            Ok(()) => {}
-            Err(error) if is_no_way(&error) => return Ok(None),
-            Err(error) => return Err(error.during(format!("look up the way to {address}"))),
-        }
+        let found = rtnetlink::route::look_up(handle.route(), address)?;
+        let index = found.and_then(|route| route.hops.first()?.index);
         let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
         Ok(link.and_then(|link| link.name.parse().ok()))
+    }
+
+    /// The route that a packet of `space` itself to `address` would take; `None` if there is none, or
+    /// if it is one of those that the kernel adds by itself.
+    pub fn route_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<Route>> {
+        let (_, handle) = self.handle(space)?;
+        let found = rtnetlink::route::look_up(handle.route(), address)?;
+        let index = found.as_ref().and_then(|route| route.hops.first()?.index);
+        let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
+        let name = |_| link.as_ref()?.name.parse().ok();
+        Ok(found.and_then(|route| route_object(&route, &name)))
     }
 
     /// The elements of an nftables set or map whose comment `is_wanted`; `None` if there is no such
@@ -193,12 +195,6 @@ impl Kernel {
         dump.nft = without_nftables(handle.netfilter(home).and_then(nft::dump))?;
         Ok(dump)
     }
-}
-
-/// The kernel's answers to a question for a way that is not there.
-fn is_no_way(error: &Error) -> bool {
-    const NO_WAY: [i32; 4] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL];
-    error.raw_errno().is_some_and(|errno| NO_WAY.contains(&errno))
 }
 
 /// On a kernel without nftables there is none of it, which is an answer to a question, if not to a
@@ -290,9 +286,9 @@ fn address_object(address: &dump::Address, link: LinkName) -> Address {
 }
 
 fn route_object(route: &dump::Route, name: &impl Fn(u32) -> Option<LinkName>) -> Option<Route> {
-    const KERNEL: u8 = 2;
     const LOCAL_TABLE: u32 = 255;
-    if route.protocol == KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1 {
+    if route.protocol == net::PROTOCOL_KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1
+    {
         return None;
     }
     // A route that sends nothing on is shown with the loopback device, which nobody asked for.

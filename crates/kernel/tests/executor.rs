@@ -267,6 +267,33 @@ fn waiting_ends_with_the_event_or_in_time() {
 }
 
 #[test]
+fn an_address_that_was_waited_for_is_delivered_to() {
+    testbed::isolated!();
+    for turn in 0..10 {
+        let a = Namespace::new("a");
+        a.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+              ip link add left type veth peer name right; ip link set left up; ip link set right up");
+        let addresses = (0..20).map(|n| format!("fd00::{turn}:{n:x}/128"));
+        let address = |text: String| Address {
+            nodad: true,
+            ..Address::new(name("left"), text.parse().unwrap())
+        };
+        let create = |text| Change::Create(address(text).into());
+        let mut plan: Plan =
+            addresses.map(|text| Step::new(&a.space(), create(text), "is used at once")).collect();
+        let wait = Action::WaitAddresses { link: name("left"), millis: 5000 };
+        plan.push(Step::new(&a.space(), Change::Act(wait), "waits"));
+        let mut kernel = Kernel::new().unwrap();
+        kernel.apply(&plan, OnError::Undo).into_result().unwrap();
+        let dump = kernel.dump(&a.space()).unwrap();
+        let local = |text: &str| {
+            dump.routes.iter().any(|it| it.table == 255 && it.destination == text.parse().unwrap())
+        };
+        assert!((0..20).all(|n| local(&format!("fd00::{turn}:{n:x}/128"))), "{:?}", dump.routes);
+    }
+}
+
+#[test]
 fn a_removal_is_over_when_the_device_is_gone() {
     testbed::isolated!();
     testbed::sh("ip link add veth0 type veth peer name eth0");
@@ -305,4 +332,38 @@ fn an_announcement_corrects_what_neighbours_believed() {
         let entry = b.sh(&format!("ip neighbour show {address} dev eth0"));
         assert!(entry.contains("02:00:00:00:00:01"), "{entry}");
     }
+}
+
+#[test]
+fn the_route_that_a_packet_takes_is_found() {
+    testbed::isolated!();
+    let node = Namespace::new("node");
+    let mut kernel = Kernel::new().unwrap();
+    let mut found = |to: &str| kernel.route_to(&node.space(), ip(to)).unwrap();
+    for nowhere in ["192.0.2.1", "2001:db8::1"] {
+        assert_eq!(found(nowhere), None);
+    }
+    node.sh("ip link add veth0 type veth peer name veth1; ip link set veth0 up
+             ip address add 10.1.0.1/24 dev veth0; ip address add fd00:1::1/64 dev veth0 nodad
+             ip route add 10.9.0.9 dev veth0 scope host; ip route add 10.9.0.0/16 via 10.1.0.2
+             ip route add 10.8.0.0/16 nexthop via 10.1.0.2 nexthop via 10.1.0.3
+             ip route add blackhole 10.6.0.0/16; ip route add unreachable 10.5.0.0/16
+             ip route add prohibit 10.4.0.0/16; ip -6 route add fd00:9::9 dev veth0
+             ip -6 route add fd00:9::/32 via fd00:1::2 metric 7");
+    let by = |destination: &str, via: Option<&str>| Some(route(destination, via, "veth0"));
+    let scoped = by("10.9.0.9/32", None).map(|it| Route { scope: Some(Scope::Host), ..it });
+    assert_eq!(found("10.9.0.9"), scoped);
+    assert_eq!(found("10.9.0.1"), by("10.9.0.0/16", Some("10.1.0.2")));
+    let with_metric = |it: Route, metric| Route { metric: Some(metric), ..it };
+    let single = by("fd00:9::9/128", None).map(|it| with_metric(it, 1024));
+    assert_eq!(found("fd00:9::9"), single);
+    let wide = by("fd00:9::/32", Some("fd00:1::2")).map(|it| with_metric(it, 7));
+    assert_eq!(found("fd00:9::1"), wide);
+    // Several next hops, what sends nothing on, and the kernel's own: of none can a plan speak.
+    for other in
+        ["10.8.0.1", "10.6.0.1", "10.5.0.1", "10.4.0.1", "10.1.0.1", "10.1.0.7", "fd00:1::7"]
+    {
+        assert_eq!(found(other), None, "{other}");
+    }
+    assert!(kernel.route_to(&Space::named("nowhere"), ip("10.1.0.1")).is_err());
 }

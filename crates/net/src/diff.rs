@@ -74,7 +74,7 @@ impl<'a> Key<'a> {
             Object::Netns(it) => Self::Netns(&it.path),
             Object::Link(it) => Self::Link(&it.name),
             Object::Address(it) => Self::Address(&it.link, it.address),
-            Object::Route(it) => Self::Route(it.table, it.destination, metric(it)),
+            Object::Route(it) => Self::Route(it.table, it.destination, it.effective_metric()),
             Object::Rule(it) => Self::Rule(it.priority, it.v6, it.from, it.to),
             Object::Neighbour(it) => Self::Neighbour(&it.link, it.address),
             Object::Fdb(it) => Self::Fdb(&it.link, it.mac, it.to),
@@ -91,16 +91,12 @@ impl<'a> Key<'a> {
     }
 }
 
-/// The metric that the kernel gives a route that asks for none.
-fn metric(route: &Route) -> u32 {
-    route.metric.unwrap_or(if route.destination.addr().is_ipv4() { 0 } else { 1024 })
-}
-
 fn is_satisfied(want: &Object, seen: &Object) -> bool {
     match (want, seen) {
         (Object::Link(want), Object::Link(seen)) => want.is_satisfied_by(seen),
         (Object::Route(want), Object::Route(seen)) => {
-            let plain = |route: &Route| Route { metric: Some(metric(route)), ..route.clone() };
+            let plain =
+                |route: &Route| Route { metric: Some(route.effective_metric()), ..route.clone() };
             plain(want) == plain(seen)
         }
         _ => want == seen,

@@ -12,6 +12,9 @@ pub const MAIN_TABLE: u32 = 254;
 /// `RTPROT_BOOT`: what `ip route add` writes when it is told nothing else.
 pub const PROTOCOL_BOOT: u8 = 3;
 
+/// `RTPROT_KERNEL`: what the kernel writes by itself, such as the route to an address' own subnet.
+pub const PROTOCOL_KERNEL: u8 = 2;
+
 /// An IP address on a device. The key is device, address and prefix length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
@@ -111,6 +114,19 @@ pub struct Route {
 }
 
 impl Route {
+    /// The route to its subnet that the kernel adds beside `address`, where the prefix spans others.
+    pub fn connected(address: IpNet, link: LinkName) -> Self {
+        let v4 = address.addr().is_ipv4();
+        Self {
+            link: Some(link),
+            source: v4.then_some(address.addr()),
+            metric: (!v4).then_some(CONNECTED_METRIC_V6),
+            protocol: PROTOCOL_KERNEL,
+            scope: v4.then_some(Scope::Link),
+            ..Self::new(address)
+        }
+    }
+
     /// A unicast route in the main table, written as `ip route add` writes it.
     pub fn new(destination: IpNet) -> Self {
         Self {
@@ -127,7 +143,15 @@ impl Route {
             advmss: None,
         }
     }
+
+    /// Its metric; where none is asked for, the one that the kernel gives.
+    pub fn effective_metric(&self) -> u32 {
+        self.metric.unwrap_or(if self.destination.addr().is_ipv4() { 0 } else { 1024 })
+    }
 }
+
+/// `IP6_RT_PRIO_ADDRCONF` (include/net/ip6_route.h).
+const CONNECTED_METRIC_V6: u32 = 256;
 
 /// A policy rule: which table packets from (and to) where look in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,10 @@ mod space;
 
 pub use change::{Action, Change, File, Flow, Netns, Object, Plan, Step, Sysctl, undo};
 pub use diff::diff;
-pub use ip::{Address, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, Route, RouteKind, Rule, Scope};
+pub use ip::{
+    Address, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, PROTOCOL_KERNEL, Route, RouteKind, Rule,
+    Scope,
+};
 pub use link::{Link, LinkKind, Peer, Port};
 pub use names::{LinkName, LinkNameError, Mac, MacError};
 pub use qdisc::{Qdisc, QdiscKind};

@@ -1,5 +1,6 @@
 //! One interface of one container on one network, and the names that follow from it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cni::{Request, hash};
@@ -74,9 +75,14 @@ impl Attachment {
         comment.map(mark_in) == Some(&self.mark())
     }
 
-    /// What the comments of this attachment begin with. Whoever looks at many comments computes it
-    /// once: it is hashed.
-    pub(crate) fn mark(&self) -> String {
+    /// The same for whoever looks at many comments: what is hashed is hashed once.
+    pub(crate) fn recognised(&self) -> impl Fn(Option<&str>) -> bool + use<> {
+        let mark = self.mark();
+        move |comment| comment.map(mark_in) == Some(&mark)
+    }
+
+    /// What the comments of this attachment begin with.
+    fn mark(&self) -> String {
         format!("{}-{}", hash::network(&self.network), self.host_link_text())
     }
 
@@ -93,18 +99,19 @@ pub(crate) fn is_host_link(name: &str) -> bool {
     digits.len() == 11 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether a comment belongs to some attachment of `network`.
-pub(crate) fn is_of_network(comment: Option<&str>, network: &str) -> bool {
-    comment.is_some_and(|comment| comment.starts_with(&network_mark(network)))
-}
-
-/// What the marks of all attachments of `network` begin with.
-pub(crate) fn network_mark(network: &str) -> String {
-    format!("{}-", hash::network(network))
+/// Whether a comment is that of an attachment of `network` which is not among the `valid` ones.
+pub(crate) fn stale(network: &str, valid: &[cni::Attachment]) -> impl Fn(Option<&str>) -> bool {
+    let of_network = format!("{}-", hash::network(network));
+    let marks: BTreeSet<String> =
+        valid.iter().map(|it| Attachment::on(network, it).mark()).collect();
+    move |comment| {
+        let mark = comment.map(mark_in).unwrap_or_default();
+        mark.starts_with(&of_network) && !marks.contains(mark)
+    }
 }
 
 /// The mark that a comment begins with.
-pub(crate) fn mark_in(comment: &str) -> &str {
+fn mark_in(comment: &str) -> &str {
     comment.split_once(',').map_or(comment, |(mark, _)| mark)
 }
 
@@ -143,9 +150,13 @@ mod tests {
         let one = attachment("one");
         let comment = one.comment();
         assert!(comment.ends_with(", net: net, if: eth0, id: one"), "{comment}");
-        assert!(one.owns(Some(&comment)) && is_of_network(Some(&comment), "net"));
-        assert!(!attachment("two").owns(Some(&comment)) && !is_of_network(Some(&comment), "n"));
-        assert!(!one.owns(None) && !is_of_network(None, "net"));
+        assert!(one.owns(Some(&comment)) && one.recognised()(Some(&comment)));
+        assert!(!attachment("two").owns(Some(&comment)) && !one.owns(None));
+        let listed =
+            |id: &str| cni::Attachment { container_id: id.to_owned(), ifname: "eth0".to_owned() };
+        assert!(stale("net", &[listed("two")])(Some(&comment)));
+        assert!(!stale("net", &[listed("two"), listed("one")])(Some(&comment)));
+        assert!(!stale("n", &[])(Some(&comment)) && !stale("net", &[])(None));
         let long = attachment(&"x".repeat(200));
         assert_eq!(long.comment().len(), 128);
         assert!(long.owns(Some(&long.comment())));

@@ -30,11 +30,38 @@ impl Delegate {
         }))
     }
 
+    /// The delegate of a plugin that cannot do without one.
+    pub(crate) fn required(request: &Request) -> Result<Self, Error> {
+        match Self::find(request)? {
+            Some(delegate) => Ok(delegate),
+            // Says that there is no name.
+            None => path::find("", &request.path).map(Self::File),
+        }
+    }
+
+    /// Asks for addresses and has `work` use them, and gives them back if that fails.
+    pub(crate) fn lend<T>(
+        &self,
+        request: &Request,
+        work: impl FnOnce(CniResult) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let given = self.add(request)?;
+        let done = match given.ips.is_empty() {
+            true => Err(Error::internal("IPAM plugin returned missing IP config")),
+            false => work(given),
+        };
+        if done.is_err() {
+            // The first failure is the one to report.
+            let _ = self.del(request);
+        }
+        done
+    }
+
     /// Asks for addresses.
-    pub(crate) fn add(&self, request: &Request) -> Result<CniResult, Error> {
+    fn add(&self, request: &Request) -> Result<CniResult, Error> {
         match self {
             Self::Own(plugin) => plugin.add(request),
-            Self::File(file) => exec::add(file, request.environment(), &request.stdin, None),
+            Self::File(file) => exec::add(file, request.environment(), &request.stdin),
         }
     }
 
@@ -50,7 +77,7 @@ impl Delegate {
     pub(crate) fn call(&self, command: Command, request: &Request) -> Result<(), Error> {
         match (self, command) {
             (Self::File(file), _) => {
-                exec::call(file, command, request.environment(), &request.stdin, None)
+                exec::call(file, command, request.environment(), &request.stdin)
             }
             (Self::Own(plugin), Command::Check) => plugin.check(request),
             (Self::Own(plugin), Command::Gc) => plugin.gc(request),

@@ -1,7 +1,7 @@
 //! The plugins' elements in nftables, which carry the names of their attachments.
 
 use cni::Error;
-use kernel::Kernel;
+use kernel::{Kernel, OnError};
 use net::nft::{Element, TableId};
 use net::{Change, Plan, Space, Step};
 
@@ -26,4 +26,10 @@ pub(crate) fn removal(elements: Vec<Element>) -> Plan {
         Step::new(&Space::Here, Change::Delete(element.into()), "forgets the pod")
     };
     elements.into_iter().map(step).collect()
+}
+
+/// Removes elements; gone already is done.
+pub(crate) fn remove(kernel: &mut Kernel, elements: Vec<Element>) -> Result<(), Error> {
+    let plan = removal(elements);
+    kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
 }

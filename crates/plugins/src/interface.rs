@@ -1,5 +1,7 @@
 //! What every plugin with an interface in the pod does alike: addresses, routes, settings.
 
+use std::net::IpAddr;
+
 use cni::{CniResult, Error, IpConfig};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kernel::{ErrorKind, Kernel};
@@ -8,19 +10,17 @@ use net::{Address, Change, Link, LinkName, Plan, Route, Scope, Space, Step, Sysc
 /// How long duplicate address detection may take.
 const DETECTION_MILLIS: u32 = 5000;
 
-/// Switches IPv6 forwarding on for all devices.
-pub(crate) const FORWARDING_V6: &str = "net/ipv6/conf/all/forwarding";
-
-/// What has to be 1 for a node to be the gateway that this address is.
-pub(crate) fn forwarding(gateway: std::net::IpAddr) -> &'static str {
-    if gateway.is_ipv4() { "net/ipv4/ip_forward" } else { FORWARDING_V6 }
-}
-
-/// How an interface behaves.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Behaviour {
-    /// IPv6 addresses are used only after nobody else has claimed them.
-    pub(crate) detect_duplicates: bool,
+/// What is at the far end of a pod's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FarEnd {
+    /// A segment with others on it, who are told where an address lives now, and who can be asked
+    /// whether one of them has it already.
+    Segment {
+        /// IPv6 addresses are used only after nobody else has claimed them.
+        detect_duplicates: bool,
+    },
+    /// The node and nobody else.
+    Node,
 }
 
 /// Opens the pod's namespace, with the reference's words if that cannot be done.
@@ -43,22 +43,18 @@ pub(crate) fn open_netns(kernel: &mut Kernel, space: &Space) -> Result<(), Error
     })
 }
 
-/// The steps that give the pod's interface, which is there and down, its settings, addresses and
-/// routes, and bring it up.
+/// The steps that give the pod's interface, which is there and down, its settings and addresses, and
+/// bring it up.
 ///
 /// Addresses come before the link is up, so that the pod never sees itself without them; IPv6 is
 /// switched on first, because container runtimes like to switch it off.
-pub(crate) fn plan(
-    space: &Space,
-    name: &LinkName,
-    result: &CniResult,
-    behaviour: Behaviour,
-) -> Result<Plan, Error> {
+pub(crate) fn bring_up(space: &Space, name: &LinkName, ips: &[IpConfig], far_end: FarEnd) -> Plan {
     let mut plan = Plan::new();
     let mut step = |change, why| plan.push(Step::new(space, change, why));
-    let v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
-    let (accept, enhanced) =
-        if behaviour.detect_duplicates { ("1", Some("1")) } else { ("0", None) };
+    let v6 = ips.iter().any(|ip| ip.address.addr().is_ipv6());
+    let is_segment = far_end != FarEnd::Node;
+    let detect_duplicates = far_end == FarEnd::Segment { detect_duplicates: true };
+    let (accept, enhanced) = if detect_duplicates { ("1", Some("1")) } else { ("0", None) };
     let set = |key: String, value: &str| Change::Ensure(Sysctl::nicety(key, value).into());
     if let Some(enhanced) = enhanced {
         step(set(format!("net/ipv6/conf/{name}/enhanced_dad"), enhanced), "notices its own echoes");
@@ -68,8 +64,10 @@ pub(crate) fn plan(
         "lets IPv6 addresses be used at once, since they were reserved for this pod",
     );
     let why = "has the kernel tell neighbours where the address lives";
-    step(set(format!("net/ipv4/conf/{name}/arp_notify"), "1"), why);
-    if v6 {
+    if is_segment {
+        step(set(format!("net/ipv4/conf/{name}/arp_notify"), "1"), why);
+    }
+    if is_segment && v6 {
         step(set(format!("net/ipv6/conf/{name}/ndisc_notify"), "1"), why);
     }
     if v6 {
@@ -80,23 +78,29 @@ pub(crate) fn plan(
         let keep = Sysctl::new(format!("net/ipv6/conf/{name}/keep_addr_on_down"), "1");
         step(Change::Ensure(keep.into()), "keeps IPv6 addresses when the link goes down");
     }
-    for ip in &result.ips {
-        let address = Address::new(name.clone(), ip.address);
+    for ip in ips {
+        // Otherwise it is tentative until the kernel has told of the carrier, which may be after the
+        // plugin has answered.
+        let nodad = !detect_duplicates && ip.address.addr().is_ipv6();
+        let address = Address { nodad, ..Address::new(name.clone(), ip.address) };
         step(Change::Create(address.into()), "gives the pod its address");
     }
     step(plug_in(name), "plugs the cable in");
-    let gateway = |v4: bool| {
-        result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
-    };
-    if behaviour.detect_duplicates && gateway(false).is_some() {
+    if detect_duplicates && first_gateway(ips, false).is_some() {
         let wait = net::Action::WaitAddresses { link: name.clone(), millis: DETECTION_MILLIS };
         step(Change::Act(wait), "waits until nobody has claimed the address");
     }
+    plan
+}
+
+/// The steps that give the pod's interface, which is up, the routes of a result.
+pub(crate) fn routes(space: &Space, name: &LinkName, result: &CniResult) -> Plan {
     let mut routes = Vec::new();
     for route in &result.routes {
         let scope = route.scope.map(Scope::from_number);
-        let on_link = scope.is_some_and(|scope| scope != Scope::Universe);
-        let default = || gateway(route.dst.addr().is_ipv4()).filter(|_| !on_link);
+        let default = || {
+            first_gateway(&result.ips, route.dst.addr().is_ipv4()).filter(|_| !is_on_link(route))
+        };
         let wanted = Route {
             gateway: route.gw.or_else(default),
             link: Some(name.clone()),
@@ -112,10 +116,24 @@ pub(crate) fn plan(
             routes.push(wanted);
         }
     }
-    for route in routes {
-        step(Change::Create(route.into()), "shows the pod the way out");
-    }
-    Ok(plan)
+    let create = |route: Route| Change::Create(route.into());
+    let step = |route| Step::new(space, create(route), "shows the pod the way out");
+    routes.into_iter().map(step).collect()
+}
+
+/// Whether a route of a result leads to what is on the link itself.
+pub(crate) fn is_on_link(route: &cni::Route) -> bool {
+    route.scope.map(Scope::from_number).is_some_and(|scope| scope != Scope::Universe)
+}
+
+/// The gateway of a family, which is meant where a route names none.
+fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
+    ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
+}
+
+/// Whether an address of this subnet can have that gateway.
+pub(crate) fn can_be_gateway(gateway: IpAddr, address: IpNet) -> bool {
+    gateway.is_ipv4() == address.addr().is_ipv4() && !gateway.is_unspecified()
 }
 
 /// Brings an interface up that was made in the same plan, and so is down.
@@ -125,7 +143,7 @@ pub(crate) fn plug_in(name: &LinkName) -> Change {
 }
 
 /// The first host address of a subnet, which is the gateway where none is given.
-pub(crate) fn first_host(subnet: IpNet) -> std::net::IpAddr {
+pub(crate) fn first_host(subnet: IpNet) -> IpAddr {
     match subnet {
         IpNet::V4(v4) => std::net::Ipv4Addr::from(u32::from(v4.network()).wrapping_add(1)).into(),
         IpNet::V6(v6) => std::net::Ipv6Addr::from(u128::from(v6.network()).wrapping_add(1)).into(),
@@ -138,7 +156,7 @@ pub(crate) fn everywhere(v4: bool) -> IpNet {
 }
 
 /// The addresses of a result, without their prefixes.
-pub(crate) fn addresses(ips: &[IpConfig]) -> Vec<std::net::IpAddr> {
+pub(crate) fn addresses(ips: &[IpConfig]) -> Vec<IpAddr> {
     ips.iter().map(|ip| ip.address.addr()).collect()
 }
 

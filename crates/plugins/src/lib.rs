@@ -8,17 +8,26 @@
 pub mod alive;
 mod attachment;
 pub mod bridge;
+mod cable;
+mod check;
 mod delegate;
 mod elements;
 mod failures;
+mod forwarding;
 pub mod host_local;
 mod interface;
+mod keys;
 mod loopback;
 mod masquerade;
 mod portmap;
+#[cfg(test)]
+mod proof;
+mod ptp;
 mod reference;
 pub mod reservations;
 mod spoof_check;
+mod static_addresses;
+mod teardown;
 
 use std::ffi::OsStr;
 use std::io;
@@ -30,9 +39,11 @@ pub use bridge::Bridge;
 pub use host_local::HostLocal;
 pub use loopback::Loopback;
 pub use portmap::Portmap;
+pub use ptp::Ptp;
+pub use static_addresses::Static;
 
 /// The names that the program answers to, and that `podwire install` puts into place.
-pub const NAMES: &[&str] = &["bridge", "host-local", "loopback", "portmap"];
+pub const NAMES: &[&str] = &["bridge", "host-local", "loopback", "portmap", "ptp", "static"];
 
 /// The version of this build, as the plugins print it.
 pub const BUILD: &str = concat!("podwire ", env!("CARGO_PKG_VERSION"));
@@ -44,6 +55,8 @@ pub fn plugin(name: &str) -> Option<Box<dyn cni::Plugin>> {
         "host-local" => Some(Box::new(HostLocal)),
         "loopback" => Some(Box::new(Loopback)),
         "portmap" => Some(Box::new(Portmap)),
+        "ptp" => Some(Box::new(Ptp)),
+        "static" => Some(Box::new(Static)),
         _ => None,
     }
 }

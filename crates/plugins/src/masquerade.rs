@@ -13,7 +13,9 @@
 
 use std::net::IpAddr;
 
+use cni::{Error, IpConfig};
 use ipnet::IpNet;
+use kernel::Kernel;
 use net::nft::{
     Base, Chain, ChainKind, Element, Family, Field, Hook, Key, KeyType, MapValue, Mapped, Object,
     Policy, Rule, Set, SetFlags, Statement, TableId, Test, Value, Verdict, priority,
@@ -21,6 +23,23 @@ use net::nft::{
 use net::{Change, Plan, Space, Step, owner};
 
 use crate::attachment::Attachment;
+use crate::interface;
+
+/// The element that an address has in its map, whoever made it.
+pub(crate) fn element_of(kernel: &mut Kernel, address: IpAddr) -> Result<Option<Element>, Error> {
+    kernel.nft_element(&Space::Here, &table(), map(address), &key(address)).map_err(Error::internal)
+}
+
+/// What an earlier owner of the same addresses left in the maps.
+pub(crate) fn stale(kernel: &mut Kernel, given: &[IpConfig]) -> Result<Vec<Element>, Error> {
+    let mut found = Vec::new();
+    for address in interface::addresses(given) {
+        let element = element_of(kernel, address)
+            .map_err(|error| Error::internal(format!("failed to set up masquerade: {error}")))?;
+        found.extend(element);
+    }
+    Ok(found)
+}
 
 /// The table of the plugins for IP packets.
 pub(crate) fn table() -> TableId {
@@ -28,12 +47,12 @@ pub(crate) fn table() -> TableId {
 }
 
 /// The map that holds the addresses of a family.
-pub(crate) fn map(address: IpAddr) -> &'static str {
+fn map(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "masquerade4" } else { "masquerade6" }
 }
 
 /// The key of an address in its map.
-pub(crate) fn key(address: IpAddr) -> Key {
+fn key(address: IpAddr) -> Key {
     Key::Point(vec![Value::Address(address)])
 }
 

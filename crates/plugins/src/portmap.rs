@@ -77,7 +77,7 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     }
     let attachment = Attachment::of(request);
     let mut kernel = Kernel::new().map_err(Error::internal)?;
-    let mut wire = || {
+    let mut wire = || -> Result<kernel::Result<net::Plan>, Error> {
         let seen = look(&mut kernel, &config, &attachment, &needs)?;
         let plan = plan::plan(&HOST, &needs, config.mark, &seen);
         Ok(kernel.apply(&plan, OnError::Stop).into_result())

@@ -13,8 +13,9 @@ use net::nft::{Family, Nat, NatTarget, Rule, Statement, TableId, Test, Value};
 
 use crate::attachment::Attachment;
 
-/// Removes masquerade and spoof check of the reference's `bridge`. Nothing of it there is done.
-pub(crate) fn remove_bridge_rules(
+/// Removes masquerade and spoof check of the reference's `bridge` and `ptp`. Nothing of it there is
+/// done.
+pub(crate) fn remove_rules(
     kernel: &mut Kernel,
     attachment: &Attachment,
 ) -> Result<(), kernel::Error> {

@@ -18,6 +18,7 @@
 //! The machine is prepared with the system's own tools rather than with ours, so that a mistake in
 //! ours shows where it is, not in every test.
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
 use std::env;
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ use net::Space;
 use rustix::mount::{MountFlags, mount};
 pub use tempfile::TempDir;
 
+pub mod call;
+pub mod look;
 mod state;
 pub use state::{assert_same_state, state};
 
@@ -66,7 +69,6 @@ macro_rules! isolated_with {
 }
 
 /// Who the test has to be.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// Any user, who becomes root of a user namespace.
@@ -87,19 +89,12 @@ pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
         return false;
     }
     let test = test_name(here);
-    let namespaces = match rights {
-        Rights::Anyone => "-Urnm",
-        Rights::Root if rustix::process::geteuid().is_root() => "-nm",
-        Rights::Root => panic!("{test} needs root: run it with sudo"),
-    };
-    let binary = env::current_exe().expect("find the test binary");
-    let output = Command::new(need("unshare", "util-linux"))
-        .args([namespaces, "--kill-child"])
-        .arg(binary)
+    if rights == Rights::Root && !rustix::process::geteuid().is_root() {
+        panic!("{test} needs root: run it with sudo");
+    }
+    let output = again(rights)
         .args(["--exact", &test, "--include-ignored", "--nocapture", "--test-threads", "1"])
         .env(INSIDE, "1")
-        .env("PATH", search_path())
-        .stdin(Stdio::null())
         .output()
         .expect("start unshare");
     let told = String::from_utf8_lossy(&output.stdout);
@@ -111,6 +106,22 @@ pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
     true
 }
 
+/// This program again, in namespaces of its own; what it does there starts with [`prepare`].
+/// Arguments are the caller's to add.
+pub fn again(rights: Rights) -> Command {
+    let namespaces = match rights {
+        Rights::Anyone => "-Urnm",
+        Rights::Root => "-nm",
+    };
+    let mut command = Command::new(need("unshare", "util-linux"));
+    command
+        .args([namespaces, "--kill-child"])
+        .arg(env::current_exe().expect("find this program"))
+        .env("PATH", search_path())
+        .stdin(Stdio::null());
+    command
+}
+
 /// The name that the test binary knows a test by: its path without the crate in front and without
 /// the closure at the end.
 fn test_name(here: &str) -> String {
@@ -119,7 +130,7 @@ fn test_name(here: &str) -> String {
 }
 
 /// Turns fresh namespaces into a machine. `unshare` has made all mounts private.
-fn prepare() {
+pub fn prepare() {
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
         .expect("mount an empty /run");
     kernel::prepare_directory(Path::new(net::NAMED)).expect("prepare /run/netns");

@@ -287,7 +287,8 @@ fn large_transactions_go_through() {
         let pod = |n: u16| {
             let [high, low] = n.to_be_bytes();
             let key = Key::Point(vec![Ipv4Addr::new(10, 1, high, low).into()]);
-            element(&table, "pods", key, None).into()
+            let comment = Some(format!("pod {n}"));
+            Element { comment, ..element(&table, "pods", key, None) }.into()
         };
         (from..from + 3000).map(pod).collect()
     };

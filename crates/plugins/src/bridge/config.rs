@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use cni::{Code, Error, Request, args::Args, fields, json};
+use cni::{Code, Error, Request, args::Args, fields};
 use net::{LinkName, Mac};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What the kernel takes as the size of a veth's packets.
-const VETH_MTU: std::ops::RangeInclusive<u32> = 68..=65535;
+use crate::keys;
 
 /// The plugin's keys, in types that cannot be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,36 +38,10 @@ pub(crate) struct Config {
     pub(crate) isolated: bool,
     /// `CNI_ARGS` `MAC`, `args.cni.mac` or `runtimeConfig.mac`, the last one given.
     pub(crate) mac: Option<Mac>,
-    /// `explainIn`, podwire's own: a directory in which ADD leaves what it did, as a shell script
-    /// with a sentence for each step, until DEL.
+    /// `explainIn`.
     pub(crate) explain_in: Option<PathBuf>,
-    /// `dns`, if it says anything; an empty list counts.
+    /// `dns`, if it says anything.
     pub(crate) dns: Option<cni::Dns>,
-}
-
-/// The part that DEL needs. Whatever is wrong with it reads as not given: a configuration that
-/// became invalid since ADD does not keep a pod from going.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Teardown {
-    /// `delWaits`: waits until the kernel has finished, instead of until it has announced; for
-    /// nodes on which nobody reaps the child that does the rest.
-    pub(crate) waits: bool,
-    /// `ipMasq`: the pod's addresses are in the masquerade maps.
-    pub(crate) masquerade: bool,
-    /// `explainIn`: where ADD left an explanation.
-    pub(crate) explain_in: Option<PathBuf>,
-}
-
-impl Teardown {
-    pub(crate) fn of(request: &Request) -> Self {
-        let is_on = |key| json::member(&request.document, key) == Some(&Value::Bool(true));
-        let explain_in = json::member(&request.document, "explainIn").and_then(Value::as_str);
-        Self {
-            waits: is_on("delWaits"),
-            masquerade: is_on("ipMasq"),
-            explain_in: explain_in.map(PathBuf::from),
-        }
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -130,22 +103,11 @@ impl Config {
                 "cannot set hairpin mode and promiscuous mode at the same time".to_owned(),
             );
         }
-        if !["", "iptables", "nftables"].contains(&keys.ip_masq_backend.as_str()) {
-            return refuse(format!("unknown ipmasq backend {:?}", keys.ip_masq_backend));
-        }
+        keys::masquerade_backend(&keys.ip_masq_backend)?;
         let name = if keys.bridge.is_empty() { "cni0".to_owned() } else { keys.bridge };
         let bridge = LinkName::try_from(name)
             .map_err(|error| Error::internal(format!("failed to load netconf: bridge: {error}")))?;
-        let mtu = match u32::try_from(keys.mtu) {
-            Ok(0) => None,
-            Ok(mtu) if VETH_MTU.contains(&mtu) => Some(mtu),
-            _ => {
-                let (mtu, least, most) = (keys.mtu, VETH_MTU.start(), VETH_MTU.end());
-                return refuse(format!(
-                    "failed to load netconf: mtu: invalid value {mtu}: must be {least} to {most}, or 0 for the kernel's choice"
-                ));
-            }
-        };
+        let mtu = keys::mtu(keys.mtu)?;
         let args = Args::parse(&request.args, &["MAC"]).map_err(Error::internal)?;
         let from_args = args.value::<fields::Mac>("MAC").map_err(Error::internal)?;
         let sources = [
@@ -175,21 +137,11 @@ impl Config {
             detect_duplicates: keys.detect_duplicates,
             leave_down: keys.disable_container_interface,
             isolated: keys.port_isolation,
-            explain_in: Some(keys.explain_in).filter(|path| !path.as_os_str().is_empty()),
+            explain_in: keys::explain_in(keys.explain_in),
             mac: mac.map(|(_, mac)| mac),
-            dns: has_dns(&request.document).then(|| request.network.dns.clone()),
+            dns: keys::dns(request),
         })
     }
-}
-
-/// Whether the configuration has a `dns` object in which anything is present.
-fn has_dns(document: &Value) -> bool {
-    let present = |dns: &Value| {
-        ["nameservers", "domain", "search", "options"]
-            .iter()
-            .any(|key| json::member(dns, key).is_some_and(|value| !value.is_null() && value != ""))
-    };
-    json::member(document, "dns").is_some_and(present)
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! The steps of one ADD: pure, from configuration, addresses and what was seen to a plan.
 
-use std::collections::BTreeSet;
+use std::iter;
 
 use cni::{CniResult, Error, Interface};
 use ipnet::IpNet;
 use net::Sysctl;
 use net::nft::Element;
-use net::{Action, Address, Change, Link, LinkKind, LinkName, Mac, Peer, Plan, Port, Space, Step};
+use net::{Action, Address, Change, Link, LinkName, Mac, Plan, Port, Space, Step};
 
 use super::config::Config;
-use crate::attachment::Attachment;
-use crate::interface::{self, Behaviour};
-use crate::{masquerade, spoof_check};
+use crate::cable::{self, Cable};
+use crate::interface::{self, FarEnd};
+use crate::{forwarding, masquerade, spoof_check};
 
 /// How long a port may take to come up. The kernel needs well under a millisecond.
 const UP_MILLIS: u32 = 2500;
@@ -37,28 +37,12 @@ impl Seen {
     }
 }
 
-/// What the planner chooses by chance.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Chosen {
-    /// The bridge's hardware address, should it have to be made.
-    pub(crate) bridge_mac: Mac,
-    /// That of the host's end of the cable.
-    pub(crate) host_mac: Mac,
-    /// That of the pod's end, unless the configuration says otherwise.
-    pub(crate) pod_mac: Mac,
-}
-
 /// One ADD.
 pub(crate) struct Wiring<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) attachment: &'a Attachment,
-    /// The pod's namespace.
-    pub(crate) pod: &'a Space,
-    /// The pod's interface.
-    pub(crate) ifname: &'a LinkName,
-    /// The host's end of the cable.
-    pub(crate) host_link: &'a LinkName,
-    pub(crate) chosen: Chosen,
+    pub(crate) cable: &'a Cable,
+    /// The bridge's hardware address, should it have to be made.
+    pub(crate) bridge_mac: Mac,
     pub(crate) seen: &'a Seen,
 }
 
@@ -99,36 +83,36 @@ impl Wiring<'_> {
     /// All steps, in order. `result` is the completed one.
     pub(crate) fn plan(&self, result: &CniResult) -> Result<Plan, Error> {
         let gateways = if self.config.is_gateway { self.gateways(result)? } else { Plan::new() };
+        let Cable { attachment, pod, ifname, host_link, macs: [_, pod_mac], .. } = self.cable;
         let mut plan = self.bridge();
         plan.extend(self.cable());
         if self.config.masquerade && !result.ips.is_empty() {
             let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
-            let stale = &self.seen.masquerade;
-            plan.extend(masquerade::plan(&HOST, self.attachment, &addresses, stale));
+            plan.extend(masquerade::plan(&HOST, attachment, &addresses, &self.seen.masquerade));
         }
         if self.config.spoof_check {
-            let mac = self.pod_mac();
-            plan.extend(spoof_check::plan(&HOST, self.attachment, self.host_link, mac));
+            plan.extend(spoof_check::plan(&HOST, attachment, host_link, *pod_mac));
         }
         if self.config.leave_down {
             return Ok(plan);
         }
         if result.ips.is_empty() {
-            let up = interface::plug_in(self.ifname);
-            plan.push(Step::new(self.pod, up, "plugs the cable in"));
+            plan.push(Step::new(pod, interface::plug_in(ifname), "plugs the cable in"));
         } else {
-            let behaviour = Behaviour { detect_duplicates: self.config.detect_duplicates };
-            plan.extend(interface::plan(self.pod, self.ifname, result, behaviour)?);
+            let detect_duplicates = self.config.detect_duplicates;
+            let far_end = FarEnd::Segment { detect_duplicates };
+            plan.extend(interface::bring_up(pod, ifname, &result.ips, far_end));
+            plan.extend(interface::routes(pod, ifname, result));
         }
         // The gateway is shared and stays; so it comes after what may fail for this pod alone, and
         // a configuration that cannot work leaves none behind.
         plan.extend(gateways);
-        let wait = Action::WaitUp { link: self.host_link.clone(), millis: UP_MILLIS };
+        let wait = Action::WaitUp { link: host_link.clone(), millis: UP_MILLIS };
         plan.push(Step::new(&HOST, Change::Act(wait), "waits until the bridge forwards"));
         if !result.ips.is_empty() {
-            let announce = Action::Announce { link: self.ifname.clone(), mac: self.pod_mac() };
+            let announce = Action::Announce { link: ifname.clone(), mac: *pod_mac };
             let why = "tells the segment who has the address now";
-            plan.push(Step::new(self.pod, Change::Act(announce), why));
+            plan.push(Step::new(pod, Change::Act(announce), why));
         }
         Ok(plan)
     }
@@ -138,7 +122,7 @@ impl Wiring<'_> {
         let name = &self.config.bridge;
         let is_new = self.seen.bridge.is_none();
         let link = if is_new {
-            new_bridge(self.config, self.chosen.bridge_mac)
+            new_bridge(self.config, self.bridge_mac)
         } else {
             Link {
                 promiscuous: self.config.promiscuous.then_some(true),
@@ -183,7 +167,7 @@ impl Wiring<'_> {
         let mut changed = false;
         for ip in &result.ips {
             let Some(gateway) = ip.gateway else { continue };
-            if gateway.is_ipv4() != ip.address.addr().is_ipv4() || gateway.is_unspecified() {
+            if !interface::can_be_gateway(gateway, ip.address) {
                 let text = format!(
                     "failed to set bridge addr: {gateway} cannot be the gateway of {}",
                     ip.address
@@ -220,78 +204,29 @@ impl Wiring<'_> {
         if changed && self.seen.bridge.is_some() {
             plan.push(self.pin());
         }
-        for link in &self.seen.announced_uplinks {
-            let accept = Sysctl::new(format!("net/ipv6/conf/{link}/accept_ra"), "2");
-            let why = "keeps the node's own way out, which it learned from a router";
-            plan.push(Step::new(&HOST, Change::Ensure(accept.into()), why));
-        }
         let gateways = result.ips.iter().filter_map(|ip| ip.gateway);
-        let switches: BTreeSet<&str> = gateways.map(interface::forwarding).collect();
-        for key in switches {
-            let forward = Change::Ensure(Sysctl::new(key, "1").into());
-            plan.push(Step::new(&HOST, forward, "lets the node forward for its pods"));
-        }
+        plan.extend(forwarding::plan(gateways, &self.seen.announced_uplinks));
         Ok(plan)
     }
 
-    /// The cable between pod and bridge, in one message: both ends appear where they belong.
+    /// The cable between pod and bridge.
     fn cable(&self) -> Plan {
-        let peer = Peer {
-            space: self.pod.clone(),
-            name: self.ifname.clone(),
-            mac: Some(self.pod_mac()),
-            mtu: self.config.mtu,
+        // Both are off on a new port, so only what is on has to be said.
+        let port = Port {
+            hairpin: self.config.hairpin.then_some(true),
+            isolated: self.config.isolated.then_some(true),
         };
-        let link = Link {
-            kind: Some(LinkKind::Veth { peer: Box::new(peer) }),
-            mac: Some(self.chosen.host_mac),
-            mtu: self.config.mtu,
-            master: Some(self.config.bridge.clone()),
-            // Both are off on a new port, so only what is on has to be said.
-            port: Port {
-                hairpin: self.config.hairpin.then_some(true),
-                isolated: self.config.isolated.then_some(true),
-            },
-            ..Link::existing(self.host_link.clone()).up()
-        };
-        let no_ra = Sysctl::nicety(format!("net/ipv6/conf/{}/accept_ra", self.host_link), "0");
-        vec![
-            Step::new(
-                &HOST,
-                Change::Create(link.into()),
-                "runs a cable from the pod to the bridge",
-            ),
-            Step::new(
-                &HOST,
-                Change::Ensure(no_ra.into()),
-                "keeps the pod from announcing itself as the node's router",
-            ),
-        ]
-    }
-
-    fn pod_mac(&self) -> Mac {
-        self.config.mac.unwrap_or(self.chosen.pod_mac)
+        let why = "runs a cable from the pod to the bridge";
+        self.cable.plan(Some(&self.config.bridge), port, why)
     }
 
     fn bridge_mac(&self) -> Mac {
-        self.seen.mac().unwrap_or(self.chosen.bridge_mac)
+        self.seen.mac().unwrap_or(self.bridge_mac)
     }
 
     fn interfaces(&self) -> Vec<Interface> {
-        let host = |name: &LinkName, mac: Mac| Interface {
-            name: name.to_string(),
-            mac: mac.to_string(),
-            ..Interface::default()
-        };
-        let sandbox = match self.pod {
-            Space::At(path) => path.display().to_string(),
-            Space::Here => String::new(),
-        };
-        vec![
-            host(&self.config.bridge, self.bridge_mac()),
-            host(self.host_link, self.chosen.host_mac),
-            Interface { sandbox, ..host(self.ifname, self.pod_mac()) },
-        ]
+        let bridge = cable::listed(&self.config.bridge, self.bridge_mac());
+        iter::once(bridge).chain(self.cable.interfaces()).collect()
     }
 }
 

@@ -205,7 +205,7 @@ impl Needs {
 /// The map that knows a container's address, and its key there.
 pub(crate) fn hairpin_place(address: IpAddr) -> (&'static str, Key) {
     let map = if address.is_ipv4() { "hairpin4" } else { "hairpin6" };
-    (map, masquerade::key(address))
+    (map, Key::Point(vec![Value::Address(address)]))
 }
 
 /// The chain that goes when `element`, which leads to it, goes: the one of its attachment alone.

@@ -1,6 +1,5 @@
 //! DEL and GC: every port of an attachment, however little is known about it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use cni::{Error, Request, json};
@@ -21,8 +20,7 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
     let waits = json::member(&request.document, "delWaits") == Some(&true.into());
     let mut kernel = Kernel::new().map_err(Error::internal)?;
     let mut failures = Failures::default();
-    let mark = attachment.mark();
-    let is_own = |comment: Option<&str>| comment.map(attachment::mark_in) == Some(&mark);
+    let is_own = attachment.recognised();
     let own = elements::find(&mut kernel, &masquerade::table(), &rules::MAPS, is_own);
     let own = failures.note(own).unwrap_or_default();
     let flows = flows(&own);
@@ -45,15 +43,8 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
 /// a list of valid attachments nothing changes.
 pub(super) fn gc(request: &Request) -> Result<(), Error> {
     let Some(valid) = request.network.valid_attachments.known() else { return Ok(()) };
-    let network = &request.network.name;
-    let marks: BTreeSet<String> =
-        valid.iter().map(|it| Attachment::on(network, it).mark()).collect();
-    let prefix = attachment::network_mark(network);
-    let is_stale = |comment: Option<&str>| {
-        let mark = comment.map(attachment::mark_in).unwrap_or_default();
-        mark.starts_with(&prefix) && !marks.contains(mark)
-    };
     let mut kernel = Kernel::new().map_err(Error::internal)?;
+    let is_stale = attachment::stale(&request.network.name, valid);
     let stale = elements::find(&mut kernel, &masquerade::table(), &rules::MAPS, is_stale)?;
     let (living, dead): (Vec<_>, Vec<_>) = stale.into_iter().partition(|element| {
         let comment = element.comment.as_deref().unwrap_or_default();

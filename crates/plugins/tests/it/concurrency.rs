@@ -132,6 +132,7 @@ fn one_attachment_is_added_once_however_often_it_is_asked_for_at_once() {
     let pod = node.pod("pod");
     for config in [
         node.network("1.1.0", &[SUBNET], json!({ "isGateway": true, "ipMasq": true })),
+        node.routed("ptp", "1.1.0", &[SUBNET], json!({ "ipMasq": true })),
         node.bridged("1.1.0", json!({ "name": "plain" })),
     ] {
         let calls = vec![node.call("ADD", &pod, &config); 6];
@@ -142,6 +143,6 @@ fn one_attachment_is_added_once_however_often_it_is_asked_for_at_once() {
         assert!(node.reservations().len() <= 1);
         let dels = vec![node.call("DEL", &pod, &config); 6];
         assert!(at_once(&node, &dels).iter().all(Answer::is_ok));
-        assert_eq!(node.reservations().len() + ports(&node.namespace, "cni0").len(), 0);
+        assert_eq!(node.reservations().len() + host_ends(&node.namespace).len(), 0);
     }
 }

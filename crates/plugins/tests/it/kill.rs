@@ -22,11 +22,12 @@ struct Victim {
 
 impl Victim {
     /// A network with one address, so that a reservation that stays is noticed.
-    fn new(version: &str) -> Self {
+    fn new(plugin: &str, version: &str) -> Self {
         let node = Node::new(By::Podwire);
         let pod = node.pod("pod");
-        let keys = json!({ "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true });
-        let config = node.network(version, &["10.1.2.0/30", "2001:db8:1::/126"], keys);
+        let keys = json!({ "ipMasq": true, "macspoofchk": true });
+        let subnets = ["10.1.2.0/30", "2001:db8:1::/126"];
+        let config = node.routed(plugin, version, &subnets, keys);
         // The first one makes what stays for all.
         node.add(&pod, &config);
         node.del(&pod, &config);
@@ -66,91 +67,104 @@ impl Victim {
 /// What a call changes: links, addresses, rules, and the reservations that name somebody. An empty
 /// file is as good as none to the next ADD, as its success shows.
 fn glance(node: &Node, pod: &Pod) -> String {
-    let ports = ports(&node.namespace, "cni0").join(" ");
+    let ends = host_ends(&node.namespace).join(" ");
+    let routes = routes(&node.namespace, "main").join("\n");
     let inside = links(&pod.namespace).join(" ");
     let rules = node.namespace.sh("nft list ruleset");
     let mut held = node.reservations();
     held.retain(|_, holder| !holder.is_empty());
-    format!("{ports}\n{inside}\n{rules}\n{held:?}")
+    format!("{ends}\n{routes}\n{inside}\n{rules}\n{held:?}")
 }
 
 #[test]
 fn del_cleans_up_after_an_add_that_was_killed() {
     testbed::isolated!();
-    let it = Victim::new("1.1.0");
-    it.kill("ADD", it.add_takes, |when| {
-        it.node.del(&it.pod, &it.config);
-        it.is_clean(when);
-    });
-    let result = it.node.add(&it.pod, &it.config);
-    it.node.check(&it.pod, &it.config, &result);
+    for plugin in CABLED {
+        let it = Victim::new(plugin, "1.1.0");
+        it.kill("ADD", it.add_takes, |when| {
+            it.node.del(&it.pod, &it.config);
+            it.is_clean(when);
+        });
+        let result = it.node.add(&it.pod, &it.config);
+        it.node.check(&it.pod, &it.config, &result);
+    }
 }
 
 #[test]
 fn the_same_attachment_can_be_added_after_an_add_that_was_killed() {
     testbed::isolated!();
-    let it = Victim::new("1.1.0");
-    it.kill("ADD", it.add_takes, |_| {
-        it.node.del(&it.pod, &it.config);
-        let result = it.node.add(&it.pod, &it.config);
-        it.node.check(&it.pod, &it.config, &result);
-        it.node.del(&it.pod, &it.config);
-    });
+    for plugin in CABLED {
+        let it = Victim::new(plugin, "1.1.0");
+        it.kill("ADD", it.add_takes, |_| {
+            it.node.del(&it.pod, &it.config);
+            let result = it.node.add(&it.pod, &it.config);
+            it.node.check(&it.pod, &it.config, &result);
+            it.node.del(&it.pod, &it.config);
+        });
+    }
 }
 
 #[test]
 fn del_without_the_netns_cleans_up_after_an_add_that_was_killed() {
     testbed::isolated!();
-    let it = Victim::new("0.3.1");
-    let del = it.node.call("DEL", &it.pod, &it.config).without("CNI_NETNS");
-    it.kill("ADD", it.add_takes, |when| {
-        it.node.run(&del).ok();
-        it.is_clean(when);
-    });
+    for plugin in CABLED {
+        let it = Victim::new(plugin, "0.3.1");
+        let del = it.node.call("DEL", &it.pod, &it.config).without("CNI_NETNS");
+        it.kill("ADD", it.add_takes, |when| {
+            it.node.run(&del).ok();
+            it.is_clean(when);
+        });
+    }
 }
 
 #[test]
 fn a_second_del_finishes_what_a_killed_one_began() {
     testbed::isolated!();
-    let it = Victim::new("1.1.0");
-    it.kill("DEL", it.del_takes, |when| {
-        it.node.del(&it.pod, &it.config);
-        it.is_clean(when);
-    });
+    for plugin in CABLED {
+        let it = Victim::new(plugin, "1.1.0");
+        it.kill("DEL", it.del_takes, |when| {
+            it.node.del(&it.pod, &it.config);
+            it.is_clean(when);
+        });
+    }
 }
 
 #[test]
 fn another_pod_takes_the_address_after_a_killed_add_and_its_del() {
     testbed::isolated!();
-    let it = Victim::new("1.1.0");
-    let other = it.node.pod("other");
-    it.kill("ADD", it.add_takes, |_| {
-        it.node.del(&it.pod, &it.config);
-        let result = it.node.add(&other, &it.config);
-        it.node.check(&other, &it.config, &result);
-        // The late DEL of the first one does not take the second one's rules.
-        it.node.del(&it.pod, &after(&it.config, &result));
-        it.node.check(&other, &it.config, &result);
-        it.node.del(&other, &it.config);
-    });
+    for plugin in CABLED {
+        let it = Victim::new(plugin, "1.1.0");
+        let other = it.node.pod("other");
+        it.kill("ADD", it.add_takes, |_| {
+            it.node.del(&it.pod, &it.config);
+            let result = it.node.add(&other, &it.config);
+            it.node.check(&other, &it.config, &result);
+            // The late DEL of the first one does not take the second one's rules.
+            it.node.del(&it.pod, &after(&it.config, &result));
+            it.node.check(&other, &it.config, &result);
+            it.node.del(&other, &it.config);
+        });
+    }
 }
 
 #[test]
 fn without_del_the_sandbox_takes_its_link_along_and_gc_does_the_rest() {
     testbed::isolated!();
-    let it = Victim::new("1.1.0");
-    let gc = merged(it.config.clone(), json!({ "cni.dev/valid-attachments": [] }));
-    for moment in 0..MOMENTS / 2 {
-        let pod = it.node.pod("doomed");
-        let mut running = it.node.start(&it.node.call("ADD", &pod, &it.config));
-        std::thread::sleep(it.add_takes * moment / (MOMENTS / 2 - 2));
-        running.kill();
-        running.wait();
-        drop(pod);
-        eventually("the cable goes with the sandbox", || {
-            ports(&it.node.namespace, "cni0").is_empty().then_some(())
-        });
-        it.node.run(&it.node.call_about_all("GC", &gc)).ok();
-        it.is_clean("collected");
+    for plugin in CABLED {
+        let it = Victim::new(plugin, "1.1.0");
+        let gc = merged(it.config.clone(), json!({ "cni.dev/valid-attachments": [] }));
+        for moment in 0..MOMENTS / 2 {
+            let pod = it.node.pod("doomed");
+            let mut running = it.node.start(&it.node.call("ADD", &pod, &it.config));
+            std::thread::sleep(it.add_takes * moment / (MOMENTS / 2 - 2));
+            running.kill();
+            running.wait();
+            drop(pod);
+            eventually("the cable goes with the sandbox", || {
+                host_ends(&it.node.namespace).is_empty().then_some(())
+            });
+            it.node.run(&it.node.call_about_all("GC", &gc)).ok();
+            it.is_clean("collected");
+        }
     }
 }

@@ -38,7 +38,9 @@ macro_rules! lifecycle {
         fn $name() {
             testbed::isolated!();
             for subnets in FAMILIES.into_iter().filter(|all| is_expressible($version, all)) {
-                lifecycle($version, By::$by, subnets);
+                for plugin in CABLED {
+                    lifecycle(plugin, $version, By::$by, subnets);
+                }
             }
         }
     )*};
@@ -58,29 +60,33 @@ lifecycle! {
     the_reference_does_so_in_version_1_0_0: "1.0.0" Reference;
 }
 
-fn lifecycle(version: &str, by: By, subnets: &[&str]) {
+fn lifecycle(plugin: &str, version: &str, by: By, subnets: &[&str]) {
     let node = Node::new(by);
     let (one, two) = (node.pod("one"), node.pod("two"));
     let before = [&node.namespace, &one.namespace, &two.namespace].map(testbed::state);
     let untouched = node.remains("cni0");
+    let mut asked = config_routes(subnets);
+    if plugin == "ptp" {
+        // `bridge` adds them by itself.
+        asked.extend(default_routes(subnets));
+    }
     let keys = json!({
-        "isDefaultGateway": true,
         "dns": { "nameservers": ["192.0.2.53"], "search": ["example.org"] },
-        "ipam": { "routes": config_routes(subnets) },
+        "ipam": { "routes": asked },
     });
-    let config = node.network(version, subnets, keys);
+    let config = node.routed(plugin, version, subnets, keys);
 
     let answer = node.run(&node.call("ADD", &one, &config));
     let text = answer.stdout.clone();
     let result = answer.ok();
-    assert_result(&node, version, subnets, &one, &result);
+    assert_result(&node, plugin, version, subnets, &one, &result);
     if by == By::Podwire {
         assert!(!text.ends_with('\n') && text.contains("\n    \""), "{text}");
     }
-    assert_wired(&node, subnets, &one);
+    assert_wired(&node, plugin, subnets, &one);
 
     let second = node.add(&two, &config);
-    assert_reachable(&node, (&one, &result), (&two, &second));
+    assert_reachable(&node, subnets, (&one, &result), (&two, &second));
 
     if is_old(version) || version.starts_with("0.3") {
         let refused = node.run(&node.call("CHECK", &one, &after(&config, &result))).refused();
@@ -96,7 +102,7 @@ fn lifecycle(version: &str, by: By, subnets: &[&str]) {
         node.del(&one, &config);
         assert_eq!(links(&one.namespace), ["lo"]);
     }
-    assert_eq!(ports(&node.namespace, "cni0").len(), 1);
+    assert_eq!(host_ends(&node.namespace).len(), 1);
     assert!(node.reservations().values().all(|holder| holder == "two\r\neth0"));
     for _ in 0..2 {
         node.del(&two, &config);
@@ -110,7 +116,14 @@ fn lifecycle(version: &str, by: By, subnets: &[&str]) {
 }
 
 /// The result is, key by key and in this order, what the specification's version says.
-fn assert_result(node: &Node, version: &str, subnets: &[&str], pod: &Pod, result: &Value) {
+fn assert_result(
+    node: &Node,
+    plugin: &str,
+    version: &str,
+    subnets: &[&str],
+    pod: &Pod,
+    result: &Value,
+) {
     let ours = node.by == By::Podwire;
     let addresses = addresses_of(node, pod);
     let dns = json!({ "nameservers": ["192.0.2.53"], "search": ["example.org"] });
@@ -130,37 +143,36 @@ fn assert_result(node: &Node, version: &str, subnets: &[&str], pod: &Pod, result
     } else {
         let is_new = version.starts_with('1');
         let mac = |space: &Namespace, name: &str| link(space, name)["address"].clone();
-        let host = ports(&node.namespace, "cni0").remove(0);
-        let host_mac = mac(&node.namespace, &host);
-        let (bridge_mac, pod_mac) = (mac(&node.namespace, "cni0"), mac(&pod.namespace, "eth0"));
-        let interfaces = if is_new {
-            json!([
-                { "mac": bridge_mac, "name": "cni0" },
-                { "mac": host_mac, "name": host },
-                { "mac": pod_mac, "name": "eth0", "sandbox": pod.netns() },
-            ])
-        } else {
-            json!([
-                { "name": "cni0", "mac": bridge_mac },
-                { "name": host, "mac": host_mac },
-                { "name": "eth0", "mac": pod_mac, "sandbox": pod.netns() },
-            ])
+        let host = host_ends(&node.namespace).remove(0);
+        let listed = |name: &str, mac: Value| {
+            if is_new {
+                json!({ "mac": mac, "name": name })
+            } else {
+                json!({ "name": name, "mac": mac })
+            }
         };
+        let mut interfaces = vec![
+            listed("cni0", mac(&node.namespace, "cni0")),
+            listed(&host, mac(&node.namespace, &host)),
+            listed("eth0", mac(&pod.namespace, "eth0")),
+        ];
+        interfaces[2]["sandbox"] = pod.netns().into();
+        if plugin == "ptp" {
+            interfaces.remove(0);
+        }
+        let place = interfaces.len() - 1;
         let ip = |(subnet, address): (&&str, &String)| {
             let gateway = bare(&first_host(subnet));
             let family = if subnet.contains('.') { "4" } else { "6" };
             if is_new {
-                json!({ "address": address, "gateway": gateway, "interface": 2 })
+                json!({ "address": address, "gateway": gateway, "interface": place })
             } else {
-                json!({ "version": family, "interface": 2, "address": address, "gateway": gateway })
+                json!({ "version": family, "interface": place, "address": address, "gateway": gateway })
             }
         };
         let ips: Vec<_> = subnets.iter().zip(&addresses).map(ip).collect();
         let mut all = config_routes(subnets);
-        for v4 in [true, false] {
-            let Some(subnet) = subnets.iter().find(|it| it.contains('.') == v4) else { continue };
-            all.push(json!({ "dst": everywhere(v4), "gw": bare(&first_host(subnet)) }));
-        }
+        all.extend(default_routes(subnets));
         if is_new {
             json!({ "cniVersion": version, "dns": dns, "interfaces": interfaces, "ips": ips, "routes": all })
         } else {
@@ -184,6 +196,14 @@ fn config_routes(subnets: &[&str]) -> Vec<Value> {
         .collect()
 }
 
+/// A default route of each family by the first gateway.
+fn default_routes(subnets: &[&str]) -> Vec<Value> {
+    let first = |v4: bool| Some((v4, *subnets.iter().find(|it| it.contains('.') == v4)?));
+    let families = [true, false].into_iter().filter_map(first);
+    let route = |(v4, subnet)| json!({ "dst": everywhere(v4), "gw": bare(&first_host(subnet)) });
+    families.map(route).collect()
+}
+
 fn everywhere(v4: bool) -> &'static str {
     if v4 { "0.0.0.0/0" } else { "::/0" }
 }
@@ -198,24 +218,41 @@ fn addresses_of(node: &Node, pod: &Pod) -> Vec<String> {
 }
 
 /// Interfaces, addresses, routes and settings are as they should be.
-fn assert_wired(node: &Node, subnets: &[&str], pod: &Pod) {
+fn assert_wired(node: &Node, plugin: &str, subnets: &[&str], pod: &Pod) {
+    let host = &host_ends(&node.namespace)[0];
     let bridge = link(&node.namespace, "cni0");
-    assert_eq!(bridge["linkinfo"]["info_kind"], "bridge");
-    assert!(bridge["flags"].as_array().unwrap().contains(&"UP".into()), "{bridge}");
     let mut gateways: Vec<_> = subnets.iter().map(|subnet| first_host(subnet)).collect();
     gateways.sort();
-    assert_eq!(addresses(&node.namespace, "cni0"), gateways);
-
-    let host = ports(&node.namespace, "cni0");
-    assert_eq!(host.len(), 1);
-    assert_eq!(links(&node.namespace).len(), 3, "lo, bridge and one cable");
-    let host = &host[0];
-    let eth0 = link(&pod.namespace, "eth0");
-    assert_eq!(
-        (&eth0["operstate"], &eth0["linkinfo"]["info_kind"]),
-        (&"UP".into(), &"veth".into())
-    );
-    assert_eq!(eth0["link_index"], link(&node.namespace, host)["ifindex"]);
+    if plugin == "bridge" {
+        assert_eq!(links(&node.namespace).len(), 3, "lo, bridge and one cable");
+        assert_eq!(bridge["linkinfo"]["info_kind"], "bridge");
+        assert!(bridge["flags"].as_array().unwrap().contains(&"UP".into()), "{bridge}");
+        assert_eq!(addresses(&node.namespace, "cni0"), gateways);
+        assert_eq!(ports(&node.namespace, "cni0"), std::slice::from_ref(host));
+    } else {
+        assert_eq!(links(&node.namespace).len(), 2, "lo and one cable");
+        let single = |ip: IpAddr| format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 });
+        let gateways: Vec<_> = gateways.iter().map(|it| single(bare(it))).collect();
+        assert_eq!(addresses(&node.namespace, host), gateways);
+        let route = |own: &String| match bare(own) {
+            IpAddr::V4(ip) => format!("{ip} dev {host} scope host"),
+            IpAddr::V6(ip) => format!("{ip} dev {host} metric 1024 pref medium"),
+        };
+        let mut expected: Vec<_> = addresses_of(node, pod).iter().map(route).collect();
+        expected.sort();
+        assert_eq!(routes_without_protocol(&node.namespace), expected);
+    }
+    let is_up = || {
+        let eth0 = link(&pod.namespace, "eth0");
+        assert_eq!(eth0["linkinfo"]["info_kind"], "veth");
+        assert_eq!(eth0["link_index"], link(&node.namespace, host)["ifindex"]);
+        (eth0["operstate"] == "UP").then_some(())
+    };
+    match node.by {
+        By::Podwire => is_up().unwrap(),
+        // It does not wait, and the kernel may take a second to notice.
+        By::Reference => eventually("the pod's end is up", is_up),
+    }
 
     let mut own = addresses_of(node, pod);
     own.sort();
@@ -231,6 +268,23 @@ fn assert_wired(node: &Node, subnets: &[&str], pod: &Pod) {
             expected.push(format!("{dst} via {gateway} dev eth0{end}"));
         }
     }
+    if plugin == "ptp" {
+        for own in &own {
+            let (ip, end) = match bare(own) {
+                IpAddr::V4(ip) => (ip.to_string(), ""),
+                IpAddr::V6(ip) => (ip.to_string(), " metric 1024 pref medium"),
+            };
+            let subnet = subnets.iter().find(|it| is_near(bare(it), bare(own))).unwrap();
+            let gateway = bare(&first_host(subnet));
+            let scope = if gateway.is_ipv4() { " scope link" } else { "" };
+            expected.push(format!("{gateway} dev eth0{scope} src {ip}{end}"));
+            expected.push(format!("{subnet} via {gateway} dev eth0 src {ip}{end}"));
+        }
+        // Its subnet is not on the link.
+        let told = pod.namespace.sh("ip route; ip -6 route");
+        let connected = told.lines().filter(|line| line.contains("proto kernel"));
+        assert_eq!(connected.filter(|line| !line.starts_with("fe80::")).count(), 0, "{told}");
+    }
     expected.sort();
     assert_eq!(routes_without_protocol(&pod.namespace), expected);
 
@@ -241,7 +295,8 @@ fn assert_wired(node: &Node, subnets: &[&str], pod: &Pod) {
     assert_eq!(sysctl(&node.namespace, &format!("net/ipv6/conf/{host}/accept_ra")), "0");
     if node.by == By::Podwire {
         // The reference does so after 1.1.1.
-        assert_eq!(sysctl(&pod.namespace, "net/ipv4/conf/eth0/arp_notify"), "1");
+        let tells = sysctl(&pod.namespace, "net/ipv4/conf/eth0/arp_notify");
+        assert_eq!(tells == "1", plugin == "bridge");
         assert_eq!(sysctl(&pod.namespace, "net/ipv6/conf/eth0/accept_dad"), "0");
         let keeps = sysctl(&pod.namespace, "net/ipv6/conf/eth0/keep_addr_on_down");
         assert_eq!(keeps == "1", has(false));
@@ -261,14 +316,12 @@ fn routes_without_protocol(space: &Namespace) -> Vec<String> {
 }
 
 /// Packets go both ways between both pods and the node, with the sender's own address.
-fn assert_reachable(node: &Node, one: (&Pod, &Value), two: (&Pod, &Value)) {
+fn assert_reachable(node: &Node, subnets: &[&str], one: (&Pod, &Value), two: (&Pod, &Value)) {
     let (a, b, host) = (one.0.namespace.netns(), two.0.namespace.netns(), node.namespace.netns());
     for (ip_a, ip_b) in ips(one.1).iter().zip(&ips(two.1)) {
         let (ip_a, ip_b) = (bare(ip_a), bare(ip_b));
-        let gateways = addresses(&node.namespace, "cni0");
-        let mut gateways = gateways.iter().map(|it| bare(it));
-        let near = |it: &IpAddr| is_near(*it, ip_a);
-        let gateway = gateways.find(near).unwrap();
+        let mut gateways = subnets.iter().map(|subnet| bare(&first_host(subnet)));
+        let gateway = gateways.find(|it| is_near(*it, ip_a)).unwrap();
         for (from, to, address, source) in [
             (a, b, ip_b, ip_a),
             (b, a, ip_a, ip_b),

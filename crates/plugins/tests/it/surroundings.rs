@@ -13,102 +13,113 @@ const V6: &str = "2001:db8:1::/64";
 #[test]
 fn a_sandbox_may_be_the_namespace_of_a_process() {
     testbed::isolated!();
-    for by in [By::Podwire, By::Reference] {
-        let node = Node::new(by);
-        let pod = node.pod("pod");
-        #[expect(clippy::disallowed_methods, reason = "tests start processes")]
-        let mut sleep = Command::new("sleep");
-        let mut sandbox =
-            pod.namespace.netns().spawn(sleep.arg("60").stdin(Stdio::null())).unwrap();
-        let path = format!("/proc/{}/ns/net", sandbox.id());
-        let config = node.network("1.0.0", &[V4, V6], json!({ "isDefaultGateway": true }));
-        let call = |command: &str, config: &Value| {
-            node.run(&node.call(command, &pod, config).with("CNI_NETNS", &path))
-        };
-        let result = call("ADD", &config).ok();
-        assert_eq!(result["interfaces"][2]["sandbox"], path);
-        assert_eq!(addresses(&pod.namespace, "eth0"), ips(&result));
-        call("CHECK", &after(&config, &result)).ok();
-        call("DEL", &after(&config, &result)).ok();
-        assert_eq!(links(&pod.namespace), ["lo"]);
-        sandbox.kill().unwrap();
-        sandbox.wait().unwrap();
-        // The process is gone, and its number may soon be somebody else's.
-        call("DEL", &config).ok();
+    for plugin in CABLED {
+        for by in [By::Podwire, By::Reference] {
+            let node = Node::new(by);
+            let pod = node.pod("pod");
+            #[expect(clippy::disallowed_methods, reason = "tests start processes")]
+            let mut sleep = Command::new("sleep");
+            let mut sandbox =
+                pod.namespace.netns().spawn(sleep.arg("60").stdin(Stdio::null())).unwrap();
+            let path = format!("/proc/{}/ns/net", sandbox.id());
+            let config = node.routed(plugin, "1.0.0", &[V4, V6], json!({}));
+            let call = |command: &str, config: &Value| {
+                node.run(&node.call(command, &pod, config).with("CNI_NETNS", &path))
+            };
+            let result = call("ADD", &config).ok();
+            assert_eq!(result["interfaces"].as_array().unwrap().last().unwrap()["sandbox"], path);
+            assert_eq!(addresses(&pod.namespace, "eth0"), ips(&result));
+            call("CHECK", &after(&config, &result)).ok();
+            call("DEL", &after(&config, &result)).ok();
+            assert_eq!(links(&pod.namespace), ["lo"]);
+            sandbox.kill().unwrap();
+            sandbox.wait().unwrap();
+            // The process is gone, and its number may soon be somebody else's.
+            call("DEL", &config).ok();
+        }
     }
 }
 
 #[test]
 fn nothing_holds_the_sandbox_when_del_has_answered() {
     testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    for turn in 0..5 {
-        let pod = node.pod("pod");
-        let config = node.network("1.1.0", &[V4], json!({ "isGateway": true, "ipMasq": true }));
-        let result = node.add(&pod, &config);
-        // A runtime's way: bind, add, del, and a plain umount, which fails for a busy mount.
-        let path = node.home.join("sandbox");
-        pod.namespace.netns().bind_to(&path).unwrap();
-        let call = node.call("DEL", &pod, &after(&config, &result));
-        node.run(&call.with("CNI_NETNS", path.to_str().unwrap())).ok();
-        testbed::sh(&format!("umount {0} && rm {0}", path.display()));
-        assert_eq!(ports(&node.namespace, "cni0"), [""; 0], "{turn}");
+    for plugin in CABLED {
+        let node = Node::new(By::Podwire);
+        for turn in 0..5 {
+            let pod = node.pod("pod");
+            let config = node.routed(plugin, "1.1.0", &[V4], json!({ "ipMasq": true }));
+            let result = node.add(&pod, &config);
+            // A runtime's way: bind, add, del, and a plain umount, which fails for a busy mount.
+            let path = node.home.join("sandbox");
+            pod.namespace.netns().bind_to(&path).unwrap();
+            let call = node.call("DEL", &pod, &after(&config, &result));
+            node.run(&call.with("CNI_NETNS", path.to_str().unwrap())).ok();
+            testbed::sh(&format!("umount {0} && rm {0}", path.display()));
+            assert_eq!(host_ends(&node.namespace), [""; 0], "{turn}");
+        }
     }
 }
 
 #[test]
 fn del_can_wait_until_the_kernel_has_finished() {
     testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let pod = node.pod("pod");
-    let keys = json!({ "isGateway": true, "ipMasq": true, "macspoofchk": true, "delWaits": true });
-    let config = node.network("1.1.0", &[V4], keys);
-    let result = node.add(&pod, &config);
-    for config in [after(&config, &result), config] {
-        node.del(&pod, &config);
-        assert_eq!(links(&pod.namespace), ["lo"]);
-        assert!(!node.namespace.sh("nft list ruleset").contains("id: pod"));
+    for plugin in CABLED {
+        let node = Node::new(By::Podwire);
+        let pod = node.pod("pod");
+        let keys = json!({ "ipMasq": true, "macspoofchk": true, "delWaits": true });
+        let config = node.routed(plugin, "1.1.0", &[V4], keys);
+        let result = node.add(&pod, &config);
+        for config in [after(&config, &result), config] {
+            node.del(&pod, &config);
+            assert_eq!(links(&pod.namespace), ["lo"]);
+            assert!(!node.namespace.sh("nft list ruleset").contains("id: pod"));
+        }
     }
 }
 
 #[test]
 fn a_node_without_ipv6_has_ipv4_pods() {
     testbed::isolated!();
-    for by in [By::Podwire, By::Reference] {
-        let node = Node::new(by);
-        let pod = node.pod("pod");
-        for space in [&node.namespace, &pod.namespace] {
-            space.sh(
+    for plugin in CABLED {
+        for by in [By::Podwire, By::Reference] {
+            let node = Node::new(by);
+            let pod = node.pod("pod");
+            for space in [&node.namespace, &pod.namespace] {
+                space.sh(
                 "for c in all default; do echo 1 > /proc/sys/net/ipv6/conf/$c/disable_ipv6; done",
             );
+            }
+            let config = node.routed(plugin, "1.0.0", &[V4], json!({}));
+            let result = node.add(&pod, &config);
+            let seen = source_seen(pod.namespace.netns(), node.namespace.netns(), bare("10.1.2.1"));
+            assert_eq!(seen, Some(bare(&ips(&result)[0])));
+            // It stays switched off.
+            assert_eq!(sysctl(&pod.namespace, "net/ipv6/conf/eth0/disable_ipv6"), "1");
+            node.del(&pod, &config);
         }
-        let config = node.network("1.0.0", &[V4], json!({ "isDefaultGateway": true }));
-        let result = node.add(&pod, &config);
-        let seen = source_seen(pod.namespace.netns(), node.namespace.netns(), bare("10.1.2.1"));
-        assert_eq!(seen, Some(bare(&ips(&result)[0])));
-        // It stays switched off.
-        assert_eq!(sysctl(&pod.namespace, "net/ipv6/conf/eth0/disable_ipv6"), "1");
-        node.del(&pod, &config);
     }
 }
 
 #[test]
 fn settings_that_cannot_be_written_matter_only_if_they_are_wrong() {
     testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let pod = node.pod("pod");
-    node.namespace.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
-    testbed::sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
-    let config = node.network("1.1.0", &[V4], json!({ "isDefaultGateway": true, "ipMasq": true }));
-    let result = node.add(&pod, &config);
-    node.check(&pod, &config, &result);
-    node.del(&pod, &config);
-    let before = node.reservations();
-    let v6 = node.network("1.1.0", &[V6], json!({ "isGateway": true }));
-    let refusal = node.run(&node.call("ADD", &pod, &v6)).refused();
-    assert!(refusal.msg.contains("net/ipv6/conf/"), "{refusal:?}");
-    assert!(refusal.msg.contains("read-only file system"), "{refusal:?}");
-    assert_eq!((links(&pod.namespace).len(), node.reservations()), (1, before));
+    for plugin in CABLED {
+        let node = Node::new(By::Podwire);
+        let pod = node.pod("pod");
+        node.namespace.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
+        testbed::sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
+        let config = node.routed(plugin, "1.1.0", &[V4], json!({ "ipMasq": true }));
+        let result = node.add(&pod, &config);
+        node.check(&pod, &config, &result);
+        node.del(&pod, &config);
+        let before = node.reservations();
+        let v6 = node.routed(plugin, "1.1.0", &[V6], json!({}));
+        let refusal = node.run(&node.call("ADD", &pod, &v6)).refused();
+        assert!(refusal.msg.contains("net/ipv6/conf/"), "{refusal:?}");
+        assert!(refusal.msg.contains("read-only file system"), "{refusal:?}");
+        assert_eq!((links(&pod.namespace).len(), node.reservations()), (1, before));
+        testbed::sh("umount /proc/sys");
+    }
 }
 
 /// Puts an IPAM plugin into place that gives these members of a result.

@@ -8,42 +8,44 @@ use crate::harness::*;
 #[test]
 fn what_is_no_configuration_is_refused() {
     testbed::isolated!();
-    let scene = Scene::new();
-    let call = scene.call(&scene.config(json!({})));
-    for (stdin, code, msg, details) in [
-        ("", 6, "error unmarshall network config: unexpected end of JSON input", ""),
-        ("{", 6, "error unmarshall network config: unexpected end of JSON input", ""),
-        ("{}{}", 6, "error unmarshall network config: ", ""),
-        ("[]", 6, "error unmarshall network config: ", ""),
-        ("null", 7, "missing network name", ""),
-        ("{}", 7, "missing network name", ""),
-        (r#"{"name":""}"#, 7, "missing network name", ""),
-        (r#"{"name":5}"#, 6, "error unmarshall network config: name: ", ""),
-        (r#"{"name":"a/b"}"#, 7, "invalid characters found in network name", "a/b"),
-        (r#"{"name":".."}"#, 7, "invalid characters found in network name", ".."),
-        (r#"{"name":"n","cniVersion":1}"#, 6, "decoding version from network config: ", ""),
-        (
-            r#"{"name":"n","cniVersion":"1.2.3"}"#,
-            1,
-            "incompatible CNI versions",
-            r#"config is "1.2.3", plugin supports ["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]"#,
-        ),
-        (
-            r#"{"name":"n","cniVersion":"x"}"#,
-            1,
-            "incompatible CNI versions",
-            r#"config is "x", plugin supports ["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]"#,
-        ),
-    ] {
-        let refusal = scene.node.run(&call.clone().saying(stdin)).refused();
-        let said = (refusal.code, &refusal.msg[..msg.len().min(refusal.msg.len())]);
-        assert_eq!(
-            (said, refusal.details.as_str()),
-            ((code, msg), details),
-            "{stdin}: {refusal:?}"
-        );
-        assert!(!refusal.msg.ends_with(": "), "{refusal:?}");
-        scene.is_untouched();
+    for plugin in CABLED {
+        let scene = Scene::of(plugin);
+        let call = scene.call(&scene.config(json!({})));
+        for (stdin, code, msg, details) in [
+            ("", 6, "error unmarshall network config: unexpected end of JSON input", ""),
+            ("{", 6, "error unmarshall network config: unexpected end of JSON input", ""),
+            ("{}{}", 6, "error unmarshall network config: ", ""),
+            ("[]", 6, "error unmarshall network config: ", ""),
+            ("null", 7, "missing network name", ""),
+            ("{}", 7, "missing network name", ""),
+            (r#"{"name":""}"#, 7, "missing network name", ""),
+            (r#"{"name":5}"#, 6, "error unmarshall network config: name: ", ""),
+            (r#"{"name":"a/b"}"#, 7, "invalid characters found in network name", "a/b"),
+            (r#"{"name":".."}"#, 7, "invalid characters found in network name", ".."),
+            (r#"{"name":"n","cniVersion":1}"#, 6, "decoding version from network config: ", ""),
+            (
+                r#"{"name":"n","cniVersion":"1.2.3"}"#,
+                1,
+                "incompatible CNI versions",
+                r#"config is "1.2.3", plugin supports ["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]"#,
+            ),
+            (
+                r#"{"name":"n","cniVersion":"x"}"#,
+                1,
+                "incompatible CNI versions",
+                r#"config is "x", plugin supports ["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]"#,
+            ),
+        ] {
+            let refusal = scene.node.run(&call.clone().saying(stdin)).refused();
+            let said = (refusal.code, &refusal.msg[..msg.len().min(refusal.msg.len())]);
+            assert_eq!(
+                (said, refusal.details.as_str()),
+                ((code, msg), details),
+                "{stdin}: {refusal:?}"
+            );
+            assert!(!refusal.msg.ends_with(": "), "{refusal:?}");
+            scene.is_untouched();
+        }
     }
 }
 
@@ -105,6 +107,51 @@ fn keys_with_values_that_cannot_be_are_named() {
     ] {
         let msg = format!("failed to load netconf: {msg}");
         scene.refuses(&scene.call(&scene.config(keys)), 999, &msg);
+    }
+}
+
+#[test]
+fn a_cable_too_small_for_ipv6_is_refused() {
+    testbed::isolated!();
+    for plugin in CABLED {
+        let scene = Scene::of(plugin);
+        let config = |mtu: u32| {
+            let ranges = json!([[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "2001:db8:1::/64" }]]);
+            scene.config(json!({ "mtu": mtu, "ipam": { "ranges": ranges } }))
+        };
+        let msg = "failed to load netconf: mtu: invalid value 1279: IPv6 addresses such as 2001:db8:1::2/64 need 1280 or more";
+        scene.refuses(&scene.call(&config(1279)), 999, msg);
+        scene.node.add(&scene.pod, &config(1280));
+    }
+}
+
+#[test]
+fn keys_of_ptp_with_values_that_cannot_be_are_named() {
+    testbed::isolated!();
+    let scene = Scene::of("ptp");
+    for (keys, msg) in [
+        (json!({ "ipMasq": "yes" }), r#"ipMasq: invalid value "yes": expected a boolean"#),
+        (json!({ "ipMasqBackend": 5 }), "ipMasqBackend: invalid value 5: expected a string"),
+        (json!({ "mtu": "1500" }), r#"mtu: invalid value "1500": expected a whole number"#),
+        (
+            json!({ "mtu": 67 }),
+            "mtu: invalid value 67: must be 68 to 65535, or 0 for the kernel's choice",
+        ),
+        (json!({ "dns": { "search": "x" } }), r#"dns.search: invalid value "x": expected a list"#),
+        (json!({ "ipam": [] }), "ipam: invalid value []: expected an object"),
+    ] {
+        let msg = format!("failed to load netconf: {msg}");
+        scene.refuses(&scene.call(&scene.config(keys)), 999, &msg);
+    }
+    for (keys, msg) in [
+        (json!({ "ipMasqBackend": "ebtables" }), "unknown ipmasq backend \"ebtables\""),
+        (json!({ "ipam": { "type": "" } }), "no plugin name provided"),
+        (
+            json!({ "ipam": { "type": "nobody" } }),
+            "failed to find plugin \"nobody\" in path [/run/node/bin]",
+        ),
+    ] {
+        scene.refuses(&scene.call(&scene.config(keys)), 999, msg);
     }
 }
 
@@ -198,41 +245,46 @@ fn ranges_and_routes_that_cannot_be_are_named() {
 #[test]
 fn addresses_that_cannot_be_had_are_refused() {
     testbed::isolated!();
-    let mut scene = Scene::new();
-    let holder = scene.node.pod("holder");
-    let tiny = scene.config(json!({ "ipam": { "ranges": [[{ "subnet": "10.1.2.0/30" }]] } }));
-    scene.node.add(&holder, &tiny);
-    scene.starts_here();
+    for plugin in CABLED {
+        let mut scene = Scene::of(plugin);
+        let holder = scene.node.pod("holder");
+        let tiny = scene.config(json!({ "ipam": { "ranges": [[{ "subnet": "10.1.2.0/30" }]] } }));
+        scene.node.add(&holder, &tiny);
+        scene.starts_here();
 
-    let full = scene.call(&tiny);
-    scene.refuses(
+        let full = scene.call(&tiny);
+        scene.refuses(
         &full,
         999,
         "failed to allocate for range 0: no IP addresses available in range set: 10.1.2.1-10.1.2.2",
     );
-    for (ip, msg) in [
-        (
-            "10.1.2.2",
-            "failed to allocate for range 0: requested IP address 10.1.2.2 is not available in range set 10.1.2.1-10.1.2.254",
-        ),
-        ("10.1.2.1", "failed to allocate for range 0: requested ip 10.1.2.1 is subnet's gateway"),
-        ("10.9.9.9", "failed to allocate all requested IPs: 10.9.9.9"),
-        ("10.1.2.255", "failed to allocate all requested IPs: 10.1.2.255"),
-    ] {
-        let config = scene.config(json!({ "runtimeConfig": { "ips": [ip] } }));
-        scene.refuses(&scene.call(&config), 999, msg);
-        let config = scene.config(json!({}));
-        scene.refuses(
-            &scene.call(&config).with("CNI_ARGS", &format!("IP={ip};IgnoreUnknown=1")),
-            999,
-            msg,
-        );
-    }
-    // The same container again, in another netns.
-    let again = scene.call(&scene.config(json!({}))).with("CNI_CONTAINERID", "holder");
-    scene.refuses(&again, 999,
+        for (ip, msg) in [
+            (
+                "10.1.2.2",
+                "failed to allocate for range 0: requested IP address 10.1.2.2 is not available in range set 10.1.2.1-10.1.2.254",
+            ),
+            (
+                "10.1.2.1",
+                "failed to allocate for range 0: requested ip 10.1.2.1 is subnet's gateway",
+            ),
+            ("10.9.9.9", "failed to allocate all requested IPs: 10.9.9.9"),
+            ("10.1.2.255", "failed to allocate all requested IPs: 10.1.2.255"),
+        ] {
+            let config = scene.config(json!({ "runtimeConfig": { "ips": [ip] } }));
+            scene.refuses(&scene.call(&config), 999, msg);
+            let config = scene.config(json!({}));
+            scene.refuses(
+                &scene.call(&config).with("CNI_ARGS", &format!("IP={ip};IgnoreUnknown=1")),
+                999,
+                msg,
+            );
+        }
+        // The same container again, in another netns.
+        let again = scene.call(&scene.config(json!({}))).with("CNI_CONTAINERID", "holder");
+        scene.refuses(&again, 999,
         "failed to allocate for range 0: 10.1.2.2 has been allocated to holder, duplicate allocation is not allowed");
-    assert_eq!(addresses(&holder.namespace, "eth0"), ["10.1.2.2/30"]);
+        assert_eq!(addresses(&holder.namespace, "eth0"), ["10.1.2.2/30"]);
+    }
 }
 
 #[test]
@@ -256,21 +308,26 @@ fn a_bridge_of_another_kind_is_left_alone() {
 #[test]
 fn an_interface_that_is_in_the_pod_is_left_alone() {
     testbed::isolated!();
-    let mut scene = Scene::new();
-    scene.pod.namespace.sh("ip link add eth0 type bridge; ip address add 192.0.2.1/24 dev eth0");
-    scene.starts_here();
-    for config in [scene.config(json!({})), scene.node.bridged("1.1.0", json!({}))] {
-        let refusal = scene.node.run(&scene.call(&config)).refused();
-        assert_eq!(refusal.code, 999);
-        let (start, end) =
-            ("container veth name (\"eth0\") peer provided (\"veth", "\") already exists");
-        assert!(refusal.msg.starts_with(start) && refusal.msg.ends_with(end), "{refusal:?}");
+    for plugin in CABLED {
+        let mut scene = Scene::of(plugin);
+        scene
+            .pod
+            .namespace
+            .sh("ip link add eth0 type bridge; ip address add 192.0.2.1/24 dev eth0");
+        scene.starts_here();
+        for config in [scene.config(json!({})), scene.node.bridged("1.1.0", json!({}))] {
+            let refusal = scene.node.run(&scene.call(&config)).refused();
+            assert_eq!(refusal.code, 999);
+            let (start, end) =
+                ("container veth name (\"eth0\") peer provided (\"veth", "\") already exists");
+            assert!(refusal.msg.starts_with(start) && refusal.msg.ends_with(end), "{refusal:?}");
+            scene.is_untouched();
+        }
+        // `lo` is in every pod.
+        let lo = scene.call(&scene.config(json!({}))).with("CNI_IFNAME", "lo");
+        assert!(scene.node.run(&lo).refused().msg.starts_with("container veth name (\"lo\")"));
         scene.is_untouched();
     }
-    // `lo` is in every pod.
-    let lo = scene.call(&scene.config(json!({}))).with("CNI_IFNAME", "lo");
-    assert!(scene.node.run(&lo).refused().msg.starts_with("container veth name (\"lo\")"));
-    scene.is_untouched();
 }
 
 #[test]
@@ -329,44 +386,46 @@ fn script(scene: &Scene, body: &str) {
 #[test]
 fn what_an_ipam_plugin_does_wrong_is_told() {
     testbed::isolated!();
-    let scene = Scene::new();
-    let config = scene.config(json!({ "ipam": { "type": "odd" } }));
-    for (body, code, msg) in [
-        ("echo rubbish", 999, "failed to unmarshal raw result: "),
-        ("echo '{\"cniVersion\":\"9.9.9\"}'", 999, "unsupported CNI result version \"9.9.9\""),
-        (
-            "echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"x\"}]}'",
-            999,
-            "ips[0].address: ",
-        ),
-        ("exit 0", 999, "failed to unmarshal raw result: "),
-        ("echo '{}'", 999, "IPAM plugin returned missing IP config"),
-        ("echo '{\"code\":123,\"msg\":\"no\"}'; exit 1", 123, "no"),
-        ("echo trouble >&2; exit 3", 0, "netplugin failed: \"trouble\\n\": exit status 3"),
-        ("exit 3", 0, "netplugin failed with no error message: exit status 3"),
-        ("kill -9 $$", 0, "netplugin failed with no error message: signal: 9 (SIGKILL)"),
-        (
-            "echo rubbish; exit 1",
-            0,
-            "netplugin failed but error parsing its diagnostic message \"rubbish\\n\": ",
-        ),
-    ] {
-        script(&scene, body);
+    for plugin in CABLED {
+        let scene = Scene::of(plugin);
+        let config = scene.config(json!({ "ipam": { "type": "odd" } }));
+        for (body, code, msg) in [
+            ("echo rubbish", 999, "failed to unmarshal raw result: "),
+            ("echo '{\"cniVersion\":\"9.9.9\"}'", 999, "unsupported CNI result version \"9.9.9\""),
+            (
+                "echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"x\"}]}'",
+                999,
+                "ips[0].address: ",
+            ),
+            ("exit 0", 999, "failed to unmarshal raw result: "),
+            ("echo '{}'", 999, "IPAM plugin returned missing IP config"),
+            ("echo '{\"code\":123,\"msg\":\"no\"}'; exit 1", 123, "no"),
+            ("echo trouble >&2; exit 3", 0, "netplugin failed: \"trouble\\n\": exit status 3"),
+            ("exit 3", 0, "netplugin failed with no error message: exit status 3"),
+            ("kill -9 $$", 0, "netplugin failed with no error message: signal: 9 (SIGKILL)"),
+            (
+                "echo rubbish; exit 1",
+                0,
+                "netplugin failed but error parsing its diagnostic message \"rubbish\\n\": ",
+            ),
+        ] {
+            script(&scene, body);
+            let refusal = scene.node.run(&scene.call(&config)).refused();
+            assert_eq!(refusal.code, code, "{body}: {refusal:?}");
+            assert!(refusal.msg.starts_with(msg), "{body}: {refusal:?}");
+            scene.is_untouched();
+        }
+        std::fs::write(scene.node.home.join("bin/odd"), "no program").unwrap();
         let refusal = scene.node.run(&scene.call(&config)).refused();
-        assert_eq!(refusal.code, code, "{body}: {refusal:?}");
-        assert!(refusal.msg.starts_with(msg), "{body}: {refusal:?}");
+        assert!(
+            refusal.msg.contains("/run/node/bin/odd") && refusal.msg.contains("format"),
+            "{refusal:?}"
+        );
+        testbed::sh("chmod -x /run/node/bin/odd");
+        let refusal = scene.node.run(&scene.call(&config)).refused();
+        assert!(refusal.msg.to_lowercase().contains("permission denied"), "{refusal:?}");
         scene.is_untouched();
     }
-    std::fs::write(scene.node.home.join("bin/odd"), "no program").unwrap();
-    let refusal = scene.node.run(&scene.call(&config)).refused();
-    assert!(
-        refusal.msg.contains("/run/node/bin/odd") && refusal.msg.contains("format"),
-        "{refusal:?}"
-    );
-    testbed::sh("chmod -x /run/node/bin/odd");
-    let refusal = scene.node.run(&scene.call(&config)).refused();
-    assert!(refusal.msg.to_lowercase().contains("permission denied"), "{refusal:?}");
-    scene.is_untouched();
 }
 
 #[test]

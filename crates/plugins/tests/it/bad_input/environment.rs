@@ -3,33 +3,36 @@
 use serde_json::json;
 
 use super::Scene;
+use crate::harness::CABLED;
 
 #[test]
 fn missing_variables_are_named_together() {
     testbed::isolated!();
-    let scene = Scene::new();
-    let config = scene.config(json!({}));
-    let call = |command: &str| scene.node.call(command, &scene.pod, &config);
-    for (command, without, named) in [
-        ("ADD", &["CNI_CONTAINERID"][..], "CNI_CONTAINERID"),
-        ("ADD", &["CNI_NETNS"], "CNI_NETNS"),
-        ("ADD", &["CNI_IFNAME"], "CNI_IFNAME"),
-        ("ADD", &["CNI_PATH"], "CNI_PATH"),
-        (
-            "ADD",
-            &["CNI_PATH", "CNI_NETNS", "CNI_CONTAINERID", "CNI_IFNAME"],
-            "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH",
-        ),
-        ("CHECK", &["CNI_NETNS", "CNI_PATH"], "CNI_NETNS,CNI_PATH"),
-        ("DEL", &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"], "CNI_CONTAINERID,CNI_IFNAME"),
-        ("GC", &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"], "CNI_PATH"),
-        ("STATUS", &["CNI_PATH"], "CNI_PATH"),
-    ] {
-        let missing = format!("required env variables [{named}] missing");
-        let unset = without.iter().fold(call(command), |call, name| call.without(name));
-        scene.refuses(&unset, 4, &missing);
-        let empty = without.iter().fold(call(command), |call, name| call.with(name, ""));
-        scene.refuses(&empty, 4, &missing);
+    for plugin in CABLED {
+        let scene = Scene::of(plugin);
+        let config = scene.config(json!({}));
+        let call = |command: &str| scene.node.call(command, &scene.pod, &config);
+        for (command, without, named) in [
+            ("ADD", &["CNI_CONTAINERID"][..], "CNI_CONTAINERID"),
+            ("ADD", &["CNI_NETNS"], "CNI_NETNS"),
+            ("ADD", &["CNI_IFNAME"], "CNI_IFNAME"),
+            ("ADD", &["CNI_PATH"], "CNI_PATH"),
+            (
+                "ADD",
+                &["CNI_PATH", "CNI_NETNS", "CNI_CONTAINERID", "CNI_IFNAME"],
+                "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH",
+            ),
+            ("CHECK", &["CNI_NETNS", "CNI_PATH"], "CNI_NETNS,CNI_PATH"),
+            ("DEL", &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"], "CNI_CONTAINERID,CNI_IFNAME"),
+            ("GC", &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"], "CNI_PATH"),
+            ("STATUS", &["CNI_PATH"], "CNI_PATH"),
+        ] {
+            let missing = format!("required env variables [{named}] missing");
+            let unset = without.iter().fold(call(command), |call, name| call.without(name));
+            scene.refuses(&unset, 4, &missing);
+            let empty = without.iter().fold(call(command), |call, name| call.with(name, ""));
+            scene.refuses(&empty, 4, &missing);
+        }
     }
 }
 
@@ -77,19 +80,25 @@ fn variables_with_values_that_cannot_be_are_refused() {
     }
     // A container's name may be as long as it likes.
     let long = "x".repeat(300);
-    assert!(scene.node.run(&scene.call(&config).with("CNI_CONTAINERID", &long)).is_ok());
+    for command in ["ADD", "DEL"] {
+        let call = scene.node.call(command, &scene.pod, &config).with("CNI_CONTAINERID", &long);
+        let answer = scene.node.run(&call);
+        assert!(answer.is_ok(), "{command}: {answer:?}");
+    }
 }
 
 #[test]
 fn a_name_that_only_the_kernel_dislikes_is_refused_in_time() {
     testbed::isolated!();
-    let scene = Scene::new();
-    let config = scene.config(json!({}));
-    for name in ["eth%d", "all", "default"] {
-        let refusal = scene.node.run(&scene.call(&config).with("CNI_IFNAME", name)).refused();
-        assert_eq!(refusal.code, 999, "{refusal:?}");
-        assert!(refusal.msg.contains(name), "{refusal:?}");
-        scene.is_untouched();
+    for plugin in CABLED {
+        let scene = Scene::of(plugin);
+        let config = scene.config(json!({}));
+        for name in ["eth%d", "all", "default"] {
+            let refusal = scene.node.run(&scene.call(&config).with("CNI_IFNAME", name)).refused();
+            assert_eq!(refusal.code, 999, "{refusal:?}");
+            assert!(refusal.msg.contains(name), "{refusal:?}");
+            scene.is_untouched();
+        }
     }
 }
 

@@ -15,6 +15,7 @@ const SUBNET: &str = "10.1.2.0/24";
 
 /// A node, a pod that is to be refused, and what there was before.
 struct Scene {
+    plugin: &'static str,
     node: Node,
     pod: Pod,
     before: String,
@@ -22,9 +23,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::of("bridge")
+    }
+
+    fn of(plugin: &'static str) -> Self {
         let node = Node::new(By::Podwire);
         let pod = node.pod("pod");
-        Self { before: glance(&node, &pod), node, pod }
+        Self { plugin, before: glance(&node, &pod), node, pod }
     }
 
     /// What is there now is what has to stay.
@@ -34,7 +39,8 @@ impl Scene {
 
     /// What every case changes one thing of.
     fn config(&self, keys: Value) -> Value {
-        self.node.network("1.1.0", &[SUBNET], merged(json!({ "isGateway": true }), keys))
+        let keys = merged(json!({ "type": self.plugin, "isGateway": true }), keys);
+        self.node.network("1.1.0", &[SUBNET], keys)
     }
 
     fn call(&self, config: &Value) -> Call {

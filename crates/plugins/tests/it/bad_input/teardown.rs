@@ -38,7 +38,7 @@ const AROUND: &[(&str, Damage)] = &[
         call
     }),
     ("the bridge is gone", |scene, call, _| {
-        scene.node.namespace.sh("ip link delete cni0");
+        scene.node.namespace.sh("ip link delete cni0 2>/dev/null || true");
         call
     }),
 ];
@@ -101,8 +101,9 @@ fn a_pod_goes_whatever_the_plugin_is_told() {
 }
 
 fn goes_in_spite_of(damages: &[(&str, Damage)]) {
-    for (what, damage) in damages {
-        let scene = Scene::new();
+    for ((what, damage), plugin) in damages.iter().flat_map(|it| CABLED.map(|plugin| (it, plugin)))
+    {
+        let scene = Scene::of(plugin);
         let config = scene.config(json!({ "ipMasq": true, "macspoofchk": true }));
         let result = scene.node.add(&scene.pod, &config);
         let config = after(&config, &result);
@@ -130,8 +131,10 @@ fn what_was_never_added_is_gone() {
         let node = Node::new(by);
         let pod = node.pod("pod");
         let state = testbed::state(&node.namespace);
+        let keys = json!({ "ipMasq": true, "macspoofchk": true });
         for config in [
-            node.network("1.0.0", &["10.1.2.0/24"], json!({ "ipMasq": true, "macspoofchk": true })),
+            node.routed("bridge", "1.0.0", &["10.1.2.0/24"], keys.clone()),
+            node.routed("ptp", "1.0.0", &["10.1.2.0/24"], keys),
             node.bridged("1.0.0", json!({})),
         ] {
             node.del(&pod, &config);
@@ -148,7 +151,7 @@ fn what_was_never_added_is_gone() {
 #[test]
 fn an_error_of_ipam_is_reported_and_the_rest_done() {
     testbed::isolated!();
-    for (what, keys, code, msg) in [
+    for ((what, keys, code, msg), plugin) in [
         (
             "the plugin is gone",
             json!({ "type": "nobody" }),
@@ -167,8 +170,11 @@ fn an_error_of_ipam_is_reported_and_the_rest_done() {
             999,
             "ipam.dataDir: invalid value 5: expected a path in quotes",
         ),
-    ] {
-        let scene = Scene::new();
+    ]
+    .into_iter()
+    .flat_map(|it| CABLED.map(|plugin| (it.clone(), plugin)))
+    {
+        let scene = Scene::of(plugin);
         let config = scene.config(json!({ "ipMasq": true, "macspoofchk": true }));
         scene.node.add(&scene.pod, &config);
         let broken = merged(config.clone(), json!({ "ipam": keys }));
@@ -189,13 +195,15 @@ fn an_error_of_ipam_is_reported_and_the_rest_done() {
 #[test]
 fn a_previous_result_cannot_name_others_rules() {
     testbed::isolated!();
-    let scene = Scene::new();
-    let config = scene.config(json!({ "ipMasq": true }));
-    let other = scene.node.pod("other");
-    let result = scene.node.add(&other, &config);
-    scene.node.add(&scene.pod, &config);
-    // The runtime has mixed up two containers.
-    scene.node.del(&scene.pod, &after(&config, &result));
-    assert!(scene.node.namespace.sh("nft list ruleset").contains("10.1.2.2"));
-    scene.node.check(&other, &config, &result);
+    for plugin in CABLED {
+        let scene = Scene::of(plugin);
+        let config = scene.config(json!({ "ipMasq": true }));
+        let other = scene.node.pod("other");
+        let result = scene.node.add(&other, &config);
+        scene.node.add(&scene.pod, &config);
+        // The runtime has mixed up two containers.
+        scene.node.del(&scene.pod, &after(&config, &result));
+        assert!(scene.node.namespace.sh("nft list ruleset").contains("10.1.2.2"));
+        scene.node.check(&other, &config, &result);
+    }
 }

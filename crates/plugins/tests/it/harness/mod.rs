@@ -3,9 +3,6 @@
 //! The plugins are files of whoever made them: ours, or those of the reference. A test that says
 //! what every implementation does runs with both, and so the test itself is tested.
 
-mod call;
-mod look;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,8 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use testbed::Namespace;
 
-pub(crate) use call::{Answer, Call, Running};
-pub(crate) use look::*;
+pub(crate) use testbed::call::{Answer, Call, Running};
+pub(crate) use testbed::look::*;
 
 /// Where Debian keeps the reference's plugins. Its version 1.1.1 knows the specification up to
 /// 1.0.0, and neither STATUS nor GC.
@@ -27,6 +24,9 @@ pub(crate) enum By {
     Podwire,
     Reference,
 }
+
+/// The plugins that run a cable to each pod. Much is true of both, and tested of both.
+pub(crate) const CABLED: [&str; 2] = ["bridge", "ptp"];
 
 /// A network of its own whose processes are plugins, with its own directory of reservations.
 pub(crate) struct Node {
@@ -88,6 +88,24 @@ impl Node {
             "type": "host-local", "dataDir": self.data().to_str().unwrap(), "ranges": sets,
         });
         merged(self.bridged(version, json!({ "ipam": ipam })), keys)
+    }
+
+    /// A network of one of the plugins with cables, whose pods have a gateway and a default route.
+    pub(crate) fn routed(
+        &self,
+        plugin: &str,
+        version: &str,
+        subnets: &[&str],
+        keys: Value,
+    ) -> Value {
+        let families = [(".", "0.0.0.0/0"), (":", "::/0")].into_iter();
+        let has = |mark: &str| subnets.iter().any(|subnet| subnet.contains(mark));
+        let defaults = families.filter(|(mark, _)| has(mark)).map(|(_, dst)| json!({ "dst": dst }));
+        let gateway = match plugin {
+            "bridge" => json!({ "isDefaultGateway": true }),
+            _ => json!({ "type": plugin, "ipam": { "routes": defaults.collect::<Vec<_>>() } }),
+        };
+        merged(self.network(version, subnets, gateway), keys)
     }
 
     /// A call of the plugin that a configuration is for.
@@ -233,6 +251,13 @@ pub(crate) fn merged(mut config: Value, keys: Value) -> Value {
 /// A configuration as it is for commands after ADD.
 pub(crate) fn after(config: &Value, result: &Value) -> Value {
     merged(config.clone(), json!({ "prevResult": result }))
+}
+
+/// The host's end of a cable, as its result names it.
+pub(crate) fn host_end(result: &Value) -> &str {
+    let interfaces = result["interfaces"].as_array().unwrap().iter();
+    let mut names = interfaces.map(|it| it["name"].as_str().unwrap());
+    names.find(|name| name.starts_with("veth")).unwrap()
 }
 
 /// The interface of that place in a result.

@@ -1,5 +1,5 @@
-//! What each key of the bridge's configuration does, seen from outside. What the reference's
-//! version knows, its plugins show first.
+//! What each key of the bridge's configuration does, and of the keys that ptp has too, seen from
+//! outside. What the reference's version knows, its plugins show first.
 
 mod bridge;
 mod gateway;

@@ -1,17 +1,19 @@
-//! DEL and GC: everything of an attachment goes, however little of it is left.
+//! DEL and GC of every plugin with a cable: everything of an attachment goes, however little of it
+//! is left, and whichever of these plugins made it.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
-use cni::{Error, Request};
+use cni::{Error, Request, json};
 use kernel::{Kernel, Netns, OnError, Removal};
-use net::nft::{Element, Object, TableId};
+use net::nft::Element;
 use net::{Action, Change, Link, LinkName, Plan, Space, Step};
+use serde_json::Value;
 
-use super::config::Teardown;
 use crate::attachment::{self, Attachment};
 use crate::delegate::Delegate;
 use crate::failures::Failures;
-use crate::{alive, interface, masquerade, reference, spoof_check};
+use crate::{alive, elements, interface, masquerade, reference, spoof_check};
 
 const HOST: Space = Space::Here;
 
@@ -19,7 +21,7 @@ const HOST: Space = Space::Here;
 ///
 /// The cable is found by its name, so that no namespace is needed. The address is given back last,
 /// when nothing uses it any more.
-pub(super) fn del(request: &Request) -> Result<(), Error> {
+pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let config = Teardown::of(request);
     let attachment = Attachment::of(request);
     let addresses = known_addresses(request);
@@ -29,7 +31,7 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
             let removal =
                 failures.note(begin(&mut kernel, request, &attachment, &addresses, &config));
             failures.note(remove_rules(&mut kernel, &attachment, &addresses, &config));
-            let theirs = reference::remove_bridge_rules(&mut kernel, &attachment);
+            let theirs = reference::remove_rules(&mut kernel, &attachment);
             failures.note(theirs.map_err(Error::internal));
             if let Some(removal) = removal.flatten() {
                 failures.note(kernel.finish_removal(removal).map_err(Error::internal));
@@ -50,24 +52,11 @@ pub(super) fn del(request: &Request) -> Result<(), Error> {
 /// GC: frees what belongs to no valid attachment, here and at the delegate. Without a list of
 /// valid attachments nothing changes. An attachment whose interface lives is spared and reported,
 /// because a list that leaves it out is more likely wrong than the packets it carries.
-pub(super) fn gc(request: &Request) -> Result<(), Error> {
+pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let Some(valid) = request.network.valid_attachments.known() else { return Ok(()) };
     let mut failures = Failures::default();
     let mut kernel = Kernel::new().map_err(Error::internal)?;
-    let network = &request.network.name;
-    let keep: Vec<Attachment> = valid
-        .iter()
-        .map(|valid| Attachment {
-            network: network.clone(),
-            container_id: valid.container_id.clone(),
-            ifname: valid.ifname.clone(),
-        })
-        .collect();
-    let is_stale = |element: &Element| {
-        let comment = element.comment.as_deref();
-        attachment::is_of_network(comment, network)
-            && !keep.iter().any(|attachment| attachment.owns(comment))
-    };
+    let is_stale = attachment::stale(&request.network.name, valid);
     let stale = failures.note(elements(&mut kernel, is_stale)).unwrap_or_default();
     let link_of = |element: &Element| attachment::host_link_in(element.comment.as_deref()?);
     let (living, dead): (Vec<_>, Vec<_>) =
@@ -75,11 +64,36 @@ pub(super) fn gc(request: &Request) -> Result<(), Error> {
     for element in living {
         alive::report(&element.comment.unwrap_or_default());
     }
-    failures.note(delete(&mut kernel, dead));
+    failures.note(elements::remove(&mut kernel, dead));
     if let Some(ipam) = failures.note(Delegate::find(request)).flatten() {
         failures.note(ipam.call(cni::Command::Gc, request));
     }
     failures.into_result()
+}
+
+/// The part of a configuration that DEL needs. Whatever is wrong with it reads as not given: a
+/// configuration that became invalid since ADD does not keep a pod from going.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Teardown {
+    /// `delWaits`: waits until the kernel has finished, instead of until it has announced; for
+    /// nodes on which nobody reaps the child that does the rest.
+    waits: bool,
+    /// `ipMasq`: the pod's addresses are in the masquerade maps.
+    masquerade: bool,
+    /// `explainIn`: where ADD left an explanation.
+    explain_in: Option<PathBuf>,
+}
+
+impl Teardown {
+    fn of(request: &Request) -> Self {
+        let is_on = |key| json::member(&request.document, key) == Some(&Value::Bool(true));
+        let explain_in = json::member(&request.document, "explainIn").and_then(Value::as_str);
+        Self {
+            waits: is_on("delWaits"),
+            masquerade: is_on("ipMasq"),
+            explain_in: explain_in.map(PathBuf::from),
+        }
+    }
 }
 
 /// Begins to remove the cable; what is left to wait for.
@@ -125,7 +139,7 @@ fn remove_in_pod(
     kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
 }
 
-/// Whether a pod's interface may be what a bridge plugin made for this attachment: a cable, the far
+/// Whether a pod's interface may be what a plugin made for this attachment: a cable, the far
 /// end of which is no host link of podwire, since those have names of their own attachments. The
 /// far end is looked up by its index, which counts only if that device names the pod's interface as
 /// its own far end.
@@ -157,14 +171,11 @@ fn remove_rules(
     addresses: &[IpAddr],
     config: &Teardown,
 ) -> Result<(), Error> {
-    let owned = |element: &Element| attachment.owns(element.comment.as_deref());
+    let is_own = attachment.recognised();
     let mut found = Vec::new();
     for address in addresses {
-        let (table, map) = (masquerade::table(), masquerade::map(*address));
-        let element = kernel
-            .nft_element(&HOST, &table, map, &masquerade::key(*address))
-            .map_err(Error::internal)?;
-        found.extend(element.filter(owned));
+        let element = masquerade::element_of(kernel, *address)?;
+        found.extend(element.filter(|element| is_own(element.comment.as_deref())));
     }
     let is_complete =
         !addresses.is_empty() && (found.len() == addresses.len() || !config.masquerade);
@@ -175,44 +186,24 @@ fn remove_rules(
         let guarded =
             guard.map(|key| kernel.nft_element(&HOST, &table, spoof_check::GUARDED, &key));
         if guarded.transpose().map_err(Error::internal)?.flatten().is_some() {
-            found.extend(elements_of(kernel, &table, &spoof_check::SETS, owned)?);
+            found.extend(elements::find(kernel, &table, &spoof_check::SETS, is_own)?);
         }
     } else {
-        found = elements(kernel, owned)?;
+        found = elements(kernel, is_own)?;
     }
-    delete(kernel, found)
+    elements::remove(kernel, found)
 }
 
-/// The elements of all of the plugins' sets that `wanted` picks.
-fn elements(kernel: &mut Kernel, wanted: impl Fn(&Element) -> bool) -> Result<Vec<Element>, Error> {
-    let mut found =
-        elements_of(kernel, &masquerade::table(), &["masquerade4", "masquerade6"], &wanted)?;
-    found.extend(elements_of(kernel, &spoof_check::table(), &spoof_check::SETS, &wanted)?);
-    Ok(found)
-}
-
-fn elements_of(
+/// The elements of all sets of plugins with a cable whose comment is wanted.
+fn elements(
     kernel: &mut Kernel,
-    table: &TableId,
-    sets: &[&str],
-    wanted: impl Fn(&Element) -> bool,
+    is_wanted: impl Fn(Option<&str>) -> bool,
 ) -> Result<Vec<Element>, Error> {
-    let mut found = Vec::new();
-    for set in sets {
-        // No such set, no such element.
-        let all = kernel.nft_elements(&HOST, table, set, |_| true).map_err(Error::internal)?;
-        found.extend(all.unwrap_or_default().into_iter().filter(&wanted));
-    }
+    let maps = ["masquerade4", "masquerade6"];
+    let mut found = elements::find(kernel, &masquerade::table(), &maps, &is_wanted)?;
+    let table = spoof_check::table();
+    found.extend(elements::find(kernel, &table, &spoof_check::SETS, &is_wanted)?);
     Ok(found)
-}
-
-fn delete(kernel: &mut Kernel, elements: Vec<Element>) -> Result<(), Error> {
-    let step = |element: Element| {
-        let delete = Change::Delete(net::Object::Nft(Object::Element(element)));
-        Step::new(&HOST, delete, "forgets the pod")
-    };
-    let plan: Plan = elements.into_iter().map(step).collect();
-    kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
 }
 
 fn give_back(request: &Request) -> Result<(), Error> {

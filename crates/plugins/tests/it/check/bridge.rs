@@ -1,25 +1,10 @@
-//! CHECK: passes as long as all is as ADD left it, and otherwise says what is not.
+//! What CHECK of the bridge looks at.
 
 use serde_json::{Value, json};
 
+use super::{Damage, in_node, in_pod};
 use crate::harness::*;
 
-/// What happens after ADD, in the node and in the pod, and what CHECK says then.
-struct Damage {
-    node: &'static str,
-    pod: &'static str,
-    said: &'static str,
-}
-
-const fn in_pod(pod: &'static str, said: &'static str) -> Damage {
-    Damage { node: "true", pod, said }
-}
-
-const fn in_node(node: &'static str, said: &'static str) -> Damage {
-    Damage { node, pod: "true", said }
-}
-
-/// `VETH` stands for the host's end.
 const DAMAGES: &[Damage] = &[
     in_pod("ip link set eth0 down", "Interface eth0 is down"),
     in_pod("ip link delete eth0", "Interface name eth0 not found"),
@@ -106,7 +91,7 @@ const DAMAGES: &[Damage] = &[
     ),
 ];
 
-fn guarded(node: &Node) -> Value {
+pub(super) fn guarded(node: &Node) -> Value {
     let keys = json!({
         "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true, "hairpinMode": true, "portIsolation": true,
         "ipam": { "routes": [{ "dst": "192.0.2.0/24", "gw": "10.1.2.9", "table": 100 }] },
@@ -117,24 +102,7 @@ fn guarded(node: &Node) -> Value {
 #[test]
 fn damage_is_named() {
     testbed::isolated!();
-    for Damage { node: in_node, pod: in_pod, said } in DAMAGES {
-        let node = Node::new(By::Podwire);
-        let pod = node.pod("pod");
-        let config = guarded(&node);
-        let result = node.add(&pod, &config);
-        node.check(&pod, &config, &result);
-        let veth = interface(&result, 1);
-        node.namespace.sh(&in_node.replace("VETH", veth));
-        pod.namespace.sh(in_pod);
-        let call = node.call("CHECK", &pod, &after(&config, &result));
-        let refusal = node.run(&call).refused();
-        assert!(
-            refusal.code == 999 && refusal.msg.starts_with(&said.replace("VETH", veth)),
-            "{in_node} {in_pod}: {refusal:?}"
-        );
-        node.del(&pod, &config);
-        assert!(node.reservations().is_empty());
-    }
+    super::damage_is_named(DAMAGES, guarded);
 }
 
 /// The damage that the reference is not asked about, by what is said of it here.
@@ -152,59 +120,30 @@ const UNNOTICED: [&str; 8] = [
 #[test]
 fn the_reference_notices_the_same_damage() {
     testbed::isolated!();
-    for Damage { node: in_node, pod: in_pod, said } in DAMAGES {
+    let is_noticed = |it: &&Damage| {
         // To it, any default route is as good as another.
-        if UNNOTICED.iter().any(|part| said.contains(part)) || in_pod.contains("via 10.1.2.99") {
-            continue;
-        }
-        let node = Node::new(By::Reference);
-        let pod = node.pod("pod");
+        !UNNOTICED.iter().any(|part| it.said.contains(part)) && !it.pod.contains("via 10.1.2.99")
+    };
+    let noticed: Vec<_> = DAMAGES.iter().filter(is_noticed).collect();
+    let config = |node: &Node| {
         let keys = json!({ "isDefaultGateway": true });
-        let config = node.network("1.0.0", &["10.1.2.0/24", "2001:db8:1::/64"], keys);
-        let result = node.add(&pod, &config);
-        node.namespace.sh(&in_node.replace("VETH", interface(&result, 1)));
-        pod.namespace.sh(in_pod);
-        let refusal = node.run(&node.call("CHECK", &pod, &after(&config, &result))).refused();
-        // It prints routes as its structures, and notices by its routes that a pod is down.
-        let said = match *said {
-            "Interface eth0 is down" => "Failed to find Gateway 10.1.2.1 for interface eth0",
-            said if said.starts_with("Expected Route") => "Expected Route {Dst:{",
-            said => said,
-        };
-        assert!(refusal.msg.starts_with(said), "{in_node} {in_pod}: {refusal:?}");
-    }
-}
-
-#[test]
-fn to_check_changes_nothing() {
-    testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let pod = node.pod("pod");
-    let config = guarded(&node);
-    let result = node.add(&pod, &config);
-    let mut other = result.clone();
-    other["ips"][0]["address"] = "10.1.2.77/24".into();
-    let before = (node.state(), testbed::state(&pod.namespace));
-    node.check(&pod, &config, &result);
-    node.run(&node.call("CHECK", &pod, &after(&config, &other))).refused();
-    testbed::assert_same_state(&before.0, &node.state());
-    testbed::assert_same_state(&before.1, &testbed::state(&pod.namespace));
+        node.network("1.0.0", &["10.1.2.0/24", "2001:db8:1::/64"], keys)
+    };
+    // It prints routes as its structures, and notices by its routes that a pod is down.
+    super::the_reference_notices(&noticed, config, |said| match said {
+        "Interface eth0 is down" => "Failed to find Gateway 10.1.2.1 for interface eth0",
+        said if said.starts_with("Expected Route") => "Expected Route {Dst:{",
+        said => said,
+    });
 }
 
 #[test]
 fn what_does_not_concern_the_pod_is_no_damage() {
     testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let (pod, other) = (node.pod("pod"), node.pod("other"));
-    let config = guarded(&node);
-    let result = node.add(&pod, &config);
-    node.add(&other, &config);
-    node.namespace.sh("ip link set cni0 promisc on; ip address add 192.0.2.200/24 dev cni0");
-    pod.namespace.sh("ip address add 192.0.2.5/32 dev eth0; ip route add 203.0.113.0/24 dev eth0
-         ip link add eth7 type bridge; ip link set lo down");
-    node.check(&pod, &config, &result);
-    node.del(&other, &config);
-    node.check(&pod, &config, &result);
+    let (node, pod, config, result) = super::is_left_well(
+        guarded,
+        "ip link set cni0 promisc on; ip address add 192.0.2.200/24 dev cni0",
+    );
     // Interfaces that a later plugin of the chain has added.
     let mut longer = result;
     longer["interfaces"]
@@ -230,54 +169,40 @@ fn a_previous_result_that_does_not_fit_is_refused() {
         change(&mut changed);
         after(&config, &changed)
     };
-    for (config, msg) in [
-        (config.clone(), "Required prevResult missing"),
-        (after(&config, &Value::Null), "Required prevResult missing"),
-        (after(&config, &json!("x")), "could not parse prevResult: "),
-        (with(|it| it["cniVersion"] = "9.9.9".into()), "could not parse prevResult: "),
-        (with(|it| it["ips"][0]["address"] = "x".into()), "could not parse prevResult: "),
-        (with(|it| it["interfaces"] = json!([])), "Bridge interface cni0 not found in prevResult"),
-        (
-            with(|it| it["interfaces"].as_array_mut().unwrap().truncate(2)),
-            "Container interface eth0 not found in prevResult",
-        ),
-        (
-            with(|it| it["interfaces"][2]["sandbox"] = "/elsewhere".into()),
-            "Sandbox in prevResult /elsewhere doesn't match configured netns: /run/netns/pod",
-        ),
-        (
-            with(|it| it["interfaces"][1]["name"] = "veth0".into()),
-            "CNI veth created for bridge cni0 was not found",
-        ),
-        (
-            merged(after(&config, &result), json!({ "bridge": "br1" })),
-            "Bridge interface br1 not found in prevResult",
-        ),
-    ] {
-        let refusal = node.run(&node.call("CHECK", &pod, &config)).refused();
-        assert!(refusal.code == 999 && refusal.msg.starts_with(msg), "{msg}: {refusal:?}");
-    }
+    super::are_refused(
+        &node,
+        &pod,
+        &[
+            (config.clone(), "Required prevResult missing"),
+            (after(&config, &Value::Null), "Required prevResult missing"),
+            (after(&config, &json!("x")), "could not parse prevResult: "),
+            (with(|it| it["cniVersion"] = "9.9.9".into()), "could not parse prevResult: "),
+            (with(|it| it["ips"][0]["address"] = "x".into()), "could not parse prevResult: "),
+            (
+                with(|it| it["interfaces"] = json!([])),
+                "Bridge interface cni0 not found in prevResult",
+            ),
+            (
+                with(|it| it["interfaces"].as_array_mut().unwrap().truncate(2)),
+                "Container interface eth0 not found in prevResult",
+            ),
+            (
+                with(|it| it["interfaces"][2]["sandbox"] = "/elsewhere".into()),
+                "Sandbox in prevResult /elsewhere doesn't match configured netns: /run/netns/pod",
+            ),
+            (
+                with(|it| it["interfaces"][1]["name"] = "veth0".into()),
+                "CNI veth created for bridge cni0 was not found",
+            ),
+            (
+                merged(after(&config, &result), json!({ "bridge": "br1" })),
+                "Bridge interface br1 not found in prevResult",
+            ),
+        ],
+    );
     let gone =
         node.call("CHECK", &pod, &after(&config, &result)).with("CNI_NETNS", "/run/netns/gone");
     assert!(
         node.run(&gone).refused().msg.starts_with("failed to open netns \"/run/netns/gone\": ")
     );
-}
-
-#[test]
-fn a_result_of_any_version_is_understood() {
-    testbed::isolated!();
-    let node = Node::new(By::Podwire);
-    let pod = node.pod("pod");
-    for version in ["0.4.0", "1.0.0", "1.1.0"] {
-        let mut config = guarded(&node);
-        config["cniVersion"] = version.into();
-        let result = node.add(&pod, &config);
-        node.check(&pod, &config, &result);
-        // The version in the result counts, and that of the configuration if there is none.
-        let mut bare = result.clone();
-        bare.as_object_mut().unwrap().remove("cniVersion");
-        node.check(&pod, &config, &bare);
-        node.del(&pod, &after(&config, &bare));
-    }
 }
