@@ -69,6 +69,11 @@ pub struct Attachment {
     pub ifname: String,
 }
 
+/// The keys of the attachments that are valid: the specification's, then the reference library's,
+/// which is a misspelling that has stayed.
+pub(crate) const VALID_ATTACHMENTS: [&str; 2] =
+    ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
 impl ValidAttachments {
     /// The attachments that are valid, or `None` if that is not known.
     pub fn known(&self) -> Option<&[Attachment]> {
@@ -80,9 +85,8 @@ impl ValidAttachments {
     }
 
     fn parse(document: &Value) -> Result<Self, json::Error> {
-        let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];
         let present = |key| json::member(document, key).map(|value| (key, value));
-        match keys.into_iter().find_map(present) {
+        match VALID_ATTACHMENTS.into_iter().find_map(present) {
             None => Ok(ValidAttachments::Missing),
             Some((_, Value::Null)) => Ok(ValidAttachments::Null),
             Some((key, list)) => json::from_value(list)
@@ -119,7 +123,7 @@ fn not_a_config(error: &json::Error) -> Error {
     Error::decode(format!("error unmarshall network config: {error}"))
 }
 
-fn validate_network_name(name: &str) -> Result<(), Error> {
+pub(crate) fn validate_network_name(name: &str) -> Result<(), Error> {
     if name.is_empty() {
         Err(Error::invalid_config("missing network name"))
     } else if is_identifier(name) {

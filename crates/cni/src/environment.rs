@@ -104,14 +104,14 @@ pub(crate) fn missing(names: &[&str]) -> Error {
     Error::invalid_environment(format!("required env variables [{}] missing", names.join(",")))
 }
 
-fn validate_container_id(id: &str) -> Result<(), Error> {
+pub(crate) fn validate_container_id(id: &str) -> Result<(), Error> {
     if is_identifier(id) {
         return Ok(());
     }
     Err(Error::invalid_environment("invalid characters in containerID").with_details(id))
 }
 
-fn validate_ifname(name: &str) -> Result<(), Error> {
+pub(crate) fn validate_ifname(name: &str) -> Result<(), Error> {
     if name.len() > 15 {
         let details = "interface name should be less than 16 characters";
         return Err(Error::invalid_environment("interface name is too long").with_details(details));

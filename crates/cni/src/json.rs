@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use serde_json::{Map, Value};
 
+pub(crate) use self::de::same_key;
+
 /// Reads a type from a value by the rules of this dialect.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     de::read(PhantomData, value)
@@ -39,7 +41,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
 /// The member of an object that a field of this name would be read from, even if it is `null`.
 pub fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let object = value.as_object()?;
-    let mut matching = object.iter().filter(|(key, _)| de::same_key(key, name));
+    let mut matching = object.iter().filter(|(key, _)| same_key(key, name));
     matching.next_back().map(|(_, value)| value)
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A plugin is started with `CNI_*` variables and a JSON document on standard input, and answers
 //! with a JSON document on standard output. [`serve()`] turns such a start into one call of a
-//! [`Plugin`]; [`exec`] is the other side, for delegates and runtimes.
+//! [`Plugin`]; [`exec`] is the other side, for delegates and for the [`runtime`], which calls the
+//! plugins of a network in order and remembers what came of it.
 //!
 //! Everything here follows the CNI specification 1.1.0 and, where that is silent, what the plugins
 //! and the library of the containernetworking project do, down to codes and messages: runtimes and
-//! people match on them. Only [`exec`] starts processes and only [`path`] looks at files; the rest
-//! is pure, and gets the environment, the streams and the answer about the netns as arguments.
+//! people match on them. Only [`exec`] starts processes; only [`path`] looks for files and only
+//! [`runtime`] reads and writes any, below the directories that it is given. The rest is pure, and
+//! gets the environment, the streams and the answer about the netns as arguments.
 
 pub mod args;
 pub mod config;
@@ -20,6 +22,7 @@ pub mod json;
 pub mod path;
 pub mod request;
 pub mod result;
+pub mod runtime;
 pub mod serve;
 pub mod version;
 

@@ -103,9 +103,12 @@ pub enum Error {
         plugin: String,
         /// For whom it was called.
         container_id: String,
-        /// Its own error.
-        error: Box<cni::Error>,
+        /// Its own error, or why it has none.
+        error: Box<cni::exec::Failure>,
     },
+    /// The plugins could not be called.
+    #[error(transparent)]
+    Runtime(Box<cni::runtime::Error>),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -138,6 +141,23 @@ fn words(error: &io::Error) -> String {
 impl Error {
     pub(crate) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { verb, path: path.to_owned(), source }
+    }
+
+    /// What a runtime failed with. What it could not take back goes with the lab.
+    pub(crate) fn of_runtime(error: cni::runtime::Error, container_id: &str) -> Self {
+        use cni::{exec::Failure, runtime::Error};
+        match error {
+            Error::Undone { cause, .. } => Self::of_runtime(*cause, container_id),
+            Error::Interrupted => Self::Interrupted,
+            Error::Plugin { failure, .. } if matches!(*failure, Failure::Interrupted { .. }) => {
+                Self::Interrupted
+            }
+            Error::Plugin { command, plugin, failure, .. } => {
+                let container_id = container_id.to_owned();
+                Self::Plugin { command: command.as_str(), plugin, container_id, error: failure }
+            }
+            error => Self::Runtime(Box::new(error)),
+        }
     }
 
     /// Whether what is missing is a right.
@@ -196,7 +216,9 @@ impl Error {
                 "the plugin's own words are above; `podwire lab up --dry-run -o sh` shows its call"
                     .to_owned()
             }
-            Self::Interrupted | Self::Kernel(_) | Self::Io { .. } => return None,
+            Self::Interrupted | Self::Runtime(_) | Self::Kernel(_) | Self::Io { .. } => {
+                return None;
+            }
         })
     }
 }

@@ -1,85 +1,70 @@
-//! One call of a CNI plugin file, as a container runtime makes it.
+//! What a container runtime does for one pod: a network's plugin file, called.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cni::exec::Patience;
+use cni::runtime::{Cache, NetworkList, Parameters, Runtime};
 use cni::{Command, Environment};
 use kernel::Netns;
 use net::Space;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Error, Result, script};
 
 /// A plugin that takes longer is killed: a kubelet would not wait longer for a pod either.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A call of a plugin.
+/// A call of a network, which has one plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Invocation {
     /// The node's namespace, in which the plugin runs.
     pub space: Space,
     /// What is asked.
     pub command: Command,
-    /// The plugin's file name.
-    pub plugin: String,
+    /// The network's list, as a person would write it.
+    pub list: Value,
     /// The directory in which it and its delegates are found: `CNI_PATH`.
     pub path: PathBuf,
-    /// `CNI_CONTAINERID`.
-    pub container_id: String,
-    /// `CNI_NETNS`.
-    pub netns: PathBuf,
-    /// `CNI_IFNAME`.
-    pub ifname: String,
-    /// What it reads on standard input.
-    pub config: Value,
-    /// Where the result of `ADD` is kept.
-    pub result: PathBuf,
+    /// What it is told of the pod.
+    pub parameters: Parameters,
+    /// The directory in which attachments are remembered.
+    pub cache: PathBuf,
     /// Why, in a sentence without subject.
     pub why: &'static str,
 }
 
 impl Invocation {
-    /// Calls the plugin. The result of `ADD` is kept and returned; other commands return nothing,
-    /// and are told the result that was kept.
-    pub fn run(&self) -> Result<Option<Value>> {
-        let fail = |error: cni::Error| Error::Plugin {
-            command: self.command.as_str(),
-            plugin: self.plugin.clone(),
-            container_id: self.container_id.clone(),
-            error: Box::new(error),
+    /// Calls the plugin. `ADD` gives the result; other commands give nothing.
+    pub fn run(&self, interrupted: &dyn Fn() -> bool) -> Result<Option<Value>> {
+        let failed = |error| Error::of_runtime(error, &self.parameters.attachment.container_id);
+        let network = self.network().map_err(failed)?;
+        let runtime = self.runtime(interrupted);
+        let call = || match self.command {
+            Command::Add => runtime.add(&network, &self.parameters).map(Some),
+            Command::Check => runtime.check(&network, &self.parameters).map(|()| None),
+            _ => runtime.del(&network, &self.parameters).map(|()| None),
         };
-        let program =
-            cni::path::find(&self.plugin, std::slice::from_ref(&self.path)).map_err(fail)?;
-        let mut config = self.config.clone();
-        if self.command != Command::Add
-            && let Ok(text) = fs::read(&self.result)
-            && let Ok(result) = cni::json::parse(&text)
-        {
-            config["prevResult"] = result;
-        }
-        let stdin = cni::json::compact(&config);
-        let call = || cni::exec::run(&program, &self.environment(), stdin.as_bytes(), Some(LIMIT));
         let answer = match &self.space {
             Space::Here => call(),
             Space::At(path) => Netns::open(path)?.enter(call)?,
         };
-        let answer = answer.map_err(fail)?;
-        if self.command != Command::Add {
-            return Ok(None);
-        }
-        fs::write(&self.result, &answer)
-            .map_err(|source| Error::io("write", &self.result, source))?;
-        let result = cni::json::parse(&answer);
-        result.map(Some).map_err(|error| fail(cni::Error::internal(error)))
+        answer.map_err(failed)
+    }
+
+    /// Whether the pod was attached, or at least begun to be.
+    pub fn is_remembered(&self) -> bool {
+        let network = self.list["name"].as_str().unwrap_or_default();
+        let found = Cache::new(&self.cache).get(network, &self.parameters.attachment);
+        matches!(found, Ok(Some(_)))
     }
 
     /// What the plugin says that it did, as a script with a sentence for each step; `None` from a
     /// plugin that does not explain itself.
-    pub fn explanation(&self) -> Option<String> {
-        let directory = Path::new(self.config["explainIn"].as_str()?);
-        let result = cni::json::parse(&fs::read(&self.result).ok()?).ok()?;
+    pub fn explanation(&self, result: &Value) -> Option<String> {
+        let directory = Path::new(self.list["plugins"][0]["explainIn"].as_str()?);
         // It has the name of the cable's end on the node.
         let interfaces = result["interfaces"].as_array()?.iter();
         let names = interfaces.filter_map(|interface| interface["name"].as_str());
@@ -94,26 +79,41 @@ impl Invocation {
 
     /// The `CNI_*` variables.
     pub fn environment(&self) -> Environment {
-        let text = |path: &Path| Some(path.display().to_string());
-        Environment {
-            command: Some(self.command.as_str().to_owned()),
-            container_id: Some(self.container_id.clone()),
-            netns: text(&self.netns),
-            ifname: Some(self.ifname.clone()),
-            path: text(&self.path),
-            ..Environment::default()
+        self.runtime(&|| false).environment(self.command, &self.parameters)
+    }
+
+    /// The file name of the network's only plugin.
+    pub(crate) fn plugin(&self) -> &str {
+        self.list["plugins"][0]["type"].as_str().unwrap_or_default()
+    }
+
+    /// What that reads on standard input.
+    pub(crate) fn config(&self) -> Value {
+        let network = self.network().ok();
+        let config = |network: &NetworkList| {
+            Some(network.execution_config(network.plugins.first()?, &Map::new(), None))
+        };
+        network.as_ref().and_then(config).unwrap_or_default()
+    }
+
+    fn network(&self) -> cni::runtime::Result<NetworkList> {
+        NetworkList::parse(cni::json::compact(&self.list).as_bytes())
+    }
+
+    fn runtime<'a>(&self, interrupted: &'a dyn Fn() -> bool) -> Runtime<'a> {
+        Runtime {
+            plugin_dirs: vec![self.path.clone()],
+            cache: Cache::new(&self.cache),
+            patience: Patience { limit: LIMIT, interrupted },
         }
     }
 }
 
 impl fmt::Display for Invocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { command, plugin, netns, ifname, .. } = self;
-        write!(
-            f,
-            "{plugin} {}, CNI_NETNS={} CNI_IFNAME={ifname}",
-            command.as_str(),
-            netns.display()
-        )
+        let Parameters { netns, attachment, .. } = &self.parameters;
+        let netns = netns.as_deref().unwrap_or(Path::new("")).display();
+        let ifname = &attachment.ifname;
+        write!(f, "{} {}, CNI_NETNS={netns} CNI_IFNAME={ifname}", self.plugin(), self.command)
     }
 }

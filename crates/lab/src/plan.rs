@@ -55,7 +55,10 @@ impl Step {
     pub fn subject(&self) -> String {
         match self {
             Self::Machine(step) => step.space.to_string(),
-            Self::Cni(invocation) => net::Space::At(invocation.netns.clone()).to_string(),
+            Self::Cni(invocation) => {
+                let netns = invocation.parameters.netns.clone().unwrap_or_default();
+                net::Space::At(netns).to_string()
+            }
         }
     }
 

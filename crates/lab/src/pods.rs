@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cni::Command;
+use cni::runtime::Parameters;
+use cni::{Attachment, Command};
 use net::{Change, File, Link, LinkName, Space, Sysctl};
 use serde_json::{Value, json};
 
@@ -84,45 +85,37 @@ struct Call<'a> {
 impl Call<'_> {
     /// containerd does the same with a network of its own before all others.
     fn loopback(&self) -> Invocation {
-        let config =
-            json!({ "cniVersion": CNI_VERSION, "name": "cni-loopback", "type": "loopback" });
+        let plugins = [json!({ "type": "loopback" })];
         let why = "lets the pod talk to itself";
-        self.invocation(Command::Add, "lo", config, why)
+        self.invocation(Command::Add, "lo", list("cni-loopback", &plugins), why)
     }
 
     fn attachment(&self, command: Command) -> Invocation {
-        let mut config = json!({ "cniVersion": CNI_VERSION, "name": NETWORK });
-        if let (Some(config), Value::Object(plugin)) =
-            (config.as_object_mut(), bridge(self.network, self.directory))
-        {
-            config.extend(plugin);
-        }
         let why = match command {
             Command::Add => "joins the pod to the network, as a container runtime asks for it",
             Command::Check => "asks whether the pod is still joined as it was",
             _ => "takes the pod out of the network and gives its address back",
         };
-        self.invocation(command, "eth0", config, why)
+        self.invocation(command, "eth0", pods_list(self.network, self.directory), why)
     }
 
     fn invocation(
         &self,
         command: Command,
         ifname: &str,
-        config: Value,
+        list: Value,
         why: &'static str,
     ) -> Invocation {
-        let plugin = config["type"].as_str().unwrap_or_default().to_owned();
+        let container_id = format!("{}-{}", self.lab.name, self.pod.name);
+        let attachment = Attachment { container_id, ifname: ifname.to_owned() };
+        let netns = Some(self.netns.clone());
         Invocation {
             space: self.space.clone(),
             command,
-            plugin,
+            list,
             path: plugin_directory(self.network, self.directory),
-            container_id: format!("{}-{}", self.lab.name, self.pod.name),
-            netns: self.netns.clone(),
-            ifname: ifname.to_owned(),
-            config,
-            result: self.directory.join(RESULTS).join(format!("{}-{ifname}.json", self.pod.name)),
+            parameters: Parameters { attachment, netns, ..Parameters::default() },
+            cache: self.directory.join(CACHE),
             why,
         }
     }
@@ -130,7 +123,9 @@ impl Call<'_> {
 
 /// The name of the pods' network, which is also that of its directory of addresses.
 const NETWORK: &str = "podwire";
-/// Where the results of `ADD` are kept, as runtimes keep them for `CHECK` and `DEL`.
+/// Where attachments are remembered, as runtimes remember them for `CHECK` and `DEL` …
+const CACHE: &str = "cni";
+/// … and the directory that is made in it.
 const RESULTS: &str = "cni/results";
 /// Where the bridge plugin leaves what it did, if it is podwire's.
 const EXPLANATIONS: &str = "cni/explanations";
@@ -160,12 +155,17 @@ fn bridge(network: &Pods, directory: &Path) -> Value {
     })
 }
 
+/// The pods' network.
+fn pods_list(network: &Pods, directory: &Path) -> Value {
+    list(NETWORK, &[bridge(network, directory)])
+}
+
+fn list(name: &str, plugins: &[Value]) -> Value {
+    json!({ "cniVersion": CNI_VERSION, "name": name, "plugins": plugins })
+}
+
 fn files(network: &Pods, directory: &Path) -> Vec<Entry> {
-    let list = json!({
-        "cniVersion": CNI_VERSION,
-        "name": NETWORK,
-        "plugins": [bridge(network, directory)],
-    });
+    let list = pods_list(network, directory);
     let configurations = directory.join("cni/net.d");
     let mut files = vec![
         Entry::Directory(directory.join("cni")),
@@ -249,11 +249,8 @@ mod tests {
         });
         let list = list.unwrap();
         let Some(Step::Cni(call)) = plan.steps.last() else { panic!("{:?}", plan.steps.last()) };
-        for (key, value) in list["plugins"][0].as_object().unwrap() {
-            assert_eq!(call.config[key], *value);
-        }
-        assert_eq!(call.config["name"], list["name"]);
-        assert_eq!(call.config["ipam"]["ranges"][1][0]["subnet"], SUBNET6);
+        assert_eq!(call.list, list);
+        assert_eq!(list["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], SUBNET6);
     }
 
     /// What is called a pod's name by then may be somebody else's.
@@ -261,8 +258,10 @@ mod tests {
     fn pods_are_released_by_the_labs_own_paths_last_one_first() {
         let (lab, pods) = lab(false);
         let calls = release(&lab, &pods, Path::new("/labs/blue"));
-        let paths: Vec<_> = calls.iter().map(|call| call.netns.display().to_string()).collect();
-        assert_eq!(paths, ["/labs/blue/netns/pod2", "/labs/blue/netns/pod1"]);
+        let paths: Vec<_> =
+            calls.iter().map(|call| call.parameters.netns.clone().unwrap()).collect();
+        let own = ["/labs/blue/netns/pod2", "/labs/blue/netns/pod1"];
+        assert_eq!(paths, own.map(PathBuf::from));
         assert!(calls.iter().all(|call| call.command == Command::Del));
         assert_eq!(calls[0].space, Space::At("/labs/blue/netns/node1".into()));
     }

@@ -105,17 +105,21 @@ pub(crate) fn call(invocation: &Invocation) -> String {
     text.push_str("env");
     let environment = invocation.environment();
     let given = |(name, value): (&str, Option<&str>)| {
-        value.map(|value| format!(" {name}={}", word(Path::new(value))))
+        let value = value.filter(|value| !value.is_empty())?;
+        Some(format!(" {name}={}", word(Path::new(value))))
     };
     let variables: Vec<String> = environment.variables().into_iter().filter_map(given).collect();
     for line in variables.chunks(2) {
         let _ = write!(text, "{} \\\n ", line.concat());
     }
-    let _ = write!(text, " {}", word(&invocation.path.join(&invocation.plugin)));
+    let (plugin, config) = (invocation.plugin(), invocation.config());
+    let _ = write!(text, " {}", word(&invocation.path.join(plugin)));
     if invocation.command == cni::Command::Add {
-        let _ = write!(text, " >{}", word(&invocation.result));
+        let cni::Attachment { container_id, ifname } = &invocation.parameters.attachment;
+        let result = format!("results/{container_id}-{ifname}.json");
+        let _ = write!(text, " >{}", word(&invocation.cache.join(result)));
     }
-    let _ = write!(text, " <<'CONFIG'\n{}\nCONFIG\n", cni::json::pretty(&invocation.config));
+    let _ = write!(text, " <<'CONFIG'\n{}\nCONFIG\n", cni::json::pretty(&config));
     text
 }
 

@@ -123,8 +123,8 @@ fn detached(lab: &Lab, directory: &Path) -> Vec<Fault> {
     let Network::Pods(network) = &lab.network else { return Vec::new() };
     let checks = pods::checks(lab, network, directory).into_iter();
     let fault = |(call, pod): (crate::Invocation, &Namespace)| {
-        let what = if call.result.exists() {
-            call.run().err()?.to_string()
+        let what = if call.is_remembered() {
+            call.run(&|| false).err()?.to_string()
         } else {
             "it was never joined to the network".to_owned()
         };

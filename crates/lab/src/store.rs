@@ -7,10 +7,9 @@
 //! not the work of `lab up`, and is left alone.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use kernel::{Kernel, Netns, OnError};
@@ -87,11 +86,12 @@ impl Store {
     }
 
     /// Makes a lab, or nothing: whatever fails, what was done before is taken back. `watch` hears
-    /// of every part that is there, and may ask to stop.
+    /// of every part that is there; who has interrupted it gets everything taken back, too.
     pub fn up(
         &self,
         lab: &Lab,
-        watch: &mut dyn FnMut(Made<'_>) -> ControlFlow<()>,
+        interrupted: &dyn Fn() -> bool,
+        watch: &mut dyn FnMut(Made<'_>),
     ) -> Result<Plan> {
         let mut directory = Directory::create(&self.root, &lab.name)?;
         match (directory.state(), directory.record()?) {
@@ -112,7 +112,7 @@ impl Store {
             return Err(error);
         }
         let plan = lab.plan(&directory.path);
-        let made = directory.write_record(lab).and_then(|()| make(&plan, watch));
+        let made = directory.write_record(lab).and_then(|()| make(&plan, interrupted, watch));
         match made.and_then(|()| directory.set_ready()) {
             Ok(()) => Ok(plan),
             Err(cause) => {
@@ -218,10 +218,14 @@ impl Store {
     }
 }
 
-fn make(plan: &Plan, watch: &mut dyn FnMut(Made<'_>) -> ControlFlow<()>) -> Result<()> {
-    let mut tell = |made: Made<'_>| match watch(made) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::Interrupted),
+fn make(
+    plan: &Plan,
+    interrupted: &dyn Fn() -> bool,
+    watch: &mut dyn FnMut(Made<'_>),
+) -> Result<()> {
+    let mut tell = |made: Made<'_>| {
+        watch(made);
+        if interrupted() { Err(Error::Interrupted) } else { Ok(()) }
     };
     let private = plan.directory.join(PRIVATE);
     fs::create_dir(&private).map_err(|e| Error::io("create", &private, e))?;
@@ -240,7 +244,7 @@ fn make(plan: &Plan, watch: &mut dyn FnMut(Made<'_>) -> ControlFlow<()>) -> Resu
                 kernel.apply(std::slice::from_ref(step), OnError::Stop).into_result()?;
                 None
             }
-            Step::Cni(invocation) => invocation.run()?,
+            Step::Cni(invocation) => invocation.run(interrupted)?,
         };
         tell(Made::Step(step, result.as_ref()))?;
     }
@@ -249,7 +253,11 @@ fn make(plan: &Plan, watch: &mut dyn FnMut(Made<'_>) -> ControlFlow<()>) -> Resu
 
 fn write(entry: &Entry) -> Result<()> {
     match entry {
-        Entry::Directory(path) => fs::create_dir(path).map_err(|e| Error::io("create", path, e)),
+        // Whatever the umask: a runtime trusts no directory that anybody can write to.
+        Entry::Directory(path) => {
+            let made = DirBuilder::new().mode(0o755).create(path);
+            made.map_err(|e| Error::io("create", path, e))
+        }
         Entry::File(file) => {
             fs::write(&file.path, &file.content).map_err(|e| Error::io("write", &file.path, e))
         }
@@ -355,10 +363,10 @@ impl Directory {
             && lab.node().and_then(own).is_some()
         {
             for call in pods::release(lab, network, &self.path) {
-                // A pod without a result was never added, or not known to be: there is nothing
+                // A pod that is not remembered was never begun to be added: there is nothing
                 // that does not go with its namespace and the directory.
-                if call.result.exists()
-                    && let Err(error) = call.run()
+                if call.is_remembered()
+                    && let Err(error) = call.run(&|| false)
                 {
                     report.notes.push(error.to_string());
                 }

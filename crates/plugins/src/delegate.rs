@@ -61,7 +61,7 @@ impl Delegate {
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
         match self {
             Self::Own(plugin) => plugin.add(request),
-            Self::File(file) => exec::add(file, request.environment(), &request.stdin, None),
+            Self::File(file) => exec::add(file, request.environment(), &request.stdin),
         }
     }
 
@@ -77,7 +77,7 @@ impl Delegate {
     pub(crate) fn call(&self, command: Command, request: &Request) -> Result<(), Error> {
         match (self, command) {
             (Self::File(file), _) => {
-                exec::call(file, command, request.environment(), &request.stdin, None)
+                exec::call(file, command, request.environment(), &request.stdin)
             }
             (Self::Own(plugin), Command::Check) => plugin.check(request),
             (Self::Own(plugin), Command::Gc) => plugin.gc(request),

@@ -77,7 +77,7 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     }
     let attachment = Attachment::of(request);
     let mut kernel = Kernel::new().map_err(Error::internal)?;
-    let mut wire = || {
+    let mut wire = || -> Result<kernel::Result<net::Plan>, Error> {
         let mut needs = needs.clone();
         let seen = look(&mut kernel, &config, &attachment, &mut needs)?;
         let plan = plan::plan(&HOST, &needs, config.mark, &seen);

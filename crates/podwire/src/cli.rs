@@ -1,5 +1,7 @@
 //! The command line as it is typed.
 
+pub(crate) mod cni;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use self::cni::CniCommand;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::Terminal;
 use crate::{completion, demo, install, lab};
@@ -35,6 +38,9 @@ enum Command {
     /// Give pods a network, prove with packets that it works, show how, and leave nothing behind.
     #[command(after_help = "Needs no rights: an ordinary user gets a machine of their own for it.")]
     Demo(Demo),
+    /// Attach namespaces to networks by any CNI plugins, as a container runtime does.
+    #[command(subcommand)]
+    Cni(Box<CniCommand>),
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -234,6 +240,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Lab(LabCommand::Status(status)) => lab::status(&status, terminal),
         Command::Lab(LabCommand::Exec(exec)) => lab::exec(&exec),
         Command::Demo(demo) => demo::run(demo, terminal),
+        Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {
             completion::print(shell)?;

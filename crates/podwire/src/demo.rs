@@ -4,7 +4,6 @@ mod explanation;
 mod proof;
 mod snapshot;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -107,16 +106,13 @@ fn up(store: &Store, network: Network, interrupt: &Interrupt, terminal: Terminal
     let mut watch = |made: Made<'_>| {
         // Where nobody reads, the demo goes on to clean up.
         let _ = narrator.tell(made);
-        match interrupt.exit() {
-            None => ControlFlow::Continue(()),
-            Some(_) => ControlFlow::Break(()),
-        }
     };
+    let interrupted = || interrupt.exit().is_some();
     let bare = Lab::new(name.clone(), "", network.clone())?;
-    let (lab, made) = match store.up(&bare, &mut watch) {
+    let (lab, made) = match store.up(&bare, &interrupted, &mut watch) {
         Err(Error::Taken { .. }) => {
             let lab = Lab::new(name, &format!("{id}-"), network)?;
-            let made = store.up(&lab, &mut watch);
+            let made = store.up(&lab, &interrupted, &mut watch);
             (lab, made)
         }
         made => (bare, made),
@@ -191,10 +187,12 @@ impl Narrator {
                     .flatten()
                     .filter_map(|ip| ip["address"].as_str())
                     .collect();
-                if !addresses.is_empty() && invocation.ifname != "lo" {
+                let attachment = &invocation.parameters.attachment;
+                if !addresses.is_empty() && attachment.ifname != "lo" {
                     below(&format!("answer: {}", addresses.join(", ")));
                 }
-                if let Some(script) = invocation.explanation().filter(|_| !self.has_explained) {
+                let explanation = result.and_then(|result| invocation.explanation(result));
+                if let Some(script) = explanation.filter(|_| !self.has_explained) {
                     self.has_explained = true;
                     text += &explanation::text(&script, self.terminal);
                 }

@@ -1,5 +1,7 @@
 //! How a command ends, and what it says when it ends badly.
 
+mod cni;
+
 use std::fmt;
 use std::process::ExitCode;
 
@@ -94,9 +96,11 @@ impl From<lab::Error> for Failure {
             }
             Error::Undone { .. } => Exit::Undone,
             Error::Interrupted => Exit::Interrupted,
-            Error::Plugin { .. } | Error::Kernel(_) | Error::Io { .. } | Error::Record { .. } => {
-                Exit::Unknown
-            }
+            Error::Plugin { .. }
+            | Error::Runtime(_)
+            | Error::Kernel(_)
+            | Error::Io { .. }
+            | Error::Record { .. } => Exit::Unknown,
         };
         let also = match &error {
             Error::Undone { left, .. } if left.is_empty() => {

@@ -5,7 +5,6 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lab::Error;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::failure::{Exit, Failure};
@@ -37,16 +36,9 @@ impl Interrupt {
         }
     }
 
-    /// Why making a lab failed. Ctrl-C also reaches the plugin that is running, whose end is then
-    /// not the reason but a consequence.
-    pub(crate) fn failure(&self, error: Error) -> Failure {
-        let error = match (self.exit(), error) {
-            (Some(_), Error::Undone { name, left, .. }) => {
-                Error::Undone { name, cause: Box::new(Error::Interrupted), left }
-            }
-            (_, error) => error,
-        };
-        Failure::from(error).exit(self.exit())
+    /// Why an operation failed, where it may be because of that.
+    pub(crate) fn failure(&self, error: impl Into<Failure>) -> Failure {
+        error.into().exit(self.exit())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -44,14 +43,8 @@ pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
     let interrupt = Interrupt::listen();
     let plan = lab.plan(&store.directory(&lab.name));
     let mut progress = Progress::new(plan.lab.namespaces.len() + plan.steps.len());
-    let mut watch = |_: Made<'_>| {
-        progress.tell();
-        match interrupt.exit() {
-            None => ControlFlow::Continue(()),
-            Some(_) => ControlFlow::Break(()),
-        }
-    };
-    let made = store.up(&lab, &mut watch);
+    let interrupted = || interrupt.exit().is_some();
+    let made = store.up(&lab, &interrupted, &mut |_: Made<'_>| progress.tell());
     progress.end();
     made.map_err(|error| interrupt.failure(error))?;
     let took = started.elapsed().as_millis();
@@ -144,7 +137,7 @@ fn down_one(store: &Store, name: &lab::Name, arguments: &Down) -> Result<(Value,
 }
 
 /// Says something beside the answer. Where nobody hears it any more, there is still work to do.
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

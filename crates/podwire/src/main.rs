@@ -1,6 +1,7 @@
 //! `podwire`: the command line. Called by a plugin's name, it is that plugin.
 
 mod cli;
+mod cni;
 mod completion;
 mod demo;
 mod dry_run;

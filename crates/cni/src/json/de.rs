@@ -14,7 +14,7 @@ use super::{Error, Problem};
 ///
 /// Go folds Unicode, by which two more characters equal ASCII letters: the Kelvin sign and the
 /// long s. Fields have ASCII names.
-pub(super) fn same_key(key: &str, field: &str) -> bool {
+pub(crate) fn same_key(key: &str, field: &str) -> bool {
     let fold = |char: char| match char {
         '\u{212a}' => 'k',
         '\u{17f}' => 's',

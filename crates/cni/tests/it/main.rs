@@ -5,6 +5,7 @@
 mod properties;
 mod request;
 mod result;
+mod runtime;
 mod serve;
 
 use cni::{CniResult, Environment, Error, Plugin, Request, Streams, Version};

@@ -6,6 +6,7 @@
 mod bad_input;
 mod check;
 mod concurrency;
+mod conformance;
 mod differential;
 mod gc_and_status;
 mod harness;
