@@ -10,20 +10,24 @@ use crate::command::{self, cargo, find, run as start, succeeds};
 
 /// What the tests call, and the Debian package that brings it.
 pub(crate) const NEEDS: &[(&str, &str)] = &[
-    (BUSYBOX, "busybox-static"),
     ("bridge", "iproute2"),
     ("conntrack", "conntrack"),
-    ("containerd", "containerd"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
-    ("podman", "podman"),
-    ("runc", "runc"),
     ("sysctl", "procps"),
     ("tc", "iproute2"),
     ("unshare", "util-linux"),
     (REFERENCE, "containernetworking-plugins"),
+];
+
+/// What those with real clients call beside it.
+const NEEDS_OF_CLIENTS: &[(&str, &str)] = &[
+    ("containerd", "containerd"),
+    ("podman", "podman"),
+    ("runc", "runc"),
+    (BUSYBOX, "busybox-static"),
 ];
 
 /// One of the reference plugins, which are not on the path.
@@ -47,7 +51,7 @@ const MARK: &str = "#[ignore = \"needs root\"]";
 
 /// Runs all tests, or those whose name contains one of `filters`.
 pub(crate) fn run(filters: &[String]) -> Result<()> {
-    install(NEEDS)?;
+    install(&[NEEDS, NEEDS_OF_CLIENTS].concat())?;
     check_namespaces()?;
     let nextest = succeeds(&mut cargo(["nextest", "--version"]));
     let test = |which: &[&str], for_nextest: &[&str], for_cargo: &[&str], names: &[&str]| {

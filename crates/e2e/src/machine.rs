@@ -148,15 +148,6 @@ impl Machine {
         self.node.sh("ip link delete cni0; nft flush ruleset");
     }
 
-    /// Waits until the kernel knows that nobody else has the node's addresses, which it finds out
-    /// while their links have a carrier.
-    pub fn wait_for_addresses(&self) {
-        eventually("the node's addresses are its own", || {
-            let tentative = self.node.sh("ip -o address show tentative scope global");
-            tentative.is_empty().then_some(())
-        });
-    }
-
     /// All that pods could leave behind: the state of the node's network, and the names of the files
     /// that runtimes and plugins keep.
     pub fn traces(&self) -> String {

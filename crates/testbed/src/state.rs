@@ -60,6 +60,10 @@ fn steady(line: &str) -> String {
     {
         return String::new();
     }
+    // What leads an IPv6 address to its owner comes when the kernel knows that nobody else has it.
+    if line.contains(" table local proto kernel metric 0 pref ") {
+        return String::new();
+    }
     // The index in front, of links, addresses and ports.
     let line = match line.split_once(": ") {
         Some((index, rest)) if index.parse::<u32>().is_ok() => rest,

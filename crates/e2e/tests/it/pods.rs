@@ -219,7 +219,6 @@ pub(crate) fn ready(machine: &Machine) -> (Containerd<'_>, Kubelet<'_>, String) 
 /// Makes and removes a pod, so that what all pods share is there, and returns what then is left.
 pub(crate) fn settle(machine: &Machine, kubelet: Kubelet<'_>) -> String {
     let first = kubelet.run("first", &[WEB, NAMES]).unwrap();
-    machine.wait_for_addresses();
     kubelet.stop(&first.id).unwrap();
     kubelet.remove(&first.id).unwrap();
     let traces = machine.traces();
