@@ -78,8 +78,8 @@ impl Ports {
                 let node = Node { contender, crowd, netns: Netns::create(&path)? };
                 let pod = self.pod()?;
                 let (result, _) = node.call(machine, &pod, Verb::Add, &bridge(&node, None))?;
-                let mappings = (0..crowd).map(|port| mapping(10_000 + port)).collect();
-                let ports = portmap(&node, Some(&result), mappings);
+                let mappings: Vec<_> = (0..crowd).map(|port| mapping(10_000 + port)).collect();
+                let ports = portmap(&node, Some(&result), &mappings);
                 node.call(machine, &pod, Verb::Add, &ports)?;
                 self.nodes.push(node);
             }
@@ -175,7 +175,7 @@ impl Node {
     /// A pod comes, gets a port, loses it and goes.
     fn visit(&self, machine: &Machine, pod: &Pod) -> Result<Vec<(Verb, Plugin, Duration)>> {
         let (result, bridge_add) = self.call(machine, pod, Verb::Add, &bridge(self, None))?;
-        let ports = portmap(self, Some(&result), vec![mapping(20_000)]);
+        let ports = portmap(self, Some(&result), &[mapping(20_000)]);
         let (_, portmap_add) = self.call(machine, pod, Verb::Add, &ports)?;
         machine.settle()?;
         let (_, portmap_del) = self.call(machine, pod, Verb::Del, &ports)?;
@@ -235,7 +235,7 @@ fn bridge(node: &Node, result: Option<&Value>) -> Value {
     )
 }
 
-fn portmap(node: &Node, result: Option<&Value>, mappings: Vec<Value>) -> Value {
+fn portmap(node: &Node, result: Option<&Value>, mappings: &[Value]) -> Value {
     debug_assert!(CONTENDERS.contains(&node.contender));
     with(
         result,
