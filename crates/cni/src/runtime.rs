@@ -10,7 +10,6 @@ pub mod directory;
 mod error;
 mod network;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -216,21 +215,6 @@ impl Runtime<'_> {
             .map_err(|failure| failed(network, plugin, Command::Version, failure))
     }
 
-    /// Asks every plugin whether it speaks the network's version, and gives the capabilities that
-    /// any of them has, or all that is wrong.
-    pub fn validate(&self, network: &NetworkList) -> Result<BTreeSet<String>, Vec<Error>> {
-        let mut errors = Vec::new();
-        for plugin in &network.plugins {
-            let supported = self.versions(network, plugin);
-            errors.extend(supported.and_then(|supported| plugin.require(network, supported)).err());
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let capabilities = network.plugins.iter().flat_map(|plugin| plugin.capabilities.iter());
-        Ok(capabilities.cloned().collect())
-    }
-
     /// The `CNI_*` variables of a call.
     pub fn environment(&self, command: Command, parameters: &Parameters) -> Environment {
         let Parameters { attachment, netns, args, .. } = parameters;
@@ -351,20 +335,6 @@ impl Record {
             })
         };
         self.result.as_ref().map(convert).transpose()
-    }
-}
-
-impl PluginConfig {
-    fn require(&self, network: &NetworkList, supported: Vec<String>) -> Result<()> {
-        let version = match network.version.as_str() {
-            "" => Version::V0_1_0.as_str(),
-            version => version,
-        };
-        if supported.iter().any(|it| it == version) {
-            return Ok(());
-        }
-        let (plugin, version) = (self.plugin_type.clone(), version.to_owned());
-        Err(Error::UnsupportedVersion { plugin, version, supported })
     }
 }
 

@@ -230,6 +230,8 @@ fn a_namespace_is_known_by_name_and_by_both_paths() {
         node.cni(&format!("del pods {other}")).expect(0);
         assert_eq!(remembered(), [""; 0], "{path}");
     }
+    node.cni("add pods /run/netns/pod1 --container-id c1").expect(0);
+    node.cni("check pods pod1 --container-id c1").expect(0);
 }
 
 #[test]
@@ -369,8 +371,11 @@ fn plugins_are_asked_for_versions_and_status() {
         let version = node.cni("version pods").expect(0).stdout;
         assert!(version.starts_with("pods wants 1.0.0.\n  ok  bridge  0.1.0 "), "{version}");
         let old = node.plugins != OURS;
-        let version = node.cni("version new").expect(old.into()).stdout;
-        assert!(version.contains(if old { "NO  bridge" } else { "ok  bridge" }), "{version}");
+        let version = node.cni("version new").expect(old.into());
+        let verdict = if old { "NO  bridge" } else { "ok  bridge" };
+        assert!(version.stdout.contains(verdict), "{version:?}");
+        let complaint = "error: plugin bridge does not support config version \"1.1.0\"\n  fix: it speaks 0.1.0, ";
+        assert_eq!(version.stderr.starts_with(complaint), old, "{version:?}");
         let status = node.cni("status pods").expect(0).stdout;
         assert!(status.contains("can be asked from CNI 1.1.0 on"), "{status}");
         let status = node.cni("status new").expect(old.into());

@@ -7,7 +7,7 @@ use cni::exec::{Failure, Patience};
 use cni::runtime::{self, Error, Runtime};
 use serde_json::{Value, json};
 
-use super::{PATIENCE, World, attachment, list, network, pod};
+use super::{PATIENCE, World, attachment, list, network, pod, validate};
 
 #[test]
 fn a_list_runs_forwards_and_backwards() {
@@ -369,21 +369,15 @@ fn every_plugin_is_asked_for_its_versions() {
         .plugin("new", r#"echo '{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}'"#)
         .plugin("old", r#"echo '{"code":4,"msg":"unknown CNI_COMMAND: VERSION"}'; exit 1"#);
     let runtime = world.runtime();
-    let net = list(&json!({
-        "cniVersion": "1.0.0", "name": "net",
-        "plugins": [
-            { "type": "new", "capabilities": { "mac": true, "ips": true } },
-            { "type": "new", "capabilities": { "mac": true, "dns": false } },
-        ],
-    }));
-    assert_eq!(runtime.validate(&net).unwrap().into_iter().collect::<Vec<_>>(), ["ips", "mac"]);
+    assert!(validate(&runtime, &network("1.1.0", &["new", "new"])).iter().all(Result::is_ok));
     assert_eq!(world.told("new", "VERSION"), json!({ "cniVersion": "1.1.0" }));
-    let errors = runtime.validate(&network("1.0.0", &["old", "new", "missing"])).unwrap_err();
-    let errors: Vec<_> = errors.iter().map(Error::to_string).collect();
+    assert_eq!(world.calls(), ["VERSION new", "VERSION new"]);
+    let errors = validate(&runtime, &network("1.0.0", &["old", "new", "missing"])).into_iter();
+    let errors: Vec<_> = errors.filter_map(|it| Some(it.err()?.to_string())).collect();
     assert_eq!(errors.len(), 2);
     assert_eq!(errors[0], "plugin old does not support config version \"1.0.0\"");
-    assert!(errors[1].contains("failed to find plugin \"missing\""), "{}", errors[1]);
-    assert!(runtime.validate(&network("", &["old"])).is_ok());
+    assert!(errors[1].starts_with("plugin type=\"missing\" failed (version): "), "{}", errors[1]);
+    assert!(validate(&runtime, &network("", &["old"]))[0].is_ok());
 }
 
 #[test]
