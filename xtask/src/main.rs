@@ -1,9 +1,10 @@
-//! The chores of the workspace: `cargo xtask check | test | dist | bench`.
+//! The chores of the workspace: `cargo xtask check | test | conformance | dist | bench`.
 #![expect(clippy::disallowed_methods, reason = "a chore runs cargo and the system's tools")]
 
 mod bench;
 mod check;
 mod command;
+mod conformance;
 mod dist;
 mod licences;
 mod test;
@@ -17,10 +18,14 @@ usage: cargo xtask COMMAND
 
   check                     format, clippy, documentation, licences: what CI asks first
   test [FILTER…]            installs what the tests need (as root), then runs all tests
+  conformance [DIR] [--only FILTER] [--list] [--output text|json]
+                            whether the plugins of a directory keep what users rely on
+                            (without DIR: podwire's own)
   dist [--profile NAME]     puts podwire and the static podwire-cni into target/dist
   bench [--quick] [--rounds N] [--only NAME]… [--json FILE]
                             podwire against the reference plugins and against the floor
-                            (NAME: start, one, eight, sustained, memory, size, ports)";
+                            (NAME: start, one, eight, sustained, memory, size, ports,
+                            host-local)";
 
 fn main() -> ExitCode {
     match run() {
@@ -38,6 +43,7 @@ fn run() -> Result<()> {
     match command.as_str() {
         "check" if rest.is_empty() => check::run(),
         "test" => test::run(rest),
+        "conformance" => conformance::run(rest),
         "dist" => match rest {
             [] => dist::run(None),
             [flag, profile] if flag == "--profile" => dist::run(Some(profile)),

@@ -79,7 +79,9 @@ pub(crate) fn bring_up(space: &Space, name: &LinkName, ips: &[IpConfig], far_end
         step(Change::Ensure(keep.into()), "keeps IPv6 addresses when the link goes down");
     }
     for ip in ips {
-        let nodad = !is_segment && ip.address.addr().is_ipv6();
+        // Otherwise it is tentative until the kernel has told of the carrier, which may be after the
+        // plugin has answered.
+        let nodad = !detect_duplicates && ip.address.addr().is_ipv6();
         let address = Address { nodad, ..Address::new(name.clone(), ip.address) };
         step(Change::Create(address.into()), "gives the pod its address");
     }

@@ -18,6 +18,7 @@
 //! The machine is prepared with the system's own tools rather than with ours, so that a mistake in
 //! ours shows where it is, not in every test.
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
 use std::env;
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ use net::Space;
 use rustix::mount::{MountFlags, mount};
 pub use tempfile::TempDir;
 
+pub mod call;
+pub mod look;
 mod state;
 pub use state::{assert_same_state, state};
 
@@ -54,7 +57,16 @@ macro_rules! isolated_as_root {
     };
 }
 
-/// What both macros are made of: only a macro can learn its caller's name and end it.
+/// As [`isolated_as_root!`], with a process namespace as well: whatever daemons the test starts, none
+/// outlives it.
+#[macro_export]
+macro_rules! isolated_with_processes {
+    () => {
+        $crate::isolated_with!($crate::Rights::RootOfProcesses)
+    };
+}
+
+/// What these macros are made of: only a macro can learn its caller's name and end it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! isolated_with {
@@ -66,13 +78,14 @@ macro_rules! isolated_with {
 }
 
 /// Who the test has to be.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// Any user, who becomes root of a user namespace.
     Anyone,
     /// Root of the host.
     Root,
+    /// Root of the host, among processes of its own.
+    RootOfProcesses,
 }
 
 /// Set for the run of a test inside its namespaces.
@@ -82,24 +95,17 @@ const INSIDE: &str = "PODWIRE_TEST_NS";
 /// `here` is the path of a closure in the test function.
 #[doc(hidden)]
 pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
-    if env::var_os(INSIDE).is_some() {
+    if is_inside() {
         prepare();
         return false;
     }
     let test = test_name(here);
-    let namespaces = match rights {
-        Rights::Anyone => "-Urnm",
-        Rights::Root if rustix::process::geteuid().is_root() => "-nm",
-        Rights::Root => panic!("{test} needs root: run it with sudo"),
-    };
-    let binary = env::current_exe().expect("find the test binary");
-    let output = Command::new(need("unshare", "util-linux"))
-        .args([namespaces, "--kill-child"])
-        .arg(binary)
+    if rights != Rights::Anyone && !rustix::process::geteuid().is_root() {
+        panic!("{test} needs root: run it with sudo");
+    }
+    let output = again(rights)
         .args(["--exact", &test, "--include-ignored", "--nocapture", "--test-threads", "1"])
         .env(INSIDE, "1")
-        .env("PATH", search_path())
-        .stdin(Stdio::null())
         .output()
         .expect("start unshare");
     let told = String::from_utf8_lossy(&output.stdout);
@@ -111,6 +117,31 @@ pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
     true
 }
 
+/// Whether this is the run of a test inside its namespaces.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+/// This program again, in namespaces of its own; what it does there starts with [`prepare`].
+/// Arguments are the caller's to add.
+pub fn again(rights: Rights) -> Command {
+    let namespaces: &[&str] = match rights {
+        Rights::Anyone => &["-Urnm", "--kill-child"],
+        Rights::Root => &["-nm", "--kill-child"],
+        // The first process of a namespace has to reap the orphans, which a shell does.
+        Rights::RootOfProcesses => {
+            &["-nmpf", "--kill-child", "--mount-proc", "sh", "-c", r#""$0" "$@"; exit $?"#]
+        }
+    };
+    let mut command = Command::new(need("unshare", "util-linux"));
+    command
+        .args(namespaces)
+        .arg(env::current_exe().expect("find this program"))
+        .env("PATH", search_path())
+        .stdin(Stdio::null());
+    command
+}
+
 /// The name that the test binary knows a test by: its path without the crate in front and without
 /// the closure at the end.
 fn test_name(here: &str) -> String {
@@ -119,7 +150,7 @@ fn test_name(here: &str) -> String {
 }
 
 /// Turns fresh namespaces into a machine. `unshare` has made all mounts private.
-fn prepare() {
+pub fn prepare() {
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
         .expect("mount an empty /run");
     kernel::prepare_directory(Path::new(net::NAMED)).expect("prepare /run/netns");

@@ -15,6 +15,10 @@ use crate::executor::Kernel;
 use crate::netlink::Socket;
 use crate::observe::without_nftables;
 
+/// The kernel's longest name of a chain, in bytes (`NFT_CHAIN_MAXNAMELEN` without the end of the
+/// string). It refuses to look for a longer one.
+const LONGEST_NAME: usize = 255;
+
 impl Kernel {
     /// Deletes an nftables chain that another program made, with its rules and those that lead to
     /// it; gone already is done. What podwire makes is changed by plans instead.
@@ -46,6 +50,9 @@ impl Kernel {
 /// Deletes a chain, its rules, and the rules of its table that lead to it; `false` if there is no
 /// such chain.
 fn remove_chain(socket: &mut Socket, table: &TableId, name: &str) -> Result<bool> {
+    if name.len() > LONGEST_NAME {
+        return Ok(false);
+    }
     let chain = nameless(table, name);
     let there = socket.get(number(msg::GETCHAIN), put_chain_name(&chain).bytes(), |_| {});
     if found(there.map_err(unsupported))?.is_none() {

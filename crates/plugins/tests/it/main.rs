@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+mod at_once;
 mod bad_input;
 mod check;
 mod concurrency;
+mod conformance;
 mod differential;
 mod gc_and_status;
 mod harness;

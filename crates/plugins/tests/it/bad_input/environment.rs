@@ -80,7 +80,11 @@ fn variables_with_values_that_cannot_be_are_refused() {
     }
     // A container's name may be as long as it likes.
     let long = "x".repeat(300);
-    assert!(scene.node.run(&scene.call(&config).with("CNI_CONTAINERID", &long)).is_ok());
+    for command in ["ADD", "DEL"] {
+        let call = scene.node.call(command, &scene.pod, &config).with("CNI_CONTAINERID", &long);
+        let answer = scene.node.run(&call);
+        assert!(answer.is_ok(), "{command}: {answer:?}");
+    }
 }
 
 #[test]

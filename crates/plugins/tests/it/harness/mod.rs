@@ -3,9 +3,6 @@
 //! The plugins are files of whoever made them: ours, or those of the reference. A test that says
 //! what every implementation does runs with both, and so the test itself is tested.
 
-mod call;
-mod look;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,8 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use testbed::Namespace;
 
-pub(crate) use call::{Answer, Call, Running};
-pub(crate) use look::*;
+pub(crate) use testbed::call::{Answer, Call, Running};
+pub(crate) use testbed::look::*;
 
 /// Where Debian keeps the reference's plugins. Its version 1.1.1 knows the specification up to
 /// 1.0.0, and neither STATUS nor GC.

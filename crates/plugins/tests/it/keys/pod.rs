@@ -153,6 +153,16 @@ fn add_waits_until_duplicate_addresses_would_have_been_noticed() {
 }
 
 #[test]
+fn addresses_can_be_used_before_the_kernel_tells_of_the_carrier() {
+    testbed::isolated!();
+    let node = Node::new(By::Podwire);
+    let pod = node.pod("pod");
+    node.add(&pod, &node.network("1.1.0", &[V6], json!({ "isGateway": true })));
+    let told = pod.namespace.sh("ip -6 address show dev eth0 scope global");
+    assert!(told.contains("nodad") && !told.contains("tentative"), "{told}");
+}
+
+#[test]
 fn a_pod_does_not_get_an_address_that_somebody_uses() {
     testbed::isolated!();
     let node = Node::new(By::Podwire);

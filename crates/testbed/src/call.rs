@@ -10,32 +10,39 @@ use serde_json::Value;
 
 /// What a plugin is started with. All of it may be wrong, which is what many tests are about.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
-    pub(crate) program: PathBuf,
+pub struct Call {
+    /// The plugin's file.
+    pub program: PathBuf,
     /// The whole environment; nothing is inherited.
-    pub(crate) variables: BTreeMap<String, String>,
-    pub(crate) stdin: Vec<u8>,
+    pub variables: BTreeMap<String, String>,
+    /// The configuration, or whatever stands in its place.
+    pub stdin: Vec<u8>,
 }
 
 impl Call {
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+    /// The same call with a variable set.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub(crate) fn without(mut self, name: &str) -> Self {
+    /// The same call with a variable unset.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
         self.variables.remove(name);
         self
     }
 
-    pub(crate) fn saying(mut self, stdin: &str) -> Self {
+    /// The same call with another text on standard input.
+    #[must_use]
+    pub fn saying(mut self, stdin: &str) -> Self {
         self.stdin = stdin.into();
         self
     }
 
     /// Starts the plugin in a namespace.
-    pub(crate) fn start(&self, inside: &Netns) -> Running {
-        #[expect(clippy::disallowed_methods, reason = "tests start processes")]
+    pub fn start(&self, inside: &Netns) -> Running {
         let mut command = Command::new(&self.program);
         command
             .env_clear()
@@ -51,14 +58,17 @@ impl Call {
 }
 
 /// A plugin at work.
-pub(crate) struct Running(Child);
+#[derive(Debug)]
+pub struct Running(Child);
 
 impl Running {
-    pub(crate) fn kill(&mut self) {
+    /// Ends it as `SIGKILL` does.
+    pub fn kill(&mut self) {
         self.0.kill().unwrap();
     }
 
-    pub(crate) fn wait(mut self) -> Answer {
+    /// Waits for its end.
+    pub fn wait(mut self) -> Answer {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         // Neither is ever so long that the other would fill its pipe meanwhile.
         self.0.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
@@ -69,20 +79,24 @@ impl Running {
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Answer {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of its standard output.
+    pub stdout: String,
+    /// All of its standard error.
+    pub stderr: String,
 }
 
 impl Answer {
-    pub(crate) fn is_ok(&self) -> bool {
+    /// Whether it succeeded.
+    pub fn is_ok(&self) -> bool {
         self.status.success()
     }
 
     /// The answer of a call that must succeed; `null` if nothing was printed.
     #[track_caller]
-    pub(crate) fn ok(self) -> Value {
+    pub fn ok(self) -> Value {
         assert!(self.is_ok(), "{self:?}");
         if self.stdout.is_empty() {
             return Value::Null;
@@ -92,7 +106,7 @@ impl Answer {
 
     /// The error of a call that must fail: exit status 1 and one error object.
     #[track_caller]
-    pub(crate) fn refused(self) -> Refusal {
+    pub fn refused(self) -> Refusal {
         assert_eq!(self.status.code(), Some(1), "{self:?}");
         let error: Value = serde_json::from_str(&self.stdout).expect(&self.stdout);
         let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
@@ -106,15 +120,18 @@ impl Answer {
 
 /// An error object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) code: u64,
-    pub(crate) msg: String,
-    pub(crate) details: String,
+pub struct Refusal {
+    /// What a program may branch on.
+    pub code: u64,
+    /// What went wrong.
+    pub msg: String,
+    /// More about it; empty if there was none.
+    pub details: String,
 }
 
 impl Refusal {
     /// Code and message, for comparing with what is expected.
-    pub(crate) fn said(&self) -> (u64, &str) {
+    pub fn said(&self) -> (u64, &str) {
         (self.code, &self.msg)
     }
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use kernel::Netns;
 use serde_json::Value;
-use testbed::Namespace;
+
+use crate::Namespace;
 
 /// How long anything may take that is not at once. Only a failing test waits as long; but the kernel
 /// tells of a new link's carrier a second late or more while others make many links.
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries again until there is an answer.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = attempt() {
@@ -29,20 +30,20 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
 }
 
 /// All that `ip` knows of a link; `null` if there is none.
-pub(crate) fn link(space: &Namespace, name: &str) -> Value {
+pub fn link(space: &Namespace, name: &str) -> Value {
     let told = space.sh(&format!("ip -d -j link show dev {name} 2>/dev/null || true"));
     serde_json::from_str::<Value>(&told).map_or(Value::Null, |mut links| links[0].take())
 }
 
 /// The names of all links.
-pub(crate) fn links(space: &Namespace) -> Vec<String> {
+pub fn links(space: &Namespace) -> Vec<String> {
     let told: Value = serde_json::from_str(&space.sh("ip -j link show")).unwrap();
     let name = |link: &Value| link["ifname"].as_str().unwrap().to_owned();
     told.as_array().unwrap().iter().map(name).collect()
 }
 
 /// The ports of a bridge.
-pub(crate) fn ports(space: &Namespace, bridge: &str) -> Vec<String> {
+pub fn ports(space: &Namespace, bridge: &str) -> Vec<String> {
     let told = space.sh(&format!("ip -j link show master {bridge} 2>/dev/null || true"));
     let told: Value = serde_json::from_str(&told).unwrap_or_default();
     let ports = told.as_array().into_iter().flatten();
@@ -50,12 +51,12 @@ pub(crate) fn ports(space: &Namespace, bridge: &str) -> Vec<String> {
 }
 
 /// The host's ends of cables, of whichever plugin.
-pub(crate) fn host_ends(space: &Namespace) -> Vec<String> {
+pub fn host_ends(space: &Namespace) -> Vec<String> {
     links(space).into_iter().filter(|name| name.starts_with("veth")).collect()
 }
 
 /// The addresses of a link, without those that IPv6 makes itself.
-pub(crate) fn addresses(space: &Namespace, link: &str) -> Vec<String> {
+pub fn addresses(space: &Namespace, link: &str) -> Vec<String> {
     let told = space.sh(&format!("ip -j address show dev {link} 2>/dev/null || true"));
     let Ok(links) = serde_json::from_str::<Value>(&told) else { return Vec::new() };
     let all = links[0]["addr_info"].as_array().cloned().unwrap_or_default();
@@ -67,7 +68,7 @@ pub(crate) fn addresses(space: &Namespace, link: &str) -> Vec<String> {
 }
 
 /// The routes of a table that somebody has made, as lines, both families.
-pub(crate) fn routes(space: &Namespace, table: &str) -> Vec<String> {
+pub fn routes(space: &Namespace, table: &str) -> Vec<String> {
     let script = format!(
         "ip -4 route show table {table} 2>/dev/null || true
          ip -6 route show table {table} 2>/dev/null || true"
@@ -81,12 +82,12 @@ pub(crate) fn routes(space: &Namespace, table: &str) -> Vec<String> {
 }
 
 /// A kernel setting.
-pub(crate) fn sysctl(space: &Namespace, key: &str) -> String {
+pub fn sysctl(space: &Namespace, key: &str) -> String {
     space.sh(&format!("cat /proc/sys/{key}")).trim().to_owned()
 }
 
 /// The files below a directory with their texts; directories have none. Nothing is followed.
-pub(crate) fn files(directory: &Path) -> BTreeMap<String, String> {
+pub fn files(directory: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     collect(directory, directory, &mut found);
     found
@@ -111,7 +112,7 @@ fn collect(root: &Path, directory: &Path, found: &mut BTreeMap<String, String>) 
 /// The address that a packet comes from, as the one who gets it sees it; `None` if it does not
 /// arrive. It is tried again for a while, because the reference does not wait until everything is
 /// ready to be used.
-pub(crate) fn source_seen(from: &Netns, to: &Netns, address: IpAddr) -> Option<IpAddr> {
+pub fn source_seen(from: &Netns, to: &Netns, address: IpAddr) -> Option<IpAddr> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(source) = send(from, to, address, Duration::from_millis(50)) {
@@ -123,7 +124,7 @@ pub(crate) fn source_seen(from: &Netns, to: &Netns, address: IpAddr) -> Option<I
 
 /// Whether a packet is lost that has every reason to arrive but one. One that is allowed through
 /// takes microseconds, as the same tests show.
-pub(crate) fn is_lost(from: &Netns, to: &Netns, address: IpAddr) -> bool {
+pub fn is_lost(from: &Netns, to: &Netns, address: IpAddr) -> bool {
     (0..3).all(|_| send(from, to, address, Duration::from_millis(50)).is_none())
 }
 
