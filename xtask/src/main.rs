@@ -24,7 +24,8 @@ usage: cargo xtask COMMAND
   dist [--profile NAME]     puts podwire and the static podwire-cni into target/dist
   bench [--quick] [--rounds N] [--only NAME]… [--json FILE]
                             podwire against the reference plugins and against the floor
-                            (NAME: start, one, eight, sustained, memory, size, ports)";
+                            (NAME: start, one, eight, sustained, memory, size, ports,
+                            host-local)";
 
 fn main() -> ExitCode {
     match run() {

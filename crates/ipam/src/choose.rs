@@ -1,15 +1,12 @@
 //! Which addresses an attachment gets: a choice made from what is configured and what is held,
 //! before anything is written.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{Error, Holder, Lease, Owner, Range, RangeSet, Result};
-
-/// What is reserved: every address with its holder, in ascending order.
-pub(crate) type Held = BTreeMap<IpAddr, Holder>;
+use crate::index::Index;
+use crate::{Error, Lease, Owner, Range, RangeSet, Result};
 
 /// One address of one set, not reserved yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +28,7 @@ pub(crate) fn choose(
     sets: &[RangeSet],
     requested: &[IpAddr],
     owner: &Owner,
-    held: &Held,
+    index: &mut Index<'_>,
     last: impl Fn(usize) -> Option<IpAddr>,
 ) -> Result<Vec<Choice>> {
     let mut open = Vec::<IpAddr>::new();
@@ -41,45 +38,69 @@ pub(crate) fn choose(
         }
     }
     let mut choices = Vec::with_capacity(sets.len());
-    for (index, set) in sets.iter().enumerate() {
+    for (number, set) in sets.iter().enumerate() {
         let request = open.iter().position(|address| set.contains(*address));
         let choice = match request.map(|position| open.remove(position)) {
-            Some(address) => take(set, address, held),
-            None => search(set, owner, held, last(index)),
+            Some(address) => take(set, address, index),
+            None => search(set, owner, index, last(number)),
         };
-        choices.push(choice.map_err(|reason| reason.in_set(index))?);
+        choices.push(choice.map_err(|reason| reason.in_set(number))?);
     }
     if open.is_empty() { Ok(choices) } else { Err(Error::Unfulfilled(open)) }
 }
 
+/// Whether a search would find an address, as far as the index knows.
+pub(crate) fn has_free(set: &RangeSet, index: &mut Index<'_>) -> bool {
+    next(set, index, None).is_some()
+}
+
 /// The requested address, if it is free.
-fn take(set: &RangeSet, address: IpAddr, held: &Held) -> Result<Choice> {
+fn take(set: &RangeSet, address: IpAddr, index: &mut Index<'_>) -> Result<Choice> {
     let unavailable = || Error::NotAvailable { address, set: set.to_string() };
     let range = set.range_of(address).ok_or_else(unavailable)?;
     if address == range.gateway() {
         return Err(Error::IsGateway(address));
     }
-    match held.get(&address) {
-        None => Ok(choice(address, range, false)),
-        Some(Holder::Nobody) => Ok(choice(address, range, true)),
-        Some(_) => Err(unavailable()),
+    match (index.is_taken(address), index.is_empty(address)) {
+        (false, _) => Ok(choice(address, range, false)),
+        (true, true) => Ok(choice(address, range, true)),
+        (true, false) => Err(unavailable()),
     }
 }
 
+/// The next free address, unless the attachment has one of the set.
+fn search(
+    set: &RangeSet,
+    owner: &Owner,
+    index: &mut Index<'_>,
+    last: Option<IpAddr>,
+) -> Result<Choice> {
+    let own = index.all_owned(owner).into_iter().find(|address| set.contains(*address));
+    if let Some(address) = own {
+        return Err(Error::Duplicate { address, id: owner.id.clone() });
+    }
+    next(set, index, last).ok_or_else(|| Error::Exhausted(set.to_string()))
+}
+
 /// The next free address; when there is none, the next one whose file says nobody has it.
-fn search(set: &RangeSet, owner: &Owner, held: &Held, last: Option<IpAddr>) -> Result<Choice> {
-    let own = held.iter().find(|(address, holder)| holder.is(owner) && set.contains(**address));
-    if let Some((address, _)) = own {
-        return Err(Error::Duplicate { address: *address, id: owner.id.clone() });
-    }
-    let free = set.candidates(last).find(|(address, _)| !held.contains_key(address));
-    if let Some((address, range)) = free {
-        return Ok(choice(address, range, false));
-    }
-    set.candidates(last)
-        .find(|(address, _)| held.get(address) == Some(&Holder::Nobody))
-        .map(|(address, range)| choice(address, range, true))
-        .ok_or_else(|| Error::Exhausted(set.to_string()))
+fn next(set: &RangeSet, index: &mut Index<'_>, last: Option<IpAddr>) -> Option<Choice> {
+    let turn = set.turn(last);
+    let mut free = turn.iter().filter(|(numbers, _)| !numbers.is_empty());
+    let free = free.find_map(|(numbers, range)| {
+        let mut next = |from| index.next_free(range.is_ipv4(), from, *numbers.end());
+        let first = next(*numbers.start())?;
+        let is_gateway = range.address(first) == range.gateway();
+        let number = if is_gateway { next(first.checked_add(1)?)? } else { first };
+        Some(choice(range.address(number), range, false))
+    });
+    free.or_else(|| {
+        turn.iter().filter(|(numbers, _)| !numbers.is_empty()).find_map(|(numbers, range)| {
+            let mut empty =
+                index.empty(range.address(*numbers.start()), range.address(*numbers.end()));
+            let address = empty.find(|address| *address != range.gateway())?;
+            Some(choice(address, range, true))
+        })
+    })
 }
 
 fn choice(address: IpAddr, range: &Range, reclaim: bool) -> Choice {
@@ -91,7 +112,7 @@ fn choice(address: IpAddr, range: &Range, reclaim: bool) -> Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{RangeSpec, range_sets};
+    use crate::{Holder, RangeSpec, range_sets};
 
     fn sets(subnets: &[&str]) -> Vec<RangeSet> {
         let spec =
@@ -101,16 +122,14 @@ mod tests {
 
     /// Chooses for `me`/`eth0`; `held` is written as `address=content`.
     fn run(subnets: &[&str], requested: &[&str], held: &[&str], last: &str) -> String {
-        let held = held
-            .iter()
-            .map(|entry| {
-                let (address, text) = entry.split_once('=').unwrap();
-                (address.parse().unwrap(), Holder::parse(text.as_bytes()))
-            })
-            .collect();
+        let held = held.iter().map(|entry| {
+            let (address, text) = entry.split_once('=').unwrap();
+            (address.parse().unwrap(), Holder::parse(text.as_bytes()))
+        });
+        let mut index = Index::from_iter(held);
         let requested: Vec<_> = requested.iter().map(|text| text.parse().unwrap()).collect();
         let owner = Owner { id: "me".into(), ifname: "eth0".into() };
-        match choose(&sets(subnets), &requested, &owner, &held, |_| last.parse().ok()) {
+        match choose(&sets(subnets), &requested, &owner, &mut index, |_| last.parse().ok()) {
             Ok(choices) => choices
                 .iter()
                 .map(|choice| {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -118,6 +118,14 @@ pub enum Error {
     /// Requested addresses that no set contains, or more than one for the same set.
     #[error("failed to allocate all requested IPs:{}", spaced(.0))]
     Unfulfilled(Vec<IpAddr>),
+    /// A file or directory that others may have put there, or that nothing can be concluded from.
+    #[error("{} {why}", path.display())]
+    Untrusted {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The file system refused.
     #[error("{call} {}: {}", path.display(), plain(error))]
     Io {
@@ -137,6 +145,13 @@ impl Error {
         let (path, error) = match self {
             Self::Allocate { reason, .. } => return reason.remedy(),
             Self::Io { path, error, .. } => (path.display(), error),
+            Self::Untrusted { path, .. } => {
+                return Some(format!(
+                    "{}: look who put it there, and remove it or give it to root, writable by \
+                     nobody else",
+                    path.display()
+                ));
+            }
             _ => return None,
         };
         let advice = match Errno::from_io_error(error)? {
@@ -163,6 +178,20 @@ impl Error {
 }
 
 impl Error {
+    /// A failing system call.
+    pub(crate) fn io(call: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::Io { call, path: path.to_owned(), error: error.into() }
+    }
+
+    /// Whether a file that was to be created is there already.
+    pub(crate) fn is_existing(&self) -> bool {
+        match self {
+            Self::Allocate { reason, .. } => reason.is_existing(),
+            Self::Io { error, .. } => error.kind() == io::ErrorKind::AlreadyExists,
+            _ => false,
+        }
+    }
+
     /// The same failure, with the set in which it happened.
     pub(crate) fn in_set(self, index: usize) -> Self {
         Self::Allocate { index, reason: Box::new(self) }

@@ -18,13 +18,14 @@
 //! | `last_reserved_ip.0` | the address that range set 0 gave out last |
 //! | `lock` | an empty file (0750), locked with `flock` by whoever changes the directory |
 //!
-//! An attachment's own files are found by reading every reservation; choosing a free address
-//! needs only their names.
+//! An attachment's own files are found by reading every reservation, a free address by reading
+//! their names; or both by looking into an index beside it (see [`IndexPlace`]).
 
 mod choose;
 mod directory;
 mod error;
 mod holder;
+mod index;
 mod range;
 pub mod resolv;
 mod set;
@@ -32,6 +33,7 @@ mod store;
 
 pub use error::{Error, Result};
 pub use holder::{Holder, Owner, Reservation};
+pub use index::{IndexPlace, IndexState};
 pub use range::{Range, RangeSpec};
 pub use set::{RangeSet, range_sets};
 pub use store::{Collected, DEFAULT_DATA_DIR, Lease, Store};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::range::bits;
 use crate::{Error, Range, RangeSpec, Result};
@@ -57,13 +58,10 @@ impl RangeSet {
         Ok(Self(ranges))
     }
 
-    /// Every address that can be given out, each once, with its range: round robin from the one
-    /// after `last` over all ranges, ending with `last` itself. Without a `last` in this set it
-    /// starts at the first range. The gateway of a range is skipped.
-    ///
-    /// Whoever takes the first address that is not reserved looks at no more addresses than there
-    /// are reservations and gateways, however large the ranges are.
-    pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, &Range)> {
+    /// Where to look for the next address, in order: round robin from the one after `last` over
+    /// all ranges, ending with `last` itself. Without a `last` in this set it starts at the first
+    /// range. Each part is the numbers of addresses of one range, whose gateway is not left out.
+    pub(crate) fn turn(&self, last: Option<IpAddr>) -> Vec<(RangeInclusive<u128>, &Range)> {
         let mut parts: Vec<_> = self.0.iter().map(|range| (range.numbers(), range)).collect();
         let turn = last.and_then(|last| self.0.iter().position(|range| range.contains(last)));
         if let (Some(turn), Some(last)) = (turn, last.map(bits)) {
@@ -76,11 +74,7 @@ impl RangeSet {
             numbers.next();
             parts.push(until);
         }
-        parts.into_iter().flat_map(|(numbers, range)| {
-            numbers
-                .map(move |number| (range.address(number), range))
-                .filter(|(address, range)| *address != range.gateway())
-        })
+        parts
     }
 
     /// The range that contains the address.
@@ -138,10 +132,18 @@ mod tests {
         RangeSet::new(&specs).unwrap()
     }
 
+    fn candidates(set: &RangeSet, last: &str) -> impl Iterator<Item = IpAddr> {
+        let parts = set.turn(last.parse().ok()).into_iter();
+        parts.flat_map(|(numbers, range)| {
+            let addresses = numbers.map(|number| range.address(number));
+            addresses.filter(|address| *address != range.gateway())
+        })
+    }
+
     /// All candidates, by the last part of their address.
     fn order(set: &RangeSet, last: &str) -> Vec<String> {
-        set.candidates(last.parse().ok())
-            .map(|(address, _)| address.to_string().rsplit(['.', ':']).next().unwrap().to_owned())
+        candidates(set, last)
+            .map(|address| address.to_string().rsplit(['.', ':']).next().unwrap().to_owned())
             .collect()
     }
 
@@ -178,13 +180,13 @@ mod tests {
     #[test]
     fn huge_ranges_are_walked_from_any_place() {
         let huge = RangeSet::new(&[spec("::/8", "::", "")]).unwrap();
-        let next = |last: &str| huge.candidates(last.parse().ok()).next().unwrap().0.to_string();
+        let next = |last: &str| candidates(&huge, last).next().unwrap().to_string();
         assert_eq!(next(""), "::");
         assert_eq!(next("::ffff:ffff"), "::1:0:0");
         assert_eq!(next("ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "::");
         let top = RangeSet::new(&[spec("ff00::/8", "", "")]).unwrap();
-        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().ok();
-        assert_eq!(top.candidates(last).next().unwrap().0.to_string(), "ff00::2");
+        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        assert_eq!(candidates(&top, last).next().unwrap().to_string(), "ff00::2");
     }
 
     #[test]

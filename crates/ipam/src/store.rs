@@ -1,13 +1,15 @@
 //! The reservations of one network, and what can be done with them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use crate::choose::choose;
+use crate::choose::{Choice, choose, has_free};
 use crate::directory::{self, Directory, Locked};
+use crate::index::{Index, IndexPlace, IndexState};
 use crate::{Error, Holder, Owner, RangeSet, Reservation, Result};
 
 /// Where the reservations of all networks are by default, as in the reference.
@@ -20,9 +22,13 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
 ///
 /// Every change is made under the directory's lock, in one critical section a call. What can be
 /// found out without the lock is found out before taking it, and looked at again under it.
+///
+/// Without an index, each call costs as much as there are reservations, because it reads all of
+/// them. See [`IndexPlace`].
 #[derive(Debug, Clone)]
 pub struct Store {
     path: PathBuf,
+    index: Option<IndexPlace>,
 }
 
 /// An address that was given to an attachment.
@@ -47,7 +53,12 @@ impl Store {
     /// The reservations of `network` below `data_dir`. The name is one path component: CNI allows
     /// letters, digits, `_`, `.` and `-`, and the request has been checked for that.
     pub fn new(data_dir: &Path, network: &str) -> Self {
-        Self { path: data_dir.join(network) }
+        Self { path: data_dir.join(network), index: None }
+    }
+
+    /// The same reservations, with an index that is kept there.
+    pub fn with_index(self, place: IndexPlace) -> Self {
+        Self { index: Some(place), ..self }
     }
 
     /// The directory of the network.
@@ -65,28 +76,38 @@ impl Store {
     ) -> Result<Vec<Lease>> {
         let directory = Directory::create(&self.path)?;
         let locked = directory.lock()?;
-        let held = directory.held()?;
-        let choices = choose(sets, requested, owner, &held, |set| directory.cursor(set))?;
-
-        // The cursors go first: one that is ahead does no harm, and so nothing has to be taken
-        // back when the disk has no room for it.
-        for (index, choice) in choices.iter().enumerate() {
-            locked
-                .set_cursor(index, choice.lease.address.addr())
-                .map_err(|reason| reason.in_set(index))?;
-        }
-        for (index, choice) in choices.iter().enumerate() {
-            let address = choice.lease.address.addr();
-            let left_over = if choice.reclaim { locked.remove(address).map(drop) } else { Ok(()) };
-            if let Err(reason) = left_over.and_then(|()| locked.reserve(address, owner)) {
-                for earlier in &choices[..index] {
-                    // Why the reservation failed is what the caller needs to know.
-                    let _ = locked.remove(earlier.lease.address.addr());
+        let mut index = self.index(&locked)?;
+        loop {
+            let choices = choose(sets, requested, owner, &mut index, |set| directory.cursor(set));
+            // Nothing is refused on the word of the index, and nothing done on that of a broken one.
+            if !index.is_fresh() && (choices.is_err() || !index.is_sound()) {
+                index.reread(&locked)?;
+                continue;
+            }
+            let choices = match choices {
+                Ok(choices) => choices,
+                Err(reason) => {
+                    index.keep(&locked);
+                    return Err(reason);
                 }
-                return Err(reason.in_set(index));
+            };
+            match write(&locked, &choices, owner) {
+                // There is a file where the index knows of none.
+                Err(reason) if reason.is_existing() && !index.is_fresh() => {
+                    index.reread(&locked)?;
+                }
+                Err(reason) => return Err(reason),
+                Ok(()) => {
+                    let leases: Vec<_> = choices.into_iter().map(|choice| choice.lease).collect();
+                    let holder = Holder::Attachment(owner.clone());
+                    for lease in &leases {
+                        index.add(lease.address.addr(), &holder);
+                    }
+                    index.keep(&locked);
+                    return Ok(leases);
+                }
             }
         }
-        Ok(choices.into_iter().map(|choice| choice.lease).collect())
     }
 
     /// Frees every address of the attachment, configured or not, and says which. An attachment
@@ -94,66 +115,96 @@ impl Store {
     /// freed if there is no file that names the attachment.
     pub fn release(&self, owner: &Owner) -> Result<Vec<IpAddr>> {
         let Some(directory) = Directory::open(&self.path)? else { return Ok(Vec::new()) };
-        let own = owned(&directory, owner)?;
-        if own.is_empty() {
-            return Ok(Vec::new());
-        }
-        let freed = remove_unchanged(&directory.lock()?, own)?;
-        Ok(freed.into_iter().map(|reservation| reservation.address).collect())
+        let locked = match directory.lock_if_there() {
+            Some(locked) => locked,
+            None if owned_unlocked(&directory, owner)?.is_empty() => return Ok(Vec::new()),
+            None => directory.lock()?,
+        };
+        let mut index = self.index(&locked)?;
+        let own = owned(&locked, &mut index, owner)?;
+        let freed = remove(&locked, Some(&mut index), own);
+        index.keep(&locked);
+        Ok(freed?.into_iter().map(|reservation| reservation.address).collect())
     }
 
     /// The addresses of the attachment: what [`Store::release`] would free.
     pub fn find(&self, owner: &Owner) -> Result<Vec<IpAddr>> {
         let Some(directory) = Directory::open(&self.path)? else { return Ok(Vec::new()) };
-        Ok(owned(&directory, owner)?.into_iter().map(|reservation| reservation.address).collect())
+        let own = match directory.lock_if_there() {
+            None => owned_unlocked(&directory, owner)?,
+            Some(locked) => {
+                let mut index = self.index(&locked)?;
+                let own = owned(&locked, &mut index, owner)?;
+                index.keep(&locked);
+                own
+            }
+        };
+        Ok(own.into_iter().map(|reservation| reservation.address).collect())
     }
 
     /// Frees what belongs to none of the `valid` attachments and what belongs to nobody, except
     /// for attachments (or containers of the old format) that `alive` vouches for.
     pub fn gc(&self, valid: &[Owner], mut alive: impl FnMut(&Holder) -> bool) -> Result<Collected> {
-        let mut collected = Collected::default();
-        let Some(directory) = Directory::open(&self.path)? else { return Ok(collected) };
         let owners: BTreeSet<_> = valid.iter().collect();
         let containers: BTreeSet<_> = valid.iter().map(|owner| &owner.id).collect();
-        let mut stale = Vec::new();
-        for reservation in reservations(&directory)? {
-            match &reservation.holder {
-                Holder::Unknown => {}
-                Holder::Nobody => stale.push(reservation),
-                Holder::Attachment(owner) if owners.contains(owner) => {}
-                Holder::Container(id) if containers.contains(id) => {}
-                holder if alive(holder) => collected.spared.push(reservation),
-                _ => stale.push(reservation),
+        let mut spared = Vec::new();
+        let freed = self.free_where(|reservation| match &reservation.holder {
+            Holder::Unknown => false,
+            Holder::Nobody => true,
+            Holder::Attachment(owner) if owners.contains(owner) => false,
+            Holder::Container(id) if containers.contains(id) => false,
+            holder if alive(holder) => {
+                spared.push(reservation.clone());
+                false
             }
-        }
-        if !stale.is_empty() {
-            collected.freed = remove_unchanged(&directory.lock()?, stale)?;
-        }
-        Ok(collected)
+            _ => true,
+        })?;
+        Ok(Collected { freed, spared })
     }
 
-    /// How many addresses of each set can still be given out. An empty file counts as free only
-    /// where [`Store::reserve`] would fall back on it: when nothing else is free.
-    pub fn free(&self, sets: &[RangeSet]) -> Result<Vec<u128>> {
-        let directory = Directory::open(&self.path)?;
-        let reserved = directory.as_ref().map_or(Ok(Vec::new()), Directory::addresses)?;
-        let mut free = Vec::with_capacity(sets.len());
-        for set in sets {
-            let usable = |address: &&IpAddr| {
-                set.range_of(**address).is_some_and(|range| range.gateway() != **address)
-            };
-            let mut left =
-                set.size().saturating_sub(reserved.iter().filter(usable).count() as u128);
-            if left == 0
-                && let Some(directory) = &directory
-            {
-                let nobody =
-                    |address: &&IpAddr| directory.holder(**address) == Some(Holder::Nobody);
-                left = reserved.iter().filter(usable).filter(nobody).count() as u128;
-            }
-            free.push(left);
+    /// Frees what is found to be stale and is still held by the same when the lock is there, and
+    /// says what that was. An index is compared with the names on the way.
+    pub fn free_where(
+        &self,
+        mut is_stale: impl FnMut(&Reservation) -> bool,
+    ) -> Result<Vec<Reservation>> {
+        let Some(directory) = Directory::open(&self.path)? else { return Ok(Vec::new()) };
+        // To find out may take long, and so nobody has to wait for it.
+        let mut stale = directory.reservations()?;
+        stale.retain(|reservation| is_stale(reservation));
+        let locked = match directory.lock_if_there() {
+            Some(locked) => locked,
+            None if stale.is_empty() => return Ok(stale),
+            None => directory.lock()?,
+        };
+        let index = self.index.as_ref().map(|place| Index::open(&locked, place)).transpose()?;
+        let mut index = index.map(|index| index.fresh(&locked)).transpose()?;
+        stale.retain(|seen| directory.holder(seen.address).as_ref() == Some(&seen.holder));
+        let freed = remove(&locked, index.as_mut(), stale);
+        if let Some(index) = index {
+            index.keep(&locked);
         }
-        Ok(free)
+        freed
+    }
+
+    /// The first set of which every address is reserved. An empty file counts as free, since
+    /// [`Store::reserve`] falls back on it.
+    pub fn exhausted<'a>(&self, sets: &'a [RangeSet]) -> Result<Option<&'a RangeSet>> {
+        let full = |index: &mut Index<'_>| sets.iter().find(|set| !has_free(set, index));
+        let Some(directory) = Directory::open(&self.path)? else {
+            return Ok(full(&mut Index::default()));
+        };
+        let Some(locked) = directory.lock_if_there() else {
+            return Ok(full(&mut Index::of(&directory)?));
+        };
+        let mut index = self.index(&locked)?;
+        let mut found = full(&mut index);
+        if !index.is_fresh() && (found.is_some() || !index.is_sound()) {
+            index.reread(&locked)?;
+            found = full(&mut index);
+        }
+        index.keep(&locked);
+        Ok(found)
     }
 
     /// Whether reservations can be written, as far as this can be told without writing.
@@ -163,34 +214,97 @@ impl Store {
 
     /// Everything that is reserved, in the order of the addresses.
     pub fn reservations(&self) -> Result<Vec<Reservation>> {
-        Directory::open(&self.path)?.map_or(Ok(Vec::new()), |directory| reservations(&directory))
+        Directory::open(&self.path)?.map_or(Ok(Vec::new()), |directory| directory.reservations())
+    }
+
+    /// The names in the directory that are neither an address nor anything else that belongs there.
+    /// The reference reads them as reservations.
+    pub fn strangers(&self) -> Result<Vec<OsString>> {
+        Directory::open(&self.path)?.map_or(Ok(Vec::new()), |directory| directory.strangers())
+    }
+
+    /// How the index stands to the directory. This reads every reservation, and changes nothing.
+    pub fn index_state(&self) -> Result<IndexState> {
+        let Some(place) = &self.index else { return Ok(IndexState::Unwanted) };
+        let directory = Directory::open(&self.path)?;
+        let locked = directory.as_ref().and_then(Directory::lock_if_there);
+        locked.map_or(Ok(IndexState::Missing), |locked| Index::state(&locked, place))
+    }
+
+    fn index(&self, locked: &Locked<'_>) -> Result<Index<'_>> {
+        match &self.index {
+            Some(place) => Index::open(locked, place),
+            None => Index::of(locked.directory()),
+        }
     }
 }
 
-fn reservations(directory: &Directory) -> Result<Vec<Reservation>> {
-    let held = directory.held()?;
-    Ok(held.into_iter().map(|(address, holder)| Reservation { address, holder }).collect())
+/// Writes what was chosen, all or nothing.
+///
+/// The cursors go first: one that is ahead does no harm, and so nothing has to be taken back when
+/// the disk has no room for it.
+fn write(locked: &Locked<'_>, choices: &[Choice], owner: &Owner) -> Result<()> {
+    for (set, choice) in choices.iter().enumerate() {
+        let address = choice.lease.address.addr();
+        locked.set_cursor(set, address).map_err(|reason| reason.in_set(set))?;
+    }
+    for (set, choice) in choices.iter().enumerate() {
+        let address = choice.lease.address.addr();
+        let left_over = if choice.reclaim { locked.remove(address).map(drop) } else { Ok(()) };
+        if let Err(reason) = left_over.and_then(|()| locked.reserve(address, owner)) {
+            for earlier in &choices[..set] {
+                // Why the reservation failed is what the caller needs to know.
+                let _ = locked.remove(earlier.lease.address.addr());
+            }
+            return Err(reason.in_set(set));
+        }
+    }
+    Ok(())
 }
 
 /// The reservations of an attachment; those of its container in the old format if it has none.
-fn owned(directory: &Directory, owner: &Owner) -> Result<Vec<Reservation>> {
-    let mut all = reservations(directory)?;
-    all.retain(|reservation| reservation.holder.is(owner));
-    let named = |reservation: &Reservation| matches!(reservation.holder, Holder::Attachment(_));
-    if all.iter().any(named) {
-        all.retain(named);
+fn owned(locked: &Locked<'_>, index: &mut Index<'_>, owner: &Owner) -> Result<Vec<Reservation>> {
+    loop {
+        let addresses = index.owned(owner);
+        let own = confirmed(locked.directory(), &addresses, owner);
+        if index.is_fresh() || (index.is_sound() && own.len() == addresses.len()) {
+            return Ok(own);
+        }
+        index.reread(locked)?;
     }
-    Ok(all)
 }
 
-/// Removes the reservations that are still what they were seen to be, and answers with them. One
-/// that cannot be removed does not keep the others; it is the error at the end.
-fn remove_unchanged(locked: &Locked<'_>, seen: Vec<Reservation>) -> Result<Vec<Reservation>> {
-    let mut removed = Vec::with_capacity(seen.len());
+/// The same, where nobody has changed anything yet.
+fn owned_unlocked(directory: &Directory, owner: &Owner) -> Result<Vec<Reservation>> {
+    let addresses = Index::of(directory)?.owned(owner);
+    Ok(confirmed(directory, &addresses, owner))
+}
+
+/// Of what was found, that of which the files say the same.
+fn confirmed(directory: &Directory, found: &[IpAddr], owner: &Owner) -> Vec<Reservation> {
+    let holders = found.iter().filter_map(|address| {
+        Some(Reservation { address: *address, holder: directory.holder(*address)? })
+    });
+    holders.filter(|reservation| reservation.holder.is(owner)).collect()
+}
+
+/// Removes reservations, and answers with those that were there. One that cannot be removed does
+/// not keep the others; it is the error at the end.
+fn remove(
+    locked: &Locked<'_>,
+    mut index: Option<&mut Index<'_>>,
+    reservations: Vec<Reservation>,
+) -> Result<Vec<Reservation>> {
+    let mut removed = Vec::with_capacity(reservations.len());
     let mut failure = None;
-    for reservation in seen {
-        match locked.remove_if(reservation.address, &reservation.holder) {
-            Ok(true) => removed.push(reservation),
+    for reservation in reservations {
+        match locked.remove(reservation.address) {
+            Ok(true) => {
+                if let Some(index) = &mut index {
+                    index.remove(reservation.address, &reservation.holder);
+                }
+                removed.push(reservation);
+            }
             Ok(false) => {}
             Err(error) => failure = failure.or(Some(error)),
         }

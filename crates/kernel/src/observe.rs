@@ -109,8 +109,9 @@ impl Kernel {
 
     /// The device by which packets to `address` leave `space`; `None` if there is no way.
     pub fn way_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<LinkName>> {
-        let route = self.look_up_route(space, address)?;
-        let index = route.and_then(|route| route.hops.first()?.index);
+        let (_, handle) = self.handle(space)?;
+        let found = rtnetlink::route::look_up(handle.route(), address)?;
+        let index = found.and_then(|route| route.hops.first()?.index);
         let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
         Ok(link.and_then(|link| link.name.parse().ok()))
     }
@@ -118,25 +119,12 @@ impl Kernel {
     /// The route that a packet of `space` itself to `address` would take; `None` if there is none, or
     /// if it is one of those that the kernel adds by itself.
     pub fn route_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<Route>> {
-        let found = self.look_up_route(space, address)?;
+        let (_, handle) = self.handle(space)?;
+        let found = rtnetlink::route::look_up(handle.route(), address)?;
         let index = found.as_ref().and_then(|route| route.hops.first()?.index);
         let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
         let name = |_| link.as_ref()?.name.parse().ok();
         Ok(found.and_then(|route| route_object(&route, &name)))
-    }
-
-    fn look_up_route(&mut self, space: &Space, address: IpAddr) -> Result<Option<dump::Route>> {
-        let (_, handle) = self.handle(space)?;
-        let socket = handle.route();
-        let mut found = None;
-        let answer = socket.get(rtm::GETROUTE, &rtnetlink::route::to(address), |message| {
-            found = rtnetlink::route::parse(message.payload);
-        });
-        match answer {
-            Err(error) if rtnetlink::route::is_no_way(&error) => Ok(None),
-            Err(error) => Err(error.during(format!("look up the route to {address}"))),
-            Ok(()) => Ok(found),
-        }
     }
 
     /// The elements of an nftables set or map whose comment `is_wanted`; `None` if there is no such

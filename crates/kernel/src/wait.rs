@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use net::LinkName;
+use net::{LinkName, Scope};
 
-use crate::dump::OperState;
+use crate::dump::{self, OperState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::netlink::{Protocol, Socket};
@@ -14,6 +14,7 @@ use crate::rtnetlink::{self, rtm};
 /// Multicast groups (`RTMGRP_*`).
 pub(crate) const LINK_EVENTS: u32 = 0x1;
 const IPV6_ADDRESS_EVENTS: u32 = 0x100;
+const IPV6_ROUTE_EVENTS: u32 = 0x400;
 
 /// Waits until `link` can carry packets.
 pub(crate) fn up(
@@ -33,7 +34,9 @@ pub(crate) fn up(
     }
 }
 
-/// Waits until no address of `link` is tentative any more. One that somebody else has is an error.
+/// Waits until no address of `link` is tentative any more, and packets to each are delivered: the
+/// kernel adds the local route of an IPv6 address a little later, detection or not. One that
+/// somebody else has is an error.
 pub(crate) fn addresses(
     handle: &mut Handle,
     home: &Netns,
@@ -42,29 +45,48 @@ pub(crate) fn addresses(
 ) -> Result<()> {
     let what = || format!("wait for the addresses of {link}");
     let index = handle.index(link)?;
-    let are_settled = |handle: &mut Handle| {
-        let mut tentative = false;
-        let mut failed = None;
+    let look = |handle: &mut Handle| {
+        let mut found = Vec::new();
         let request = rtnetlink::address::all(index);
         handle.route().dump(rtm::GETADDR, &request, |message| {
-            let Some(address) = rtnetlink::address::parse(message.payload) else { return };
-            if address.index == index {
-                tentative |= address.tentative && !address.dad_failed;
-                failed = failed.or(address.dad_failed.then_some(address.address));
-            }
+            let address = rtnetlink::address::parse(message.payload);
+            found.extend(address.filter(|address| address.index == index));
         })?;
-        match failed {
-            Some(address) => {
+        match found.iter().find(|address| address.dad_failed) {
+            Some(dump::Address { address, .. }) => {
                 let text = format!("link {link} has address {address} in DADFAILED state");
                 Err(Error::text(what(), ErrorKind::Exists, text))
             }
-            None => Ok(!tentative),
+            None => Ok(found),
         }
     };
-    match until(handle, home, IPV6_ADDRESS_EVENTS, patience, are_settled)? {
-        true => Ok(()),
-        false => Err(late(what(), patience, "an address is still tentative")),
+    let are_settled = |handle: &mut Handle| {
+        for address in look(handle)? {
+            if address.tentative || !is_delivered(handle, &address)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let groups = IPV6_ADDRESS_EVENTS | IPV6_ROUTE_EVENTS;
+    if until(handle, home, groups, patience, are_settled)?
+        // Rules of the administrator may hide a local route for ever.
+        || look(handle)?.iter().all(|address| !address.tentative)
+    {
+        return Ok(());
     }
+    Err(late(what(), patience, "an address is still tentative"))
+}
+
+/// Whether a packet to this address, which is one of this namespace, stays in it. Those of IPv4 do
+/// from the start; a link-local one could not be looked up without its link.
+fn is_delivered(handle: &mut Handle, address: &dump::Address) -> Result<bool> {
+    let ip = address.address.addr();
+    if ip.is_ipv4() || address.scope == Scope::Link {
+        return Ok(true);
+    }
+    let route = rtnetlink::route::look_up(handle.route(), ip)?;
+    Ok(route.is_some_and(|route| route.kind == dump::RouteKind::Local))
 }
 
 /// Asks `is_done` again at every event of `groups`; `false` if it never was within `patience`.

@@ -267,6 +267,33 @@ fn waiting_ends_with_the_event_or_in_time() {
 }
 
 #[test]
+fn an_address_that_was_waited_for_is_delivered_to() {
+    testbed::isolated!();
+    for turn in 0..10 {
+        let a = Namespace::new("a");
+        a.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+              ip link add left type veth peer name right; ip link set left up; ip link set right up");
+        let addresses = (0..20).map(|n| format!("fd00::{turn}:{n:x}/128"));
+        let address = |text: String| Address {
+            nodad: true,
+            ..Address::new(name("left"), text.parse().unwrap())
+        };
+        let create = |text| Change::Create(address(text).into());
+        let mut plan: Plan =
+            addresses.map(|text| Step::new(&a.space(), create(text), "is used at once")).collect();
+        let wait = Action::WaitAddresses { link: name("left"), millis: 5000 };
+        plan.push(Step::new(&a.space(), Change::Act(wait), "waits"));
+        let mut kernel = Kernel::new().unwrap();
+        kernel.apply(&plan, OnError::Undo).into_result().unwrap();
+        let dump = kernel.dump(&a.space()).unwrap();
+        let local = |text: &str| {
+            dump.routes.iter().any(|it| it.table == 255 && it.destination == text.parse().unwrap())
+        };
+        assert!((0..20).all(|n| local(&format!("fd00::{turn}:{n:x}/128"))), "{:?}", dump.routes);
+    }
+}
+
+#[test]
 fn a_removal_is_over_when_the_device_is_gone() {
     testbed::isolated!();
     testbed::sh("ip link add veth0 type veth peer name eth0");

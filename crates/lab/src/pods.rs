@@ -131,6 +131,8 @@ const RESULTS: &str = "cni/results";
 const EXPLANATIONS: &str = "cni/explanations";
 /// Where host-local keeps the addresses.
 const ADDRESSES: &str = "cni/networks";
+/// Where it keeps their index, if it is podwire's.
+const INDEX: &str = "cni/index";
 
 fn plugin_directory(network: &Pods, directory: &Path) -> PathBuf {
     match &network.plugins {
@@ -150,7 +152,12 @@ fn bridge(network: &Pods, directory: &Path) -> Value {
         "bridge": "cni0",
         "isDefaultGateway": true,
         "ipMasq": true,
-        "ipam": { "type": "host-local", "dataDir": directory.join(ADDRESSES), "ranges": ranges },
+        "ipam": {
+            "type": "host-local",
+            "dataDir": directory.join(ADDRESSES),
+            "indexDir": directory.join(INDEX),
+            "ranges": ranges,
+        },
         "explainIn": directory.join(EXPLANATIONS),
     })
 }

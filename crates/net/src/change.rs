@@ -109,7 +109,7 @@ pub enum Action {
         millis: u32,
     },
     /// Waits until duplicate address detection has ended for all addresses of the device (RFC 4862
-    /// section 5.4), at most `millis`.
+    /// section 5.4) and packets to them are delivered, at most `millis`.
     WaitAddresses {
         /// The device.
         link: LinkName,

@@ -18,8 +18,7 @@ use kernel::Kernel;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
 
-use crate::alive;
-use crate::attachment::Attachment;
+use crate::{alive, reservations};
 
 /// The plugin, as the multi-call binary knows it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,17 +47,7 @@ impl Plugin for HostLocal {
 
     fn gc(&self, request: &Request) -> Result<(), Error> {
         let mut kernel = Kernel::new().map_err(Error::internal)?;
-        let alive = |holder: &Holder| match holder {
-            Holder::Attachment(owner) => alive::spare(
-                &mut kernel,
-                &Attachment {
-                    network: request.network.name.clone(),
-                    container_id: owner.id.clone(),
-                    ifname: owner.ifname.clone(),
-                },
-            ),
-            _ => false,
-        };
+        let alive = |holder: &Holder| alive::spare(&mut kernel, &request.network.name, holder);
         gc(request, alive).map(drop)
     }
 
@@ -75,7 +64,7 @@ pub fn add(request: &Request) -> Result<CniResult, Error> {
     } else {
         dns(resolv::load(&config.resolv_conf).map_err(failed)?)
     };
-    let leases = store(request, &config.data_dir)
+    let leases = store(request, &config.place)
         .reserve(&config.sets, &config.requested, &owner(request))
         .map_err(failed)?;
     let ip =
@@ -88,7 +77,7 @@ pub fn add(request: &Request) -> Result<CniResult, Error> {
 /// the interface.
 pub fn check(request: &Request) -> Result<(), Error> {
     let config = Config::load(request)?;
-    let found = store(request, &config.data_dir).find(&owner(request)).map_err(failed)?;
+    let found = store(request, &config.place).find(&owner(request)).map_err(failed)?;
     if found.is_empty() {
         return Err(Error::internal(format_args!(
             "host-local: Failed to find address added by container {}",
@@ -103,7 +92,7 @@ pub fn check(request: &Request) -> Result<(), Error> {
 /// Of the configuration it needs only the place of the files, so that ranges which have become
 /// invalid, or requests that were never valid, cannot keep a container from being deleted.
 pub fn del(request: &Request) -> Result<(), Error> {
-    let store = store(request, &data_dir(request)?);
+    let store = store(request, &place(request)?);
     store.release(&owner(request)).map(drop).map_err(failed)
 }
 
@@ -119,21 +108,20 @@ pub fn gc(request: &Request, alive: impl FnMut(&Holder) -> bool) -> Result<Colle
         ifname: attachment.ifname.clone(),
     };
     let valid: Vec<_> = valid.iter().map(owner).collect();
-    store(request, &data_dir(request)?).gc(&valid, alive).map_err(failed)
+    store(request, &place(request)?).gc(&valid, alive).map_err(failed)
 }
 
 /// `STATUS`: every range set has an address left, and it could be written down.
 pub fn status(request: &Request) -> Result<(), Error> {
     let config = Config::load(request)?;
-    let store = store(request, &config.data_dir);
+    let store = store(request, &config.place);
     let unavailable = |error: ipam::Error| {
         Error::not_available(error.to_string()).with_details(error.remedy().unwrap_or_default())
     };
     store.check_writable().map_err(unavailable)?;
-    let free = store.free(&config.sets).map_err(unavailable)?;
-    match config.sets.iter().zip(free).find(|(_, free)| *free == 0) {
+    match store.exhausted(&config.sets).map_err(unavailable)? {
         None => Ok(()),
-        Some((set, _)) => {
+        Some(set) => {
             Err(unavailable(ipam::Error::Exhausted(set.to_string())).with_details(format!(
                 "all addresses are reserved in {}: widen the range, or let DEL or GC free those of \
                  containers that are gone",
@@ -150,7 +138,7 @@ struct Config {
     /// The requested addresses in the order of precedence.
     requested: Vec<IpAddr>,
     routes: Vec<Route>,
-    data_dir: PathBuf,
+    place: Place,
     /// Empty if no file is named.
     resolv_conf: PathBuf,
 }
@@ -190,7 +178,7 @@ impl Config {
             sets,
             requested,
             routes: ipam.routes,
-            data_dir: ipam.data_dir,
+            place: Place { data_dir: ipam.data_dir, index_dir: ipam.index_dir },
             resolv_conf: ipam.resolv_conf,
         })
     }
@@ -212,6 +200,7 @@ struct Ipam {
     ranges: Vec<Vec<Range>>,
     routes: Vec<Route>,
     data_dir: PathBuf,
+    index_dir: PathBuf,
     resolv_conf: PathBuf,
 }
 
@@ -222,10 +211,12 @@ struct InIpam<T> {
     ipam: T,
 }
 
+/// Where the files are; what is empty is where it is by default.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Place {
     data_dir: PathBuf,
+    index_dir: PathBuf,
 }
 
 /// One range as it is written.
@@ -298,9 +289,8 @@ impl<'de> Deserialize<'de> for Requested {
 }
 
 /// Where the files are, read without looking at the rest of the configuration.
-fn data_dir(request: &Request) -> Result<PathBuf, Error> {
-    let InIpam { ipam: Place { data_dir } } = read(request)?;
-    Ok(data_dir)
+fn place(request: &Request) -> Result<Place, Error> {
+    Ok(read::<InIpam<Place>>(request)?.ipam)
 }
 
 /// Reads a view of the configuration, of which there are several.
@@ -308,10 +298,10 @@ fn read<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
     json::from_value(&request.document).map_err(Error::internal)
 }
 
-fn store(request: &Request, data_dir: &Path) -> Store {
-    let empty = data_dir.as_os_str().is_empty();
-    let data_dir = if empty { Path::new(ipam::DEFAULT_DATA_DIR) } else { data_dir };
-    Store::new(data_dir, &request.network.name)
+fn store(request: &Request, place: &Place) -> Store {
+    let given = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+    let Place { data_dir, index_dir } = place;
+    reservations::store(&request.network.name, given(data_dir), given(index_dir))
 }
 
 fn owner(request: &Request) -> Owner {

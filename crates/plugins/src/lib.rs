@@ -5,7 +5,7 @@
 //! netlink are spoken directly, and an IPAM plugin that is part of this program is called as a
 //! function.
 
-mod alive;
+pub mod alive;
 mod attachment;
 pub mod bridge;
 mod cable;
@@ -24,6 +24,7 @@ mod portmap;
 mod proof;
 mod ptp;
 mod reference;
+pub mod reservations;
 mod spoof_check;
 mod static_addresses;
 mod teardown;

@@ -9,6 +9,7 @@ mod machine;
 mod measure;
 mod ports;
 mod report;
+mod reservations;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use contender::{Contender, Programs};
 use machine::Machine;
 use measure::Measures;
 use ports::Ports;
+use reservations::Reservations;
 
 /// What the benchmark calls beside what it builds.
 const NEEDS: &[(&str, &str)] = &[
@@ -32,7 +34,8 @@ const NEEDS: &[(&str, &str)] = &[
 ];
 
 /// The parts of the benchmark, by the names that `--only` takes.
-const PARTS: &[&str] = &["start", "one", "eight", "sustained", "memory", "size", "ports"];
+const PARTS: &[&str] =
+    &["start", "one", "eight", "sustained", "memory", "size", "ports", "host-local"];
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -84,6 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let machine = Machine::new(&programs)?;
     let (mut measures, mut ports) = (Measures::default(), Ports::default());
+    let mut reservations = Reservations::default();
     let begin = Instant::now();
     let mut rounds = 0;
     while rounds < options.rounds && begin.elapsed() < options.limit {
@@ -92,13 +96,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if options.wants("ports") {
             ports.round(&machine)?;
         }
+        if options.wants("host-local") {
+            reservations.round(&machine)?;
+        }
         rounds += 1;
     }
     eprintln!("took {} s", begin.elapsed().as_secs());
     let report = report::Report::new(&measures, machine.sizes()?, |part| options.wants(part));
-    print!("{}{}", report.text(rounds, &measures), ports.text());
+    print!("{}{}{}", report.text(rounds, &measures), ports.text(), reservations.text());
     if let Some(path) = &options.json {
-        std::fs::write(path, report.json(rounds, &measures, &ports.json()))
+        std::fs::write(path, report.json(rounds, &measures, &ports.json(), &reservations.json()))
             .with_context(|| format!("write {}", path.display()))?;
     }
     match measures.failures_of(Contender::Podwire) {

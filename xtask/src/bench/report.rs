@@ -102,7 +102,13 @@ impl Report {
     }
 
     /// The same for programs.
-    pub(crate) fn json(&self, rounds: usize, measures: &Measures, ports: &Value) -> String {
+    pub(crate) fn json(
+        &self,
+        rounds: usize,
+        measures: &Measures,
+        ports: &Value,
+        host_local: &Value,
+    ) -> String {
         let rows = self.rows.iter().map(|row| {
             let of = |contender| {
                 let samples = measures.of(row.what, contender);
@@ -124,6 +130,7 @@ impl Report {
             "units": "times in microseconds, rates a second, memory and sizes in bytes",
             "rows": rows.collect::<Vec<Value>>(),
             "ports": ports,
+            "host_local": host_local,
             "sizes": self.sizes.map(|sizes| sizes.map(|(c, bytes)| json!({ "of": c.name(), "bytes": bytes }))),
             "failures": failures.map(|(name, count)| json!({ "of": name, "count": count })),
         });

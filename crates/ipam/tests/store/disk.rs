@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::{env, process};
 
-use ipam::{Error, Holder};
+use ipam::Holder;
 
 use super::*;
 
@@ -81,13 +81,72 @@ fn planted_links_are_not_followed() {
 fn a_pipe_in_place_of_a_reservation_is_not_waited_for() {
     let fixture = Fixture::new();
     fixture.plant("10.1.2.2", "c1\r\neth0");
-    let pipe = fixture.directory().join("10.1.2.3");
-    #[expect(clippy::disallowed_methods, reason = "the standard library makes no named pipes")]
-    let made = Command::new("mkfifo").arg(pipe).status().unwrap();
-    assert!(made.success());
+    make_pipe(&fixture.directory().join("10.1.2.3"));
     let holders: Vec<_> =
         fixture.store.reservations().unwrap().into_iter().map(|entry| entry.holder).collect();
     assert_eq!(holders, [Holder::Attachment(owner("c1", "eth0")), Holder::Unknown]);
+
+    // Nor are those in place of the cursor and of the lock.
+    make_pipe(&fixture.directory().join("last_reserved_ip.0"));
+    let sets = sets(&["10.1.2.0/24"]);
+    let cursor = fixture.directory().join("last_reserved_ip.0");
+    assert_eq!(
+        fixture.add(&sets, &[], &owner("c2", "eth0")),
+        format!(
+            "failed to allocate for range 0: open {}: no such device or address",
+            cursor.display()
+        )
+    );
+    let lock = fixture.directory().join("lock");
+    fs::remove_file(&lock).unwrap();
+    make_pipe(&lock);
+    assert_eq!(
+        fixture.add(&sets, &[], &owner("c2", "eth0")),
+        format!("{} is not a plain file", lock.display())
+    );
+    assert_eq!(fixture.store.find(&owner("c1", "eth0")).unwrap().len(), 1);
+    assert!(fixture.store.release(&owner("c2", "eth0")).unwrap().is_empty());
+    let error = fixture.store.release(&owner("c1", "eth0")).unwrap_err();
+    assert_eq!(error.to_string(), format!("{} is not a plain file", lock.display()));
+    assert!(error.remedy().unwrap().contains("look who put it there"));
+}
+
+#[test]
+fn another_name_of_a_file_elsewhere_is_not_written_to() {
+    let fixture = Fixture::new();
+    let target = fixture.root.path().join("target");
+    fs::write(&target, "text").unwrap();
+    fs::create_dir(fixture.directory()).unwrap();
+    for name in ["last_reserved_ip.0", "10.1.2.2", "lock"] {
+        fs::hard_link(&target, fixture.directory().join(name)).unwrap();
+    }
+    let sets = sets(&["10.1.2.0/24"]);
+    assert_eq!(fixture.add(&sets, &[], &owner("c1", "eth0")), "10.1.2.3/24");
+    assert_eq!(fixture.store.release(&owner("text", "eth0")).unwrap().len(), 1);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "text");
+}
+
+#[test]
+fn our_own_link_to_a_network_is_followed_and_one_to_nowhere_makes_nothing() {
+    let fixture = Fixture::new();
+    let target = fixture.root.path().join("target");
+    symlink("target", fixture.directory()).unwrap();
+    let sets = sets(&["10.1.2.0/24"]);
+    assert_eq!(
+        fixture.add(&sets, &[], &owner("c1", "eth0")),
+        format!("mkdir {}: file exists", fixture.directory().display())
+    );
+    assert!(!target.exists());
+    fs::create_dir(&target).unwrap();
+    assert_eq!(fixture.add(&sets, &[], &owner("c1", "eth0")), "10.1.2.2/24");
+    assert_eq!(names(&target), ["10.1.2.2", "last_reserved_ip.0", "lock"]);
+}
+
+/// Makes a named pipe.
+pub(super) fn make_pipe(path: &Path) {
+    #[expect(clippy::disallowed_methods, reason = "the standard library makes no named pipes")]
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
 }
 
 /// Runs a test again as root of user and mount namespaces of its own, where it may mount.

@@ -3,15 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
 mod disk;
+mod index;
 mod model;
 mod operations;
 mod processes;
 
-use std::fs;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::{fs, thread};
 
-use ipam::{Owner, RangeSet, RangeSpec, Store, range_sets};
+use ipam::{Error, IndexPlace, Owner, RangeSet, RangeSpec, Store, range_sets};
 
 /// A data directory of its own for one test, with the store of network `n` in it.
 struct Fixture {
@@ -22,7 +24,12 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        Self { store: Store::new(root.path(), "n"), root }
+        Self { store: store(root.path()), root }
+    }
+
+    /// The same reservations, looked at without the index.
+    fn unindexed(&self) -> Store {
+        Store::new(self.root.path(), "n")
     }
 
     fn directory(&self) -> PathBuf {
@@ -33,6 +40,13 @@ impl Fixture {
     fn plant(&self, name: &str, text: &str) {
         fs::create_dir_all(self.directory()).unwrap();
         fs::write(self.directory().join(name), text).unwrap();
+    }
+
+    /// The file of the index.
+    fn index(&self) -> PathBuf {
+        let directory = self.root.path().join("index");
+        let [name] = &names(&directory)[..] else { panic!("{:?}", names(&directory)) };
+        directory.join(name)
     }
 
     fn read(&self, name: &str) -> String {
@@ -52,6 +66,34 @@ impl Fixture {
                 addresses.collect::<Vec<_>>().join(" ")
             }
             Err(error) => error.to_string(),
+        }
+    }
+}
+
+/// The store of network `n` in a directory, with its index beside it.
+fn store(root: &Path) -> Store {
+    store_in_boot(root, "this")
+}
+
+fn store_in_boot(root: &Path, boot_id: &str) -> Store {
+    let report = |error: &Error| COMPLAINTS.with_borrow_mut(|all| all.push(error.to_string()));
+    let directory = root.join("index");
+    Store::new(root, "n").with_index(IndexPlace { directory, boot_id: boot_id.into(), report })
+}
+
+thread_local! {
+    static COMPLAINTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why there was no index since the last time this was asked.
+fn complaints() -> Vec<String> {
+    COMPLAINTS.take()
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_eq!(complaints(), [""; 0]);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use ipam::{Error, Holder};
+use ipam::{Holder, IndexState};
 use proptest::prelude::*;
 
 use super::*;
@@ -45,6 +45,11 @@ impl Model {
         }
     }
 
+    fn find(&self, owner: &Owner) -> Vec<IpAddr> {
+        let own = self.held.iter().filter(|(_, holder)| *holder == owner);
+        own.map(|(last, _)| address(*last)).collect()
+    }
+
     fn keep(&mut self, stays: impl Fn(&Owner) -> bool) -> Vec<u8> {
         let gone: Vec<_> = self.held.extract_if(.., |_, owner| !stays(owner)).collect();
         gone.into_iter().map(|(address, _)| address).collect()
@@ -57,7 +62,31 @@ enum Step {
     Request(u8, Owner),
     Release(Owner),
     Find(Owner),
-    Collect { valid: Vec<Owner>, alive: Owner },
+    Collect {
+        valid: Vec<Owner>,
+        alive: Owner,
+    },
+    /// Another implementation does the same, and knows of no index.
+    TheirRequest(u8, Owner),
+    TheirRelease(Owner),
+    /// What becomes of the index.
+    Harm(Harm),
+}
+
+#[derive(Debug, Clone)]
+enum Harm {
+    /// Bytes at these places, as fractions of the file, get these bits turned over.
+    Flip(Vec<(prop::sample::Index, u8)>),
+    /// It is cut off, or filled with zeros from there on.
+    Cut(prop::sample::Index, bool),
+    Remove,
+    /// An earlier one comes back.
+    Keep,
+    Restore,
+    /// The machine is started again.
+    Reboot,
+    /// The directory is copied with the times of everything, and the copy takes its place.
+    Copy,
 }
 
 fn owners() -> impl Strategy<Value = Owner> {
@@ -72,8 +101,91 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => owners().prop_map(Step::Find),
         1 => (prop::collection::vec(owners(), 0..6), owners())
             .prop_map(|(valid, alive)| Step::Collect { valid, alive }),
+        2 => (0..24_u8, owners()).prop_map(|(address, owner)| Step::TheirRequest(address, owner)),
+        2 => owners().prop_map(Step::TheirRelease),
+        2 => harm().prop_map(Step::Harm),
     ];
     prop::collection::vec(step, 1..60)
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let place = any::<prop::sample::Index>;
+    prop_oneof![
+        4 => prop::collection::vec((place(), 1..=255_u8), 1..4).prop_map(Harm::Flip),
+        2 => (place(), any::<bool>()).prop_map(|(at, zeros)| Harm::Cut(at, zeros)),
+        1 => Just(Harm::Remove),
+        1 => Just(Harm::Keep),
+        1 => Just(Harm::Restore),
+        1 => Just(Harm::Reboot),
+        1 => Just(Harm::Copy),
+    ]
+}
+
+/// What is done to the index, and what has to be remembered for that.
+#[derive(Default)]
+struct Vandal {
+    kept: Option<Vec<u8>>,
+    boots: u32,
+    /// Whether the index may have damage that nobody has met yet.
+    has_harmed: bool,
+}
+
+impl Vandal {
+    fn run(&mut self, harm: Harm, fixture: &mut Fixture) {
+        let index = fixture.root.path().join("index");
+        let file = index.exists().then(|| names(&index).pop()).flatten();
+        let file = file.map(|name| index.join(name));
+        let change = |change: &dyn Fn(&mut Vec<u8>)| {
+            let Some(file) = &file else { return };
+            let mut bytes = fs::read(file).unwrap();
+            change(&mut bytes);
+            fs::write(file, bytes).unwrap();
+        };
+        self.has_harmed |= matches!(harm, Harm::Flip(_) | Harm::Cut(..) | Harm::Restore);
+        match harm {
+            Harm::Flip(places) => change(&|bytes| {
+                for (place, bits) in &places {
+                    if !bytes.is_empty() {
+                        let at = place.index(bytes.len());
+                        bytes[at] ^= bits;
+                    }
+                }
+            }),
+            Harm::Cut(place, zeros) => change(&|bytes| {
+                let (length, at) = (bytes.len(), place.index(bytes.len() + 1));
+                bytes.truncate(at);
+                if zeros {
+                    bytes.resize(length, 0);
+                }
+            }),
+            Harm::Remove => file.iter().for_each(|file| fs::remove_file(file).unwrap()),
+            Harm::Keep => self.kept = file.map(|file| fs::read(file).unwrap()),
+            Harm::Restore => change(&|bytes| {
+                if let Some(kept) = &self.kept {
+                    bytes.clone_from(kept);
+                }
+            }),
+            Harm::Reboot => {
+                self.boots += 1;
+                fixture.store = store_in_boot(fixture.root.path(), &self.boots.to_string());
+            }
+            Harm::Copy => copy(&fixture.directory()),
+        }
+    }
+}
+
+/// Puts a copy in the place of a directory, as `cp -a` makes it.
+fn copy(directory: &Path) {
+    let Ok(metadata) = fs::metadata(directory) else { return };
+    let other = directory.with_extension("copy");
+    fs::create_dir(&other).unwrap();
+    for name in names(directory) {
+        fs::copy(directory.join(&name), other.join(name)).unwrap();
+    }
+    let times = fs::FileTimes::new().set_modified(metadata.modified().unwrap());
+    fs::File::open(&other).unwrap().set_times(times).unwrap();
+    fs::remove_dir_all(directory).unwrap();
+    fs::rename(other, directory).unwrap();
 }
 
 fn address(last: u8) -> IpAddr {
@@ -102,9 +214,10 @@ fn given(result: Result<Vec<ipam::Lease>, Error>) -> Option<IpAddr> {
 }
 
 fn run(steps: Vec<Step>) {
-    let (fixture, sets, mut model) = (Fixture::new(), two_ranges(), Model::default());
-    let store = &fixture.store;
+    let (mut fixture, sets, mut model) = (Fixture::new(), two_ranges(), Model::default());
+    let mut vandal = Vandal::default();
     for step in steps {
+        let store = &fixture.store;
         match step {
             Step::Search(owner) => {
                 let got = given(store.reserve(&sets, &[], &owner));
@@ -118,11 +231,7 @@ fn run(steps: Vec<Step>) {
                 let want = model.keep(|holder| *holder != owner);
                 assert_eq!(store.release(&owner).unwrap(), addresses(&want));
             }
-            Step::Find(owner) => {
-                let want = model.held.iter().filter(|(_, holder)| **holder == owner);
-                let want: Vec<_> = want.map(|(last, _)| address(*last)).collect();
-                assert_eq!(store.find(&owner).unwrap(), want);
-            }
+            Step::Find(owner) => assert_eq!(store.find(&owner).unwrap(), model.find(&owner)),
             Step::Collect { valid, alive } => {
                 let lives = |holder: &Holder| *holder == Holder::Attachment(alive.clone());
                 let got = store.gc(&valid, lives).unwrap();
@@ -130,19 +239,53 @@ fn run(steps: Vec<Step>) {
                 let freed: Vec<_> = got.freed.iter().map(|freed| freed.address).collect();
                 assert_eq!(freed, addresses(&want));
             }
+            Step::TheirRequest(last, owner) => {
+                if let Some(last) = model.request(last, &owner) {
+                    let text = format!("{}\r\n{}", owner.id, owner.ifname);
+                    fixture.plant(&address(last).to_string(), &text);
+                    fixture.plant("last_reserved_ip.0", &address(last).to_string());
+                }
+            }
+            Step::TheirRelease(owner) => {
+                for last in model.keep(|holder| *holder != owner) {
+                    fs::remove_file(fixture.directory().join(address(last).to_string())).unwrap();
+                }
+            }
+            Step::Harm(harm) => vandal.run(harm, &mut fixture),
         }
-        let seen = store.reservations().unwrap().into_iter();
-        let seen: BTreeMap<_, _> = seen.map(|entry| (entry.address, entry.holder)).collect();
-        let want = model.held.iter();
-        let want = want.map(|(last, owner)| (address(*last), Holder::Attachment(owner.clone())));
-        assert_eq!(seen, want.collect());
-        let in_use = model.held.len() as u128;
-        assert_eq!(store.free(&sets).unwrap(), [ORDER.len() as u128 - in_use]);
+        agree(&fixture.store, &sets, &model);
+        if !vandal.has_harmed {
+            let state = fixture.store.index_state().unwrap();
+            assert!(matches!(state, IndexState::Right | IndexState::Missing), "{state:?}");
+        }
+    }
+    if let Err(_) | Ok(IndexState::Wrong) = fixture.store.index_state() {
+        assert!(vandal.has_harmed);
+        // A thorough look mends it.
+        fixture.store.gc(&model.held.values().cloned().collect::<Vec<_>>(), |_| false).unwrap();
+        assert!(matches!(fixture.store.index_state(), Ok(IndexState::Right)));
     }
 }
 
+/// Whatever can be asked is answered as by the model.
+fn agree(store: &ipam::Store, sets: &[RangeSet], model: &Model) {
+    for id in 0..6 {
+        for port in 0..2 {
+            let owner = owner(&format!("c{id}"), &format!("eth{port}"));
+            assert_eq!(store.find(&owner).unwrap(), model.find(&owner));
+        }
+    }
+    let seen = store.reservations().unwrap().into_iter();
+    let seen: BTreeMap<_, _> = seen.map(|entry| (entry.address, entry.holder)).collect();
+    let want = model.held.iter();
+    let want = want.map(|(last, owner)| (address(*last), Holder::Attachment(owner.clone())));
+    assert_eq!(seen, want.collect());
+    let is_full = model.held.len() == ORDER.len();
+    assert_eq!(store.exhausted(sets).unwrap().is_some(), is_full);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_sequence_agrees_with_the_model(steps in steps()) {

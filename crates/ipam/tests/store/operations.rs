@@ -80,7 +80,7 @@ fn questions_about_an_unknown_network_create_nothing() {
     assert!(fixture.store.find(&owner).unwrap().is_empty());
     assert!(fixture.store.reservations().unwrap().is_empty());
     assert_eq!(fixture.store.gc(&[], |_| false).unwrap(), Collected::default());
-    assert_eq!(fixture.store.free(&sets(&["10.1.2.0/24"])).unwrap(), [253]);
+    assert_eq!(fixture.store.exhausted(&sets(&["10.1.2.0/24"])).unwrap(), None);
     fixture.store.check_writable().unwrap();
     assert!(names(fixture.root.path()).is_empty());
     // Nor do they create a lock when there is nothing to change.
@@ -129,15 +129,19 @@ fn gc_frees_what_nobody_has_and_spares_what_lives() {
 }
 
 #[test]
-fn free_addresses_are_counted_without_walking_the_range() {
+fn a_set_is_exhausted_when_add_would_find_nothing() {
     let fixture = Fixture::new();
-    let sets = sets(&["10.1.2.0/30", "2001:db8::/64", "10.1.3.0/30"]);
-    for address in ["10.1.2.1", "10.1.2.2", "2001:db8::5", "10.9.9.9"] {
+    let sets = sets(&["2001:db8::/64", "10.1.3.0/30", "10.1.2.0/30"]);
+    let exhausted = || fixture.store.exhausted(&sets).unwrap().map(ToString::to_string);
+    for address in ["10.1.2.1", "2001:db8::5", "10.9.9.9"] {
         fixture.plant(address, "c1\r\neth0");
     }
+    // An empty file is used when nothing else is free.
     fixture.plant("10.1.3.2", "");
-    assert_eq!(fixture.store.free(&sets).unwrap(), [0, u128::from(u64::MAX) - 2, 1]);
-    assert_eq!(fixture.add(&sets[2..], &[], &owner("c1", "eth0")), "10.1.3.2/30");
+    assert_eq!(exhausted(), None);
+    fixture.plant("10.1.2.2", "c2\r\neth0");
+    assert_eq!(exhausted().as_deref(), Some("10.1.2.1-10.1.2.2"));
+    assert_eq!(fixture.add(&sets[1..2], &[], &owner("c1", "eth0")), "10.1.3.2/30");
     assert_eq!(fixture.read("10.1.3.2"), "c1\r\neth0");
-    assert_eq!(fixture.store.free(&sets[2..]).unwrap(), [0]);
+    assert_eq!(exhausted().as_deref(), Some("10.1.3.1-10.1.3.2"));
 }

@@ -1,8 +1,8 @@
 //! Many processes and threads on one directory.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::process::{Child, Command, Stdio};
-use std::{env, thread};
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn spawn(root: &Path, worker: usize) -> Child {
 #[ignore = "started by no_address_is_given_twice"]
 fn worker() {
     let (Some(root), Some(worker)) = (env::var_os(DATA_DIR), env::var_os(WORKER)) else { return };
-    let store = Store::new(Path::new(&root), "n");
+    let store = store(Path::new(&root));
     let sets = sets(&["10.1.0.0/22", "2001:db8::/64"]);
     let worker = worker.into_string().unwrap();
     let kept = thread::scope(|scope| {

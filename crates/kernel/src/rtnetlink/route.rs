@@ -8,7 +8,8 @@ use net::{Route, RouteKind, Scope};
 use super::{any, family, ip, octets, u32_of};
 use crate::attribute::{Writer, iterate};
 use crate::dump;
-use crate::error::Error;
+use crate::error::Result;
+use crate::netlink::Socket;
 
 const DST: u16 = 1;
 const OIF: u16 = 4;
@@ -89,21 +90,30 @@ pub(crate) fn all() -> Vec<u8> {
     vec![0; HEADER]
 }
 
+/// The entry of the routing tables that a packet of this namespace itself to `address` meets, if it
+/// sends it on.
+pub(crate) fn look_up(socket: &mut Socket, address: IpAddr) -> Result<Option<dump::Route>> {
+    // The last two are what entries of the kinds blackhole and prohibit answer.
+    const NO_WAY: [i32; 4] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES];
+    let mut found = None;
+    let answer = socket.get(super::rtm::GETROUTE, &to(address), |message| {
+        found = parse(message.payload);
+    });
+    match answer {
+        Err(error) if error.raw_errno().is_some_and(|errno| NO_WAY.contains(&errno)) => Ok(None),
+        Err(error) => Err(error.during(format!("look up the route to {address}"))),
+        Ok(_) => Ok(found),
+    }
+}
+
 /// The payload of a request for the entry of the routing tables that a packet to `address` meets.
-pub(crate) fn to(address: IpAddr) -> Vec<u8> {
+fn to(address: IpAddr) -> Vec<u8> {
     const FIB_MATCH: u32 = 0x2000;
     let mut header = [0; HEADER];
     header[0] = family(address);
     header[1] = IpNet::from(address).prefix_len();
     header[8..].copy_from_slice(&FIB_MATCH.to_ne_bytes());
     Writer::after(&header).put(DST, &octets(address)).bytes().to_vec()
-}
-
-/// Whether the answer to [`to`] is that no entry sends such a packet on.
-pub(crate) fn is_no_way(error: &Error) -> bool {
-    // The last two are what entries of the kinds blackhole and prohibit answer.
-    let answers = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES];
-    error.raw_errno().is_some_and(|errno| answers.contains(&errno))
 }
 
 /// Reads a route message. Routes that packets left behind (the IPv6 cache) are not routes; those

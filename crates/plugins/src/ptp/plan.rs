@@ -65,7 +65,8 @@ impl Wiring<'_> {
         let gateways = gateways(&result.ips)?;
         let mut plan =
             self.cable.plan(None, Port::default(), "runs a cable from the pod to the node");
-        if gateways.iter().any(IpAddr::is_ipv6) {
+        let has_v6 = gateways.iter().any(IpAddr::is_ipv6);
+        if has_v6 {
             let key = |key| format!("net/ipv6/conf/{}/{key}", self.cable.host_link);
             for (sysctl, why) in [
                 (Sysctl::new(key("disable_ipv6"), "0"), "switches IPv6 on"),
@@ -82,21 +83,31 @@ impl Wiring<'_> {
             let (attachment, stale) = (&self.cable.attachment, &self.seen.masquerade);
             plan.extend(masquerade::plan(&HOST, attachment, &addresses, stale));
         }
-        plan.extend(self.pod(result));
         plan.extend(self.host(&result.ips, &gateways));
+        plan.extend(self.pod(result));
         // What is shared and stays comes after what may fail for this pod alone.
         plan.extend(forwarding::plan(gateways.into_iter(), &self.seen.announced_uplinks));
-        // Before the kernel has noticed that both ends are plugged in, one of them sends nothing, and
-        // the other has no link-local address.
+        plan.extend(self.waits(has_v6));
+        Ok(plan)
+    }
+
+    /// Before the kernel has noticed that both ends are plugged in, one of them sends nothing, and
+    /// for a moment it does not deliver what comes for a new IPv6 address.
+    fn waits(&self, for_v6: bool) -> Plan {
         let Cable { pod, ifname, host_link, .. } = self.cable;
+        let mut plan = Plan::new();
         for (space, link, why) in [
             (&HOST, host_link, "waits until the node can answer"),
-            (pod, ifname, "waits until the pod has noticed"),
+            (pod, ifname, "waits until the pod can answer"),
         ] {
-            let wait = Action::WaitUp { link: link.clone(), millis: UP_MILLIS };
-            plan.push(Step::new(space, Change::Act(wait), why));
+            let (link, millis) = (link.clone(), UP_MILLIS);
+            let mut act = |action| plan.push(Step::new(space, Change::Act(action), why));
+            act(Action::WaitUp { link: link.clone(), millis });
+            if for_v6 {
+                act(Action::WaitAddresses { link, millis });
+            }
         }
-        Ok(plan)
+        plan
     }
 
     /// Addresses and routes of the pod. Routes of the result are added while the whole subnet still
@@ -111,7 +122,7 @@ impl Wiring<'_> {
         plan.extend(interface::routes(pod, ifname, result));
         for ip in first_of_subnets(&result.ips) {
             let connected = Route::connected(ip.address, ifname.clone());
-            let why = "since its subnet is not on this link";
+            let why = "takes the subnet off the link, where only the node is";
             plan.push(step(Change::Delete(connected.into()), why));
         }
         for route in to_subnets(ifname, result) {

@@ -106,8 +106,14 @@ impl Scratch {
         if ipam.get("dataDir").is_none() {
             config["ipam"]["dataDir"] = self.0.to_str().unwrap().into();
         }
+        config["ipam"]["indexDir"] = self.index().to_str().unwrap().into();
         config.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         config.to_string()
+    }
+
+    /// Where the index of our side is.
+    fn index(&self) -> PathBuf {
+        self.0.with_extension("index")
     }
 
     /// The network's files with their texts.
@@ -144,6 +150,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(self.index());
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+mod at_once;
 mod bad_input;
 mod check;
 mod concurrency;

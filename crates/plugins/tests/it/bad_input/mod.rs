@@ -4,6 +4,7 @@ mod configuration;
 mod environment;
 mod filesystem;
 mod netns;
+mod state;
 mod teardown;
 
 use serde_json::{Value, json};
