@@ -22,42 +22,61 @@ pub(crate) const NEEDS: &[(&str, &str)] = &[
     (REFERENCE, "containernetworking-plugins"),
 ];
 
+/// What those with real clients call beside it.
+const NEEDS_OF_CLIENTS: &[(&str, &str)] = &[
+    ("containerd", "containerd"),
+    ("podman", "podman"),
+    ("runc", "runc"),
+    (BUSYBOX, "busybox-static"),
+];
+
 /// One of the reference plugins, which are not on the path.
 const REFERENCE: &str = "/usr/lib/cni/bridge";
 
+/// What only the static busybox has; another package's is also called so, and does not run in a root
+/// file system without libraries.
+const BUSYBOX: &str = "/usr/share/doc/busybox-static";
+
 /// What every call of a test runner is told.
-const COMMON: &[&str] = &["--workspace", "--locked", "--no-fail-fast"];
+const COMMON: &[&str] = &["--locked", "--no-fail-fast"];
+
+/// The tests that make do with the system's own tools.
+const ROOMS: &[&str] = &["--workspace", "--exclude", "e2e"];
+
+/// Those that drive real clients as root.
+const CLIENTS: &[&str] = &["--package", "e2e"];
 
 /// How a test says that user namespaces are not enough for it.
 const MARK: &str = "#[ignore = \"needs root\"]";
 
 /// Runs all tests, or those whose name contains one of `filters`.
 pub(crate) fn run(filters: &[String]) -> Result<()> {
-    install(NEEDS)?;
+    install(&[NEEDS, NEEDS_OF_CLIENTS].concat())?;
     check_namespaces()?;
     let nextest = succeeds(&mut cargo(["nextest", "--version"]));
-    let test = |for_nextest: &[&str], for_cargo: &[&str], names: &[&str]| {
+    let test = |which: &[&str], for_nextest: &[&str], for_cargo: &[&str], names: &[&str]| {
         let arguments = if nextest {
-            [&["nextest", "run", "--no-tests=pass"], COMMON, for_nextest, names]
+            [&["nextest", "run", "--no-tests=pass"], which, COMMON, for_nextest, names]
         } else {
-            [&["test", "--all-targets"], COMMON, &[&["--"], for_cargo].concat(), names]
+            [&["test", "--all-targets"], which, COMMON, &[&["--"], for_cargo].concat(), names]
         };
         start(&mut cargo(arguments.concat()))
     };
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-    test(&[], &[], &filters)?;
-    start(&mut cargo([&["test", "--doc"], COMMON, &["--"], &filters].concat()))?;
+    test(ROOMS, &[], &[], &filters)?;
+    start(&mut cargo([&["test", "--doc"], ROOMS, COMMON, &["--"], &filters].concat()))?;
 
     let of_root = tests_of_root(command::root())?;
     let mut of_root: Vec<&str> = of_root.iter().map(String::as_str).collect();
     of_root.retain(|name| filters.is_empty() || filters.iter().any(|part| name.contains(part)));
-    if of_root.is_empty() {
-        return Ok(());
+    if !of_root.is_empty() {
+        if !is_root() {
+            let names = of_root.join(", ");
+            bail!("all else passed, but these tests need root, as those of e2e do: {names}");
+        }
+        test(ROOMS, &["--run-ignored", "only"], &["--ignored"], &of_root)?;
     }
-    if !is_root() {
-        bail!("all else passed, but these tests need root: {}", of_root.join(", "));
-    }
-    test(&["--run-ignored", "only"], &["--ignored"], &of_root)
+    test(CLIENTS, &[], &[], &filters)
 }
 
 /// Installs the packages of what is missing.

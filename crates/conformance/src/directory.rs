@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cni::Version;
+use cni::exec::{Failure, Patience};
 
 use crate::case::{By, Implementation, Instance, Known};
 
@@ -14,7 +15,7 @@ use crate::case::{By, Implementation, Instance, Known};
 pub const PLUGINS: [&str; 6] = ["bridge", "host-local", "loopback", "portmap", "ptp", "static"];
 
 /// How long a plugin may take to say what it is.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The plugins of a directory that there are cases for.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ pub enum Error {
     Io(PathBuf, io::Error),
     /// A plugin does not say which versions it supports.
     #[error("{} does not answer VERSION: {}", .0.display(), .1)]
-    Silent(PathBuf, cni::Error),
+    Silent(PathBuf, Box<Failure>),
 }
 
 impl Directory {
@@ -105,8 +106,9 @@ impl Directory {
 
 impl Plugin {
     fn ask(name: &str, file: &Path) -> Result<Self, Error> {
-        let versions = cni::exec::version(file, Some(PATIENCE))
-            .map_err(|error| Error::Silent(file.to_owned(), error))?;
+        let patience = Patience { limit: LIMIT, interrupted: &|| false };
+        let versions = cni::exec::version(file, Some(patience))
+            .map_err(|error| Error::Silent(file.to_owned(), error.into()))?;
         #[expect(clippy::disallowed_methods, reason = "this room starts plugins")]
         let output = std::process::Command::new(file)
             .env_clear()

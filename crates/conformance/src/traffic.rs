@@ -1,5 +1,6 @@
 //! Real packets: who answers, and whom the one who answers sees.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -39,7 +40,8 @@ impl Protocol {
     }
 }
 
-/// Answers everybody, by TCP and by UDP, with its own name and the address that it sees.
+/// Answers everybody, by TCP and by UDP, with its own name and the address that it sees; by UDP
+/// behind the question, so that answers can be told apart.
 #[derive(Debug)]
 pub(crate) struct Server {
     stop: Arc<AtomicBool>,
@@ -71,8 +73,10 @@ impl Server {
         let (own, ended) = (name.to_owned(), Arc::clone(&stop));
         let by_udp = thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                if let Ok((_, peer)) = udp.recv_from(&mut [0; 16]) {
-                    let _ = udp.send_to(&greeting(&own, peer), peer);
+                let mut question = [0; 4];
+                if let Ok((length, peer)) = udp.recv_from(&mut question) {
+                    let answer = [&question[..length], &greeting(&own, peer)].concat();
+                    let _ = udp.send_to(&answer, peer);
                 }
             }
         });
@@ -124,7 +128,11 @@ fn once(from: &Netns, protocol: Protocol, to: SocketAddr, limit: Duration) -> Op
 }
 
 /// Somebody who keeps the port that they ask from, so that their questions are one flow.
-pub(crate) struct Client(UdpSocket);
+pub(crate) struct Client {
+    socket: UdpSocket,
+    /// How many questions were asked.
+    asked: Cell<u32>,
+}
 
 impl Client {
     pub(crate) fn new(from: &Netns, to: SocketAddr) -> Self {
@@ -132,24 +140,36 @@ impl Client {
         let socket = from.enter(|| UdpSocket::bind(any).unwrap()).unwrap();
         // Answers of others than who was asked are not taken. Without a route there is no answer.
         let _ = from.enter(|| socket.connect(to)).unwrap();
-        Self(socket)
+        Self { socket, asked: Cell::new(0) }
     }
 
+    /// The answer to one question. Those to earlier ones may still come, and are passed over.
     pub(crate) fn ask(&self, limit: Duration) -> Option<String> {
-        self.0.set_read_timeout(Some(limit)).unwrap();
-        self.0.send(b"who").ok()?;
-        let mut told = [0; 64];
-        match self.0.recv(&mut told) {
-            Ok(length) => Some(String::from_utf8(told[..length].to_vec()).unwrap()),
-            Err(error) => {
-                let kinds =
-                    [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::ConnectionRefused];
-                let unreachable = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
-                assert!(
-                    kinds.contains(&error.kind()) || unreachable.contains(&error.kind()),
-                    "{error}"
-                );
-                None
+        self.asked.set(self.asked.get() + 1);
+        let question = self.asked.get().to_be_bytes();
+        self.socket.send(&question).ok()?;
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.checked_duration_since(Instant::now())?;
+            self.socket.set_read_timeout(Some(left.max(TICK))).unwrap();
+            let mut told = [0; 64];
+            match self.socket.recv(&mut told) {
+                Ok(length) => {
+                    if let Some(answer) = told[..length].strip_prefix(&question) {
+                        return Some(String::from_utf8(answer.to_vec()).unwrap());
+                    }
+                }
+                Err(error) => {
+                    let no_answer = [
+                        ErrorKind::WouldBlock,
+                        ErrorKind::TimedOut,
+                        ErrorKind::ConnectionRefused,
+                        ErrorKind::HostUnreachable,
+                        ErrorKind::NetworkUnreachable,
+                    ];
+                    assert!(no_answer.contains(&error.kind()), "{error}");
+                    return None;
+                }
             }
         }
     }

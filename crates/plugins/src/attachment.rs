@@ -70,6 +70,16 @@ impl Attachment {
         named.owns(Some(comment)).then_some(named)
     }
 
+    /// Whether a comment is of another attachment of the same container. What a long comment has
+    /// no room for is its end, which is the container.
+    pub(crate) fn is_beside(&self, comment: &str) -> bool {
+        let words = comment.split_once(", net: ").map(|(_, words)| words.split_once(", if: "));
+        let Some(Some((network, words))) = words else { return false };
+        let ifname = words.split_once(',').map_or(words, |(ifname, _)| ifname);
+        let other = Self { network: network.into(), ifname: ifname.into(), ..self.clone() };
+        other != *self && other.owns(Some(comment))
+    }
+
     /// Whether a comment is one of this attachment's.
     pub(crate) fn owns(&self, comment: Option<&str>) -> bool {
         comment.map(mark_in) == Some(&self.mark())
@@ -163,6 +173,9 @@ mod tests {
         assert_eq!(host_link_in(&long.comment()), long.host_link());
         assert_eq!(Attachment::in_comment(&comment), Some(one));
         assert_eq!(Attachment::in_comment(&long.comment()), None);
+        let beside = Attachment { ifname: "eth1".into(), ..long.clone() };
+        assert!(long.is_beside(&beside.comment()) && !long.is_beside(&long.comment()));
+        assert!(!attachment("two").is_beside(&beside.comment()));
         assert_eq!(host_link_in("somebody else's"), None);
     }
 }

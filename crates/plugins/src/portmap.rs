@@ -78,7 +78,8 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     let attachment = Attachment::of(request);
     let mut kernel = Kernel::new().map_err(Error::internal)?;
     let mut wire = || -> Result<kernel::Result<net::Plan>, Error> {
-        let seen = look(&mut kernel, &config, &attachment, &needs)?;
+        let mut needs = needs.clone();
+        let seen = look(&mut kernel, &config, &attachment, &mut needs)?;
         let plan = plan::plan(&HOST, &needs, config.mark, &seen);
         Ok(kernel.apply(&plan, OnError::Stop).into_result())
     };
@@ -128,12 +129,13 @@ fn containers(previous: &CniResult, ifname: &str) -> Vec<IpNet> {
     [first(true), first(false)].into_iter().flatten().collect()
 }
 
-/// What is there already, or why a port cannot be had.
+/// What is there already, or why a port cannot be had. Ports that lead to the container by another
+/// of its networks are not needed: some runtimes ask for the same ones on each.
 fn look(
     kernel: &mut Kernel,
     config: &Config,
     attachment: &Attachment,
-    needs: &Needs,
+    needs: &mut Needs,
 ) -> Result<Seen, Error> {
     let table = masquerade::table();
     let find = |kernel: &mut Kernel, element: &Element| {
@@ -145,6 +147,7 @@ fn look(
     }
     // Whoever had this container's address before is gone.
     let mut owners: Vec<Option<String>> = found.iter().map(|old| old.comment.clone()).collect();
+    let mut beside = Vec::new();
     for (port, element) in &needs.ports {
         let mut holders = Vec::from_iter(find(kernel, element)?);
         if matches!(element.key, Key::Interval(..)) {
@@ -157,6 +160,10 @@ fn look(
         }
         for holder in holders {
             let comment = holder.comment.as_deref();
+            if comment.is_some_and(|comment| attachment.is_beside(comment)) {
+                beside.push(*port);
+                continue;
+            }
             let may_go = attachment.owns(comment)
                 || owners.contains(&holder.comment)
                 || comment.is_some_and(|comment| alive::is_gone(kernel, comment));
@@ -167,6 +174,7 @@ fn look(
             found.push(holder);
         }
     }
+    needs.leave(&beside);
     let is_needed =
         |old: &Element| needs.elements().any(|it| it.set == old.set && it.key == old.key);
     let mut stale = Vec::new();

@@ -57,7 +57,16 @@ macro_rules! isolated_as_root {
     };
 }
 
-/// What both macros are made of: only a macro can learn its caller's name and end it.
+/// As [`isolated_as_root!`], with a process namespace as well: whatever daemons the test starts, none
+/// outlives it.
+#[macro_export]
+macro_rules! isolated_with_processes {
+    () => {
+        $crate::isolated_with!($crate::Rights::RootOfProcesses)
+    };
+}
+
+/// What these macros are made of: only a macro can learn its caller's name and end it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! isolated_with {
@@ -75,6 +84,8 @@ pub enum Rights {
     Anyone,
     /// Root of the host.
     Root,
+    /// Root of the host, among processes of its own.
+    RootOfProcesses,
 }
 
 /// Set for the run of a test inside its namespaces.
@@ -84,12 +95,12 @@ const INSIDE: &str = "PODWIRE_TEST_NS";
 /// `here` is the path of a closure in the test function.
 #[doc(hidden)]
 pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
-    if env::var_os(INSIDE).is_some() {
+    if is_inside() {
         prepare();
         return false;
     }
     let test = test_name(here);
-    if rights == Rights::Root && !rustix::process::geteuid().is_root() {
+    if rights != Rights::Anyone && !rustix::process::geteuid().is_root() {
         panic!("{test} needs root: run it with sudo");
     }
     let output = again(rights)
@@ -106,16 +117,25 @@ pub fn is_done_elsewhere(here: &str, rights: Rights) -> bool {
     true
 }
 
+/// Whether this is the run of a test inside its namespaces.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
 /// This program again, in namespaces of its own; what it does there starts with [`prepare`].
 /// Arguments are the caller's to add.
 pub fn again(rights: Rights) -> Command {
-    let namespaces = match rights {
-        Rights::Anyone => "-Urnm",
-        Rights::Root => "-nm",
+    let namespaces: &[&str] = match rights {
+        Rights::Anyone => &["-Urnm", "--kill-child"],
+        Rights::Root => &["-nm", "--kill-child"],
+        // The first process of a namespace has to reap the orphans, which a shell does.
+        Rights::RootOfProcesses => {
+            &["-nmpf", "--kill-child", "--mount-proc", "sh", "-c", r#""$0" "$@"; exit $?"#]
+        }
     };
     let mut command = Command::new(need("unshare", "util-linux"));
     command
-        .args([namespaces, "--kill-child"])
+        .args(namespaces)
         .arg(env::current_exe().expect("find this program"))
         .env("PATH", search_path())
         .stdin(Stdio::null());

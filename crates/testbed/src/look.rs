@@ -51,7 +51,7 @@ pub fn ports(space: &Namespace, bridge: &str) -> Vec<String> {
 }
 
 /// The host's ends of cables, of whichever plugin.
-pub(crate) fn host_ends(space: &Namespace) -> Vec<String> {
+pub fn host_ends(space: &Namespace) -> Vec<String> {
     links(space).into_iter().filter(|name| name.starts_with("veth")).collect()
 }
 

@@ -1,6 +1,7 @@
 //! That a test's machine is its own.
 
-use testbed::{Namespace, isolated, isolated_as_root, need, sh};
+use testbed::look::eventually;
+use testbed::{Namespace, isolated, isolated_as_root, isolated_with_processes, need, sh};
 
 #[test]
 fn a_test_has_a_machine_of_its_own() {
@@ -23,6 +24,18 @@ fn root_keeps_its_rights() {
     alone();
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
     assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "0", "4294967295"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_has_processes_of_its_own() {
+    isolated_with_processes!();
+    alone();
+    assert_eq!(sh("cat /proc/1/comm").trim(), "sh");
+    // An orphan that nobody reaps would stay.
+    let orphan = sh("sh -c 'true & echo $!'");
+    let orphan = std::path::Path::new("/proc").join(orphan.trim());
+    eventually("the orphan is reaped", || (!orphan.exists()).then_some(()));
 }
 
 /// Asserts that the test shares nothing with the host that it could break.

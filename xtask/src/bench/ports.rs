@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -78,8 +79,7 @@ impl Ports {
                 let node = Node { contender, crowd, netns: Netns::create(&path)? };
                 let pod = self.pod()?;
                 let (result, _) = node.call(machine, &pod, Verb::Add, &bridge(&node, None))?;
-                let mappings = (0..crowd).map(|port| mapping(10_000 + port)).collect();
-                let ports = portmap(&node, Some(&result), mappings);
+                let ports = portmap(&result, 10_000..10_000 + crowd);
                 node.call(machine, &pod, Verb::Add, &ports)?;
                 self.nodes.push(node);
             }
@@ -175,7 +175,7 @@ impl Node {
     /// A pod comes, gets a port, loses it and goes.
     fn visit(&self, machine: &Machine, pod: &Pod) -> Result<Vec<(Verb, Plugin, Duration)>> {
         let (result, bridge_add) = self.call(machine, pod, Verb::Add, &bridge(self, None))?;
-        let ports = portmap(self, Some(&result), vec![mapping(20_000)]);
+        let ports = portmap(&result, 20_000..20_001);
         let (_, portmap_add) = self.call(machine, pod, Verb::Add, &ports)?;
         machine.settle()?;
         let (_, portmap_del) = self.call(machine, pod, Verb::Del, &ports)?;
@@ -222,32 +222,25 @@ impl Node {
 
 fn bridge(node: &Node, result: Option<&Value>) -> Value {
     let data = format!("/run/bench/ports/{}{}", node.contender.name(), node.crowd);
-    with(
-        result,
-        json!({
-            "cniVersion": "1.0.0", "name": "ports", "type": "bridge", "bridge": "ports",
-            "isGateway": true, "ipMasq": true,
-            "ipam": {
-                "type": "host-local", "dataDir": data, "routes": [{ "dst": "0.0.0.0/0" }],
-                "ranges": [[{ "subnet": "10.91.0.0/16" }]],
-            },
-        }),
-    )
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "ports", "type": "bridge", "bridge": "ports",
+        "isGateway": true, "ipMasq": true,
+        "ipam": {
+            "type": "host-local", "dataDir": data, "routes": [{ "dst": "0.0.0.0/0" }],
+            "ranges": [[{ "subnet": "10.91.0.0/16" }]],
+        },
+    });
+    with(result, config)
 }
 
-fn portmap(node: &Node, result: Option<&Value>, mappings: Vec<Value>) -> Value {
-    debug_assert!(CONTENDERS.contains(&node.contender));
-    with(
-        result,
-        json!({
-            "cniVersion": "1.0.0", "name": "ports", "type": "portmap",
-            "runtimeConfig": { "portMappings": mappings },
-        }),
-    )
-}
-
-fn mapping(port: usize) -> Value {
-    json!({ "hostPort": port, "containerPort": 80, "protocol": "tcp" })
+fn portmap(result: &Value, host_ports: Range<usize>) -> Value {
+    let mapping = |port| json!({ "hostPort": port, "containerPort": 80, "protocol": "tcp" });
+    let mappings: Vec<Value> = host_ports.map(mapping).collect();
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "ports", "type": "portmap",
+        "runtimeConfig": { "portMappings": mappings },
+    });
+    with(Some(result), config)
 }
 
 fn with(result: Option<&Value>, mut config: Value) -> Value {

@@ -6,6 +6,7 @@ use net::nft::{Chain, Element};
 
 use super::config::Config;
 use super::{HOST, local_routes, needs, previous, rules};
+use crate::attachment::Attachment;
 use crate::masquerade;
 
 /// CHECK: looks at each port of this attachment, at the chains that all of them share, and at the
@@ -16,18 +17,25 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     let Some(previous) = previous(request)? else {
         return fail("Required prevResult missing".to_owned());
     };
-    let (ports, needs) = needs(&config, request, &previous)?;
+    let (ports, mut needs) = needs(&config, request, &previous)?;
     if ports.is_empty() {
         return Ok(());
     }
     let mut kernel = Kernel::new().map_err(Error::internal)?;
+    let attachment = Attachment::of(request);
+    let mut beside = Vec::new();
     for (port, element) in &needs.ports {
-        if !is_there(&mut kernel, element)? {
+        let seen = look(&mut kernel, element)?;
+        let comment = seen.as_ref().and_then(|seen| seen.comment.as_deref());
+        if comment.is_some_and(|comment| attachment.is_beside(comment)) {
+            beside.push(*port);
+        } else if seen.as_ref() != Some(element) {
             return fail(format!("host port {port} does not lead to {}", port.target));
         }
     }
+    needs.leave(&beside);
     for element in &needs.hairpins {
-        if !is_there(&mut kernel, element)? {
+        if look(&mut kernel, element)?.as_ref() != Some(element) {
             return fail(format!("nft map {} does not know {}", element.set, element.key));
         }
     }
@@ -72,7 +80,7 @@ fn holds(kernel: &mut Kernel, chain: &Chain) -> Result<bool, Error> {
     kernel.nft_chain_holds(&HOST, chain).map_err(Error::internal)
 }
 
-fn is_there(kernel: &mut Kernel, wanted: &Element) -> Result<bool, Error> {
-    let seen = kernel.nft_element(&HOST, &wanted.table, &wanted.set, &wanted.key);
-    Ok(seen.map_err(Error::internal)?.as_ref() == Some(wanted))
+/// What is there under an element's key.
+fn look(kernel: &mut Kernel, wanted: &Element) -> Result<Option<Element>, Error> {
+    kernel.nft_element(&HOST, &wanted.table, &wanted.set, &wanted.key).map_err(Error::internal)
 }

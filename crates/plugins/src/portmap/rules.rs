@@ -200,6 +200,14 @@ impl Needs {
     pub(crate) fn elements(&self) -> impl Iterator<Item = &Element> {
         self.ports.iter().map(|(_, element)| element).chain(&self.hairpins)
     }
+
+    /// Gives up these ports, and the chains to which nothing leads then.
+    pub(crate) fn leave(&mut self, ports: &[Port]) {
+        self.ports.retain(|(port, _)| !ports.contains(port));
+        let mut chains = std::mem::take(&mut self.chains);
+        chains.retain(|chain| self.elements().any(|element| led_to(element) == Some(&chain.name)));
+        self.chains = chains;
+    }
 }
 
 /// The map that knows a container's address, and its key there.
@@ -211,12 +219,18 @@ pub(crate) fn hairpin_place(address: IpAddr) -> (&'static str, Key) {
 /// The chain that goes when `element`, which leads to it, goes: the one of its attachment alone.
 /// Those of subnets stay.
 pub(crate) fn chain_of(element: &Element) -> Option<Chain> {
-    let Some(Mapped::Verdict(Verdict::Goto(name) | Verdict::Jump(name))) = &element.value else {
-        return None;
-    };
+    let name = led_to(element)?;
     let is_of_port = element.set.starts_with("hostports_");
     let is_single = name.ends_with("/32") || name.ends_with("/128");
     (is_of_port || is_single).then(|| chain(name, None, Vec::new()))
+}
+
+/// The name of the chain that an element leads to.
+fn led_to(element: &Element) -> Option<&String> {
+    match &element.value {
+        Some(Mapped::Verdict(Verdict::Goto(name) | Verdict::Jump(name))) => Some(name),
+        _ => None,
+    }
 }
 
 /// The port of an element, as far as flows to it have to be forgotten.

@@ -134,6 +134,22 @@ fn ports_are_those_of_the_container_s_families() {
 }
 
 #[test]
+fn a_chain_goes_with_the_last_port_that_leads_to_it() {
+    let list = format!("{WEB},{}", r#"{"hostPort":8081,"containerPort":80,"protocol":"tcp"}"#);
+    let keys = mappings(&list) + r#","conditionsV4":["-i","eth0"]"#;
+    let (_, mut needs) = needed(&keys, &["10.1.0.2/24"]);
+    let ports: Vec<_> = needs.ports.iter().map(|(port, _)| *port).collect();
+    let names = |needs: &rules::Needs| -> Vec<String> {
+        needs.chains.iter().map(|chain| chain.name.clone()).collect()
+    };
+    let all = names(&needs);
+    needs.leave(&ports[..1]);
+    assert_eq!((needs.ports.len(), names(&needs)), (1, all));
+    needs.leave(&ports);
+    assert_eq!(names(&needs), ["hairpin-10.1.0.0/24"]);
+}
+
+#[test]
 fn flows_are_read_from_elements_as_they_were_written() {
     let list = r#"{"hostPort":53,"containerPort":5353,"protocol":"udp"},
         {"hostPort":53,"containerPort":5353,"protocol":"udp","hostIP":"192.0.2.1"},
@@ -203,7 +219,7 @@ fn what_is_made_is_seen_as_it_was_asked_for_and_goes_as_a_whole() {
     for (keys, addresses) in variants() {
         println!("{keys}");
         let host = Namespace::new("host");
-        let (config, needs) = needed(&keys, &addresses);
+        let (config, mut needs) = needed(&keys, &addresses);
         let plan = whole_plan(&keys, &addresses);
         on(&host, |kernel| {
             // A failure before the rules leaves none.
@@ -211,7 +227,7 @@ fn what_is_made_is_seen_as_it_was_asked_for_and_goes_as_a_whole() {
             assert_eq!(kernel.apply(&plan, OnError::Stop).failed.len(), 1);
             assert!(!state(&host).contains("hostports"));
             kernel.apply(&plan, OnError::Stop).into_result().unwrap();
-            let seen = look(kernel, &config, &Attachment::of(&request(&keys)), &needs).unwrap();
+            let seen = look(kernel, &config, &Attachment::of(&request(&keys)), &mut needs).unwrap();
             let wanted: Vec<Element> = needs.elements().cloned().collect();
             assert!(wanted.iter().all(|element| seen.replaced.contains(element)));
             assert_eq!(seen.replaced.len(), wanted.len());
@@ -236,9 +252,9 @@ fn a_second_add_leaves_nothing_of_the_first() {
     let other = r#"{"hostPort":8081,"containerPort":80,"protocol":"tcp","hostIP":"192.0.2.0/24"}"#;
     for (number, list) in [WEB, other, WEB].into_iter().enumerate() {
         let keys = mappings(list);
-        let (config, needs) = needed(&keys, &addresses);
+        let (config, mut needs) = needed(&keys, &addresses);
         on(&host, |kernel| {
-            let seen = look(kernel, &config, &Attachment::of(&request(&keys)), &needs).unwrap();
+            let seen = look(kernel, &config, &Attachment::of(&request(&keys)), &mut needs).unwrap();
             assert_eq!(seen.stale.len(), usize::from(number > 0));
             let plan = plan::plan(&HOST, &needs, config.mark, &seen);
             assert!(plan.iter().all(|step| !matches!(step.change, Change::Replace { .. })));

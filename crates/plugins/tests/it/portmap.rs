@@ -321,6 +321,31 @@ fn a_port_that_is_taken_is_refused_and_nothing_is_changed() {
     );
 }
 
+/// podman asks for a container's ports on each of its networks.
+#[test]
+fn a_pod_with_two_networks_has_its_ports_once() {
+    testbed::isolated!();
+    for by in BOTH {
+        let town = Town::new(by);
+        let mut one = town.pod("one", json!([tcp(8080, 80)]), json!({}));
+        one.pod.ifname = "eth1".into();
+        let keys = json!({ "name": "more", "bridge": "cni1", "isGateway": true });
+        let more = town.node.network("0.4.0", &["10.1.3.0/24"], keys);
+        let result = town.node.add(&one.pod, &more);
+        let ports = json!([tcp(8080, 80), tcp(7, 80)]);
+        let config = town.config(&ports, json!({ "name": "more" }), &result);
+        town.node.add(&one.pod, &config);
+        if by == By::Podwire {
+            town.node.run(&town.node.call("CHECK", &one.pod, &config)).ok();
+        }
+        let world = town.world.namespace.netns();
+        let answers = |port: u16| call(world, &format!("192.0.2.1:{port}"), one.netns(), 80);
+        assert!(answers(8080).is_some() && answers(7).is_some(), "{by:?}");
+        town.node.del(&one.pod, &config);
+        assert!(answers(8080).is_some() && answers(7).is_none(), "{by:?}");
+    }
+}
+
 /// The address of a pod that is gone without DEL belongs to the next one, and so do its ports.
 #[test]
 fn what_a_dead_pod_holds_is_not_taken() {

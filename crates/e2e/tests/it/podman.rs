@@ -1,0 +1,76 @@
+//! Containers made by podman with its CNI back end, whose networks also have `firewall` and
+//! `tuning`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use e2e::{Machine, NODE, Podman, addresses, assert_published, get, page};
+use testbed::assert_same_state;
+use testbed::look::ports;
+
+for_each_maker!(containers_on_two_networks);
+
+fn containers_on_two_networks(machine: &Machine) {
+    let podman = Podman::new(machine);
+    podman.tell("network create --subnet 10.30.0.0/24 --ipv6 --subnet fd30::/64 one");
+    podman.tell("network create --subnet 10.31.0.0/24 two");
+    podman.start("first", "--network one,two --publish 18080:80");
+    remove(podman, "first");
+    let settled = machine.traces();
+    for bridge in ["cni-podman1", "cni-podman2"] {
+        assert_eq!(ports(machine.node(), bridge), Vec::<String>::new());
+    }
+
+    podman.start(
+        "web",
+        "--network one --publish 18080:80 --publish 15353:5353/udp --publish 127.0.0.1:18081:80 \
+         --ip 10.30.0.9 --mac-address 02:00:00:00:00:09",
+    );
+    podman.start("client", "--network one");
+    let web = podman.exec("web", "ip address show eth0");
+    assert!(web.contains("02:00:00:00:00:09") && web.contains("10.30.0.9/24"), "{web}");
+    for (from, to) in [("web", "client"), ("client", "web")] {
+        for address in addresses_of(podman, to, "eth0") {
+            podman.exec(from, &format!("ping -c 1 -W 5 {address}"));
+        }
+    }
+    let [web, client] = ["web", "client"].map(|name| podman.netns(name));
+    assert_published(machine, "web", &web, &client);
+    assert_eq!(page(machine.node().netns(), "127.0.0.1:18081".parse().unwrap()), "web");
+    assert!(get(machine.outside(), SocketAddr::new(NODE[0], 18081)).is_err());
+
+    podman.tell("network connect two client");
+    podman.exec("client", "ping -c 1 -W 5 10.31.0.1");
+    let more = addresses_of(podman, "client", "eth1");
+    assert!(machine.reserved().contains(&more[0]), "{more:?}");
+    podman.tell("network disconnect two client");
+    assert_eq!(addresses_of(podman, "client", "eth1"), Vec::<IpAddr>::new());
+    assert!(!machine.reserved().contains(&more[0]), "{more:?}");
+
+    let before = machine.reserved();
+    podman.tell("network reload --all");
+    assert_eq!(before, machine.reserved());
+    let web = podman.exec("web", "ip address show eth0");
+    assert!(web.contains("02:00:00:00:00:09") && web.contains("10.30.0.9/24"), "{web}");
+    assert_published(machine, "web", &podman.netns("web"), &client);
+
+    remove(podman, "web client");
+    assert_same_state(&settled, &machine.traces());
+}
+
+fn remove(podman: Podman<'_>, names: &str) {
+    podman.tell(&format!("rm --force --time 0 {names}"));
+}
+
+/// What `ip` in a container and podman itself agree on.
+fn addresses_of(podman: Podman<'_>, name: &str, interface: &str) -> Vec<IpAddr> {
+    let told =
+        podman.exec(name, &format!("ip -o address show dev {interface} scope global || true"));
+    let has = addresses(&told);
+    let networks =
+        podman.tell(&format!("inspect --format '{{{{json .NetworkSettings.Networks}}}}' {name}"));
+    assert!(
+        has.iter().all(|address| networks.contains(&format!("\"{address}\""))),
+        "{networks} {told}"
+    );
+    has
+}
