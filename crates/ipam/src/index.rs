@@ -166,6 +166,9 @@ impl<'a> Index<'a> {
 
     /// How the index that is kept in `place` stands to the directory, which is read for that.
     pub(crate) fn state(locked: &Locked<'_>, place: &'a IndexPlace) -> Result<IndexState> {
+        if !place.directory.exists() {
+            return Ok(IndexState::Missing);
+        }
         let (_, mut table, fits) = match Keeper::open(place, locked) {
             Ok(opened) => opened,
             Err(error) => return Ok(IndexState::Impossible(error)),

@@ -8,7 +8,7 @@
 //! calls them with its own request, since an IPAM plugin reads the same document.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use cni::fields::{Cidr, Ip, optional_ip};
@@ -17,6 +17,7 @@ use ipam::{Collected, Holder, Lease, Owner, RangeSet, RangeSpec, Store, resolv};
 use kernel::Kernel;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::{alive, reservations};
 
@@ -64,7 +65,7 @@ pub fn add(request: &Request) -> Result<CniResult, Error> {
     } else {
         dns(resolv::load(&config.resolv_conf).map_err(failed)?)
     };
-    let leases = store(request, &config.place)
+    let leases = store(request, config.place)
         .reserve(&config.sets, &config.requested, &owner(request))
         .map_err(failed)?;
     let ip =
@@ -77,7 +78,7 @@ pub fn add(request: &Request) -> Result<CniResult, Error> {
 /// the interface.
 pub fn check(request: &Request) -> Result<(), Error> {
     let config = Config::load(request)?;
-    let found = store(request, &config.place).find(&owner(request)).map_err(failed)?;
+    let found = store(request, config.place).find(&owner(request)).map_err(failed)?;
     if found.is_empty() {
         return Err(Error::internal(format_args!(
             "host-local: Failed to find address added by container {}",
@@ -92,7 +93,7 @@ pub fn check(request: &Request) -> Result<(), Error> {
 /// Of the configuration it needs only the place of the files, so that ranges which have become
 /// invalid, or requests that were never valid, cannot keep a container from being deleted.
 pub fn del(request: &Request) -> Result<(), Error> {
-    let store = store(request, &place(request)?);
+    let store = store(request, place(request)?);
     store.release(&owner(request)).map(drop).map_err(failed)
 }
 
@@ -108,13 +109,13 @@ pub fn gc(request: &Request, alive: impl FnMut(&Holder) -> bool) -> Result<Colle
         ifname: attachment.ifname.clone(),
     };
     let valid: Vec<_> = valid.iter().map(owner).collect();
-    store(request, &place(request)?).gc(&valid, alive).map_err(failed)
+    store(request, place(request)?).gc(&valid, alive).map_err(failed)
 }
 
 /// `STATUS`: every range set has an address left, and it could be written down.
 pub fn status(request: &Request) -> Result<(), Error> {
     let config = Config::load(request)?;
-    let store = store(request, &config.place);
+    let store = store(request, config.place);
     let unavailable = |error: ipam::Error| {
         Error::not_available(error.to_string()).with_details(error.remedy().unwrap_or_default())
     };
@@ -129,6 +130,35 @@ pub fn status(request: &Request) -> Result<(), Error> {
             )))
         }
     }
+}
+
+/// What a configuration says about addresses while nobody asks for one.
+#[derive(Debug)]
+pub struct Pool {
+    /// The range sets, without those that a runtime adds.
+    pub sets: Vec<RangeSet>,
+    /// Where the reservations are; `None` for the default place.
+    pub data_dir: Option<PathBuf>,
+    /// Where their index is; `None` for the default place.
+    pub index_dir: Option<PathBuf>,
+}
+
+/// Reads the configuration of a plugin whose `ipam` is `host-local`; `None` if it is another's.
+pub fn pool(document: &Value) -> Option<Result<Pool, Error>> {
+    let is_ours = |network: &cni::NetworkConfig| network.ipam.plugin_type == HostLocal.name();
+    json::from_value(document).ok().filter(is_ours)?;
+    let read = || {
+        let Document { ipam, runtime_config, .. } =
+            json::from_value(document).map_err(Error::internal)?;
+        let InIpam { ipam: single } = json::from_value(document).map_err(Error::internal)?;
+        let ipam = ipam.unwrap_or_default();
+        Ok(Pool {
+            sets: range_sets(runtime_config.ip_ranges, single, ipam.ranges)?,
+            data_dir: given(ipam.data_dir),
+            index_dir: given(ipam.index_dir),
+        })
+    };
+    Some(read())
 }
 
 /// What `ADD`, `CHECK` and `STATUS` need of a configuration.
@@ -161,12 +191,7 @@ impl Config {
         let nil = || Error::internal("cannot understand ip: IP <nil> not v4 nor v6");
         let requested = requested.map(|ip| ip.ok_or_else(nil)).collect::<Result<_, _>>()?;
 
-        // Without a subnet there is no single range, whatever else of it is written.
-        let single = single.subnet.is_some().then(|| vec![single]);
-        let ranges = document.runtime_config.ip_ranges.into_iter().chain(single).chain(ipam.ranges);
-        let specs: Vec<Vec<_>> =
-            ranges.map(|set| set.into_iter().map(RangeSpec::from).collect()).collect();
-        let sets = ipam::range_sets(&specs).map_err(failed)?;
+        let sets = range_sets(document.runtime_config.ip_ranges, single, ipam.ranges)?;
         let of_family = |v4| sets.iter().filter(|set| set.is_ipv4() == v4).count();
         if request.version < Version::V0_3_0 && (of_family(true) > 1 || of_family(false) > 1) {
             return Err(Error::internal(format_args!(
@@ -298,10 +323,28 @@ fn read<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
     json::from_value(&request.document).map_err(Error::internal)
 }
 
-fn store(request: &Request, place: &Place) -> Store {
-    let given = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+/// The range sets in their order: the runtime's, the single one, the others.
+fn range_sets(
+    of_runtime: Vec<Vec<Range>>,
+    single: Range,
+    others: Vec<Vec<Range>>,
+) -> Result<Vec<RangeSet>, Error> {
+    // Without a subnet there is no single range, whatever else of it is written.
+    let single = single.subnet.is_some().then(|| vec![single]);
+    let ranges = of_runtime.into_iter().chain(single).chain(others);
+    let specs: Vec<Vec<_>> =
+        ranges.map(|set| set.into_iter().map(RangeSpec::from).collect()).collect();
+    ipam::range_sets(&specs).map_err(failed)
+}
+
+fn store(request: &Request, place: Place) -> Store {
     let Place { data_dir, index_dir } = place;
     reservations::store(&request.network.name, given(data_dir), given(index_dir))
+}
+
+/// A path, where one is written.
+fn given(path: PathBuf) -> Option<PathBuf> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
 }
 
 fn owner(request: &Request) -> Owner {

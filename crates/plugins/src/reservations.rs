@@ -1,7 +1,7 @@
 //! Where this node keeps the reservations of its networks, and their indexes.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use ipam::{IndexPlace, Store};
 
@@ -18,15 +18,21 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// default one.
 pub fn store(network: &str, data_dir: Option<PathBuf>, index_dir: Option<PathBuf>) -> Store {
     let data_dir = data_dir.unwrap_or_else(|| ipam::DEFAULT_DATA_DIR.into());
-    let directory = index_dir.unwrap_or_else(|| default_index_dir(&data_dir).into());
     let store = Store::new(&data_dir, network);
-    match fs::read_to_string(BOOT_ID) {
-        Ok(boot_id) => store.with_index(IndexPlace { directory, boot_id, report }),
+    match index_place(&data_dir, index_dir) {
+        Ok(place) => store.with_index(place),
         Err(error) => {
-            eprintln!("podwire: works without an index: {BOOT_ID}: {error}");
+            eprintln!("podwire: reads all reservations, for want of an index: {BOOT_ID}: {error}");
             store
         }
     }
+}
+
+/// Where the indexes of the reservations below a directory are kept.
+pub fn index_place(data_dir: &Path, index_dir: Option<PathBuf>) -> io::Result<IndexPlace> {
+    let directory = index_dir.unwrap_or_else(|| default_index_dir(data_dir).into());
+    let boot_id = fs::read_to_string(BOOT_ID)?;
+    Ok(IndexPlace { directory, boot_id, report })
 }
 
 /// An index lives as long as what it is about.

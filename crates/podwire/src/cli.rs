@@ -1,6 +1,7 @@
 //! The command line as it is typed.
 
 pub(crate) mod cni;
+pub(crate) mod ipam;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use self::cni::CniCommand;
+use self::ipam::IpamCommand;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::Terminal;
 use crate::{completion, demo, install, lab};
@@ -41,6 +43,9 @@ enum Command {
     /// Attach namespaces to networks by any CNI plugins, as a container runtime does.
     #[command(subcommand)]
     Cni(Box<CniCommand>),
+    /// Show and repair the addresses that host-local has given out on this node.
+    #[command(subcommand)]
+    Ipam(IpamCommand),
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -241,6 +246,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Lab(LabCommand::Exec(exec)) => lab::exec(&exec),
         Command::Demo(demo) => demo::run(demo, terminal),
         Command::Cni(command) => crate::cni::run(&command, terminal),
+        Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {
             completion::print(shell)?;

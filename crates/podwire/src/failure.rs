@@ -115,6 +115,13 @@ impl From<lab::Error> for Failure {
     }
 }
 
+impl From<ipam::Error> for Failure {
+    fn from(error: ipam::Error) -> Self {
+        let failure = Self::new(Exit::Unknown, error.to_string());
+        error.remedy().into_iter().fold(failure, Self::remedy)
+    }
+}
+
 impl From<kernel::Error> for Failure {
     fn from(error: kernel::Error) -> Self {
         lab::Error::from(error).into()

@@ -8,8 +8,10 @@ mod dry_run;
 mod failure;
 mod install;
 mod interrupt;
+mod ipam;
 mod lab;
 mod progress;
+mod table;
 mod terminal;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use crate::cli::cni::List;
 use crate::cli::{Format, print};
 use crate::failure::{Exit, Failure, Result};
 use crate::lab::{pretty, tell};
+use crate::table::table;
 use crate::terminal::Terminal;
 
 /// Runs it.
@@ -79,20 +80,6 @@ fn text(arguments: &List, networks: &[Found], records: &[Record], terminal: Term
         row([&record.network, ifname, &addresses, &netns, container_id])
     }));
     text + &table(rows, arguments.no_headers)
-}
-
-/// Columns as wide as their widest cell, two spaces apart.
-fn table<const N: usize>(mut rows: Vec<[String; N]>, no_headers: bool) -> String {
-    if no_headers {
-        rows.remove(0);
-    }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 fn addresses(result: &Value) -> Vec<String> {

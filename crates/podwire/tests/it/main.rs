@@ -3,6 +3,7 @@
 
 mod cni;
 mod demo;
+mod ipam;
 mod kill;
 mod lab;
 mod script;

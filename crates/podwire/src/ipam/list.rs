@@ -1,0 +1,125 @@
+//! `podwire ipam list`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use plugins::alive::Life;
+use serde_json::{Value, json};
+
+use super::survey::{Entry, Network, survey};
+use crate::cli::ipam::List;
+use crate::cli::{Format, print};
+use crate::failure::{Exit, Result};
+use crate::lab::pretty;
+use crate::table::table;
+use crate::terminal::Terminal;
+
+/// How much of an id is shown, as other tools for containers do.
+const ID_LENGTH: usize = 13;
+
+/// Runs it.
+pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
+    let networks = survey(&arguments.places, arguments.network.as_deref())?;
+    print(&match arguments.places.output {
+        Format::Json => pretty(&value(&networks)),
+        Format::Text => text(&networks, arguments.no_headers, terminal),
+    })?;
+    Ok(Exit::Yes.into())
+}
+
+fn text(networks: &[Network], no_headers: bool, terminal: Terminal) -> String {
+    let row = |cells: [&str; 6]| cells.map(str::to_owned);
+    let mut rows = vec![row(["NETWORK", "ADDRESS", "CONTAINER", "INTERFACE", "AGE", "STATE"])];
+    for network in networks {
+        rows.extend(network.entries.iter().map(|entry| {
+            let (container, ifname) = entry.holder();
+            let container =
+                container.map_or("-".to_owned(), |id| id.chars().take(ID_LENGTH).collect());
+            let age = entry.age.map_or("-".to_owned(), age);
+            let address = entry.reservation.address.to_string();
+            row([
+                &network.name,
+                &address,
+                &container,
+                ifname.unwrap_or("-"),
+                &age,
+                &state(entry, terminal),
+            ])
+        }));
+    }
+    let mut text = table(rows, no_headers);
+    if !networks.is_empty() {
+        text.push('\n');
+    }
+    for network in networks {
+        let _ = writeln!(text, "{}", total(network));
+    }
+    text
+}
+
+/// Who is not certain to live is explained.
+fn state(entry: &Entry, terminal: Terminal) -> String {
+    match entry.judgement.life {
+        Life::Lives => terminal.good(entry.state()),
+        _ => format!("{}: {}", terminal.bad(entry.state()), entry.judgement.why),
+    }
+}
+
+fn total(network: &Network) -> String {
+    let count = |life| network.count(life);
+    let mut text = format!(
+        "{}: {} reserved ({} live, {} gone, {} unknown)",
+        network.name,
+        network.entries.len(),
+        count(Life::Lives),
+        count(Life::Gone),
+        count(Life::Unknown),
+    );
+    for usage in network.usage() {
+        let _ = write!(text, ", {} of {} free in {}", usage.free(), usage.size, usage.set);
+    }
+    text
+}
+
+/// The largest unit of which there is one at least.
+fn age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60)];
+    let unit = units.into_iter().find(|(_, length)| seconds >= *length);
+    unit.map_or(format!("{seconds}s"), |(name, length)| format!("{}{name}", seconds / length))
+}
+
+fn value(networks: &[Network]) -> Value {
+    let items = networks
+        .iter()
+        .flat_map(|network| network.entries.iter().map(|entry| entry.value(&network.name)));
+    let totals = networks.iter().map(|network| {
+        json!({
+            "name": network.name,
+            "directory": network.store.path(),
+            "reserved": network.entries.len(),
+            "live": network.count(Life::Lives),
+            "gone": network.count(Life::Gone),
+            "unknown": network.count(Life::Unknown),
+            "ranges": network.usage().iter().map(super::survey::Usage::value).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "apiVersion": "podwire/v1",
+        "kind": "IpamReservationList",
+        "items": items.collect::<Vec<_>>(),
+        "networks": totals.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_in_the_largest_unit() {
+        let text = |seconds| age(Duration::from_secs(seconds));
+        assert_eq!([0, 59, 60, 7_199, 86_400].map(text), ["0s", "59s", "1m", "1h", "1d"]);
+    }
+}
