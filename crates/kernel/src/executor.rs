@@ -485,9 +485,10 @@ impl Kernel {
                 let (home, handle) = self.handle(space)?;
                 wait::up(handle, home, link, Duration::from_millis(u64::from(*millis)))
             }
-            Action::WaitAddresses { link, millis } => {
+            Action::WaitAddresses { link, addresses, millis } => {
                 let (home, handle) = self.handle(space)?;
-                wait::addresses(handle, home, link, Duration::from_millis(u64::from(*millis)))
+                let patience = Duration::from_millis(u64::from(*millis));
+                wait::addresses(handle, home, link, addresses, patience)
             }
             Action::Announce { link, mac } => {
                 let link = Link { mac: Some(*mac), ..Link::existing(link.clone()) };

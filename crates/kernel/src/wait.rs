@@ -1,5 +1,6 @@
 //! Waiting for the kernel by its events instead of by the clock.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use net::{LinkName, Scope};
@@ -34,13 +35,14 @@ pub(crate) fn up(
     }
 }
 
-/// Waits until no address of `link` is tentative any more, and packets to each are delivered: the
-/// kernel adds the local route of an IPv6 address a little later, detection or not. One that
-/// somebody else has is an error.
+/// Waits until none of `addresses` (all of `link` if none is named) is tentative any more, and
+/// packets to each are delivered: the kernel adds the local route of an IPv6 address a little later,
+/// detection or not. One that somebody else has is an error.
 pub(crate) fn addresses(
     handle: &mut Handle,
     home: &Netns,
     link: &LinkName,
+    addresses: &[IpAddr],
     patience: Duration,
 ) -> Result<()> {
     let what = || format!("wait for the addresses of {link}");
@@ -50,7 +52,10 @@ pub(crate) fn addresses(
         let request = rtnetlink::address::all(index);
         handle.route().dump(rtm::GETADDR, &request, |message| {
             let address = rtnetlink::address::parse(message.payload);
-            found.extend(address.filter(|address| address.index == index));
+            found.extend(address.filter(|it| {
+                let is_meant = addresses.is_empty() || addresses.contains(&it.address.addr());
+                it.index == index && is_meant
+            }));
         })?;
         match found.iter().find(|address| address.dad_failed) {
             Some(dump::Address { address, .. }) => {

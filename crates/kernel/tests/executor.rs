@@ -281,7 +281,7 @@ fn an_address_that_was_waited_for_is_delivered_to() {
         let create = |text| Change::Create(address(text).into());
         let mut plan: Plan =
             addresses.map(|text| Step::new(&a.space(), create(text), "is used at once")).collect();
-        let wait = Action::WaitAddresses { link: name("left"), millis: 5000 };
+        let wait = Action::WaitAddresses { link: name("left"), addresses: vec![], millis: 5000 };
         plan.push(Step::new(&a.space(), Change::Act(wait), "waits"));
         let mut kernel = Kernel::new().unwrap();
         kernel.apply(&plan, OnError::Undo).into_result().unwrap();

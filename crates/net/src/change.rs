@@ -108,11 +108,13 @@ pub enum Action {
         /// How long to wait, in milliseconds.
         millis: u32,
     },
-    /// Waits until duplicate address detection has ended for all addresses of the device (RFC 4862
+    /// Waits until duplicate address detection has ended for addresses of the device (RFC 4862
     /// section 5.4) and packets to them are delivered, at most `millis`.
     WaitAddresses {
         /// The device.
         link: LinkName,
+        /// Those addresses; all that it has if none is named.
+        addresses: Vec<IpAddr>,
         /// How long to wait, in milliseconds.
         millis: u32,
     },

@@ -130,9 +130,13 @@ fn act(space: &Space, action: &Action, guarded: bool) -> Vec<String> {
             let show = format!("{} link show dev {}", tool(space, "ip"), word(link));
             vec![wait(&format!("{show} | grep -q 'state UP'"), *millis)]
         }
-        Action::WaitAddresses { link, millis } => {
+        Action::WaitAddresses { link, addresses, millis } => {
             let show = format!("{} address show dev {} tentative", tool(space, "ip"), word(link));
-            vec![wait(&format!("[ -z \"$({show})\" ]"), *millis)]
+            let one = |to: &str| wait(&format!("[ -z \"$({show}{to})\" ]"), *millis);
+            match addresses.as_slice() {
+                [] => vec![one("")],
+                some => some.iter().map(|address| one(&format!(" to {address}"))).collect(),
+            }
         }
         Action::Announce { link, mac } => {
             vec![format!("{} link set {} address {mac}", tool(space, "ip"), word(link))]
@@ -477,7 +481,7 @@ mod tests {
         ];
         let acts = vec![
             Change::Act(Action::WaitUp { link: odd.clone(), millis: 1 }),
-            Change::Act(Action::WaitAddresses { link: odd.clone(), millis: 1 }),
+            Change::Act(Action::WaitAddresses { link: odd.clone(), addresses: vec![], millis: 1 }),
             Change::Act(Action::Announce { link: odd, mac }),
         ];
         let deletions = objects.iter().cloned().map(Change::Delete);

@@ -87,7 +87,8 @@ pub(crate) fn bring_up(space: &Space, name: &LinkName, ips: &[IpConfig], far_end
     }
     step(plug_in(name), "plugs the cable in");
     if detect_duplicates && first_gateway(ips, false).is_some() {
-        let wait = net::Action::WaitAddresses { link: name.clone(), millis: DETECTION_MILLIS };
+        let (link, addresses) = (name.clone(), Vec::new());
+        let wait = net::Action::WaitAddresses { link, addresses, millis: DETECTION_MILLIS };
         step(Change::Act(wait), "waits until nobody has claimed the address");
     }
     plan

@@ -1,6 +1,7 @@
 //! The steps of one ADD: pure, from configuration, addresses and what was seen to a plan.
 
 use std::iter;
+use std::net::IpAddr;
 
 use cni::{CniResult, Error, Interface};
 use ipnet::IpNet;
@@ -106,15 +107,43 @@ impl Wiring<'_> {
         }
         // The gateway is shared and stays; so it comes after what may fail for this pod alone, and
         // a configuration that cannot work leaves none behind.
+        let waits = self.waits(result, &gateways);
         plan.extend(gateways);
         let wait = Action::WaitUp { link: host_link.clone(), millis: UP_MILLIS };
         plan.push(Step::new(&HOST, Change::Act(wait), "waits until the bridge forwards"));
+        plan.extend(waits);
         if !result.ips.is_empty() {
             let announce = Action::Announce { link: ifname.clone(), mac: *pod_mac };
             let why = "tells the segment who has the address now";
             plan.push(Step::new(pod, Change::Act(announce), why));
         }
         Ok(plan)
+    }
+
+    /// For a moment the kernel does not deliver what comes for a new IPv6 address. Those whose
+    /// duplicates are looked for take seconds, and the configuration says whether to wait for that.
+    fn waits(&self, result: &CniResult, gateways: &[Step]) -> Plan {
+        let Cable { pod, ifname, .. } = self.cable;
+        let mut plan = Plan::new();
+        let mut wait = |space: &Space, link: &LinkName, mut addresses: Vec<IpAddr>, why| {
+            addresses.retain(IpAddr::is_ipv6);
+            if !addresses.is_empty() {
+                let (link, millis) = (link.clone(), UP_MILLIS);
+                let wait = Action::WaitAddresses { link, addresses, millis };
+                plan.push(Step::new(space, Change::Act(wait), why));
+            }
+        };
+        let made = |step: &Step| match &step.change {
+            Change::Ensure(net::Object::Address(it)) => Some(it.address.addr()),
+            _ => None,
+        };
+        let gateways = gateways.iter().filter_map(made).collect();
+        wait(&HOST, &self.config.bridge, gateways, "waits until the node can answer");
+        if !self.config.detect_duplicates {
+            let addresses = interface::addresses(&result.ips);
+            wait(pod, ifname, addresses, "waits until the pod can answer");
+        }
+        plan
     }
 
     /// The bridge itself. One that is there keeps its size, as with the reference.

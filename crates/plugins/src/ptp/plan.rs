@@ -104,7 +104,7 @@ impl Wiring<'_> {
             let mut act = |action| plan.push(Step::new(space, Change::Act(action), why));
             act(Action::WaitUp { link: link.clone(), millis });
             if for_v6 {
-                act(Action::WaitAddresses { link, millis });
+                act(Action::WaitAddresses { link, addresses: Vec::new(), millis });
             }
         }
         plan
