@@ -10,11 +10,12 @@ pub mod directory;
 mod error;
 mod network;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use self::cache::Held;
 use self::cache::record::Kept;
 pub use self::cache::{Cache, Record, Unusable};
 pub use self::error::{Error, Result};
@@ -68,7 +69,8 @@ impl Runtime<'_> {
     /// network's version.
     ///
     /// What is taken back is whatever has the interface's name, so the caller makes sure that the
-    /// container has no such interface before.
+    /// container has no such interface before. An `ADD` of the same attachment that was killed is
+    /// taken back first.
     pub fn add(&self, network: &NetworkList, parameters: &Parameters) -> Result<Value> {
         // Before anything is done, so that nothing has to be taken back.
         for plugin in &network.plugins {
@@ -81,7 +83,7 @@ impl Runtime<'_> {
             config: network.bytes.clone(),
             result: None,
         };
-        self.cache.begin(&record)?;
+        let _held = self.begin(network, &record)?;
         for (index, plugin) in network.plugins.iter().enumerate() {
             match self.add_one(network, plugin, parameters, record.result.as_ref()) {
                 Ok(result) => record.result = Some(result),
@@ -136,9 +138,15 @@ impl Runtime<'_> {
     /// understood, is no failure.
     pub fn del(&self, network: &NetworkList, parameters: &Parameters) -> Result<()> {
         require_valid(network, parameters)?;
-        let kept = self.cache.read(&network.name, &parameters.attachment)?;
+        let attachment = &parameters.attachment;
+        let (kept, _held) = self.cache.hold(&network.name, attachment, self.patience)?;
+        self.detach(network, parameters, &kept)
+    }
+
+    /// Detaches a container of which this is remembered.
+    fn detach(&self, network: &NetworkList, parameters: &Parameters, kept: &Kept) -> Result<()> {
         let has_prev_result = network.is_since(Version::V0_4_0)?;
-        let (parameters, result) = match &kept {
+        let (parameters, result) = match kept {
             Kept::Record(record) => {
                 // One that is of no use is as good as none.
                 let result = record.result_for(network).unwrap_or_default();
@@ -216,21 +224,6 @@ impl Runtime<'_> {
             .map_err(|failure| failed(network, plugin, Command::Version, failure))
     }
 
-    /// Asks every plugin whether it speaks the network's version, and gives the capabilities that
-    /// any of them has, or all that is wrong.
-    pub fn validate(&self, network: &NetworkList) -> Result<BTreeSet<String>, Vec<Error>> {
-        let mut errors = Vec::new();
-        for plugin in &network.plugins {
-            let supported = self.versions(network, plugin);
-            errors.extend(supported.and_then(|supported| plugin.require(network, supported)).err());
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let capabilities = network.plugins.iter().flat_map(|plugin| plugin.capabilities.iter());
-        Ok(capabilities.cloned().collect())
-    }
-
     /// The `CNI_*` variables of a call.
     pub fn environment(&self, command: Command, parameters: &Parameters) -> Environment {
         let Parameters { attachment, netns, args, .. } = parameters;
@@ -246,6 +239,22 @@ impl Runtime<'_> {
             path: Some(dirs.join(":")),
             netns_override: None,
         }
+    }
+
+    /// Remembers an attachment and holds it. What a killed `ADD` of it has left is taken back, with
+    /// the configuration and the parameters that it had.
+    fn begin(&self, network: &NetworkList, record: &Record) -> Result<Held> {
+        let attachment = &record.parameters.attachment;
+        let at_once = Patience { limit: Duration::ZERO, ..self.patience };
+        if let (Kept::Record(left), Some(_held)) =
+            self.cache.hold(&network.name, attachment, at_once)?
+            && left.result.is_none()
+        {
+            let was = NetworkList::parse(&left.config).unwrap_or_else(|_| network.clone());
+            let parameters = left.parameters.clone();
+            self.detach(&was, &parameters, &Kept::Record(left))?;
+        }
+        self.cache.begin(record)
     }
 
     fn add_one(
@@ -351,20 +360,6 @@ impl Record {
             })
         };
         self.result.as_ref().map(convert).transpose()
-    }
-}
-
-impl PluginConfig {
-    fn require(&self, network: &NetworkList, supported: Vec<String>) -> Result<()> {
-        let version = match network.version.as_str() {
-            "" => Version::V0_1_0.as_str(),
-            version => version,
-        };
-        if supported.iter().any(|it| it == version) {
-            return Ok(());
-        }
-        let (plugin, version) = (self.plugin_type.clone(), version.to_owned());
-        Err(Error::UnsupportedVersion { plugin, version, supported })
     }
 }
 

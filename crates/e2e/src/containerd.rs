@@ -15,6 +15,9 @@ use crate::machine::{HOME, VOLATILE};
 /// Where it complains.
 pub(crate) const LOG: &str = "/run/e2e/containerd.log";
 
+/// Where it keeps what outlives a reboot.
+const DISK: &str = "/run/e2e/containerd";
+
 /// containerd on a machine's node; it ends with this value.
 #[derive(Debug)]
 pub struct Containerd<'a> {
@@ -29,7 +32,7 @@ impl<'a> Containerd<'a> {
         // scores below zero and AppArmor.
         let configuration = format!(
             r#"version = 2
-root = "{HOME}/containerd"
+root = "{DISK}"
 state = "{VOLATILE}/containerd"
 oom_score = 0
 [grpc]
@@ -44,7 +47,7 @@ disable_apparmor = true
         fs::write(format!("{HOME}/containerd.toml"), configuration).unwrap();
         let containerd = Self { machine, process: start(machine) };
         containerd.wait();
-        machine.ctr("--namespace k8s.io image import /run/e2e/image.tar");
+        containerd.import();
         containerd
     }
 
@@ -73,6 +76,19 @@ disable_apparmor = true
         self.kill();
         self.machine.lose_power();
         self.start_again();
+    }
+
+    /// Has it lose its disk, and with that the pods, of which it knows nothing any more.
+    pub fn forget(&mut self) {
+        self.kill();
+        self.machine.end_pods();
+        fs::remove_dir_all(DISK).unwrap();
+        self.start_again();
+        self.import();
+    }
+
+    fn import(&self) {
+        self.machine.ctr("--namespace k8s.io image import /run/e2e/image.tar");
     }
 
     fn wait(&self) {

@@ -90,9 +90,9 @@ impl Machine {
         format!("/{}", self.cgroup)
     }
 
-    /// Runs `podwire`.
+    /// Runs `podwire` on the node; returns what it prints.
     pub fn podwire(&self, arguments: &str) -> String {
-        plugins::podwire(arguments)
+        self.node.sh(&plugins::podwire(arguments))
     }
 
     /// Runs `ctr` against containerd's socket, on the node; returns what it prints.
@@ -135,9 +135,9 @@ impl Machine {
         fs::write(Path::new(CONFIGURATIONS).join("10-pods.conflist"), network.to_string()).unwrap();
     }
 
-    /// Takes away what a power cut takes: processes, the networks of pods, all that the node's own has
-    /// from pods, and what is in `/run`.
-    pub(crate) fn lose_power(&self) {
+    /// Ends all pods as nobody ends them: their processes and namespaces are gone, and what runtimes
+    /// and plugins have in memory.
+    pub(crate) fn end_pods(&self) {
         kill_all();
         sh(&format!(
             "for netns in /run/netns/cni-*; do umount $netns; rm $netns; done
@@ -145,6 +145,11 @@ impl Machine {
             rm -rf /run/podwire
             mount -t tmpfs tmpfs {VOLATILE}"
         ));
+    }
+
+    /// Takes away what a power cut takes: the pods, and all that the node's own network has from them.
+    pub(crate) fn lose_power(&self) {
+        self.end_pods();
         self.node.sh("ip link delete cni0; nft flush ruleset");
     }
 

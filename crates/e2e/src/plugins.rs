@@ -28,7 +28,7 @@ impl By {
         need("/usr/lib/cni/bridge", "containernetworking-plugins");
         sh(&format!("mkdir -p {DIRECTORY}; cp {REFERENCE}/* {DIRECTORY}"));
         if self != Self::Reference {
-            podwire("install");
+            sh(&podwire("install"));
         }
         if self == Self::Mixed {
             sh(&format!("cp --remove-destination {REFERENCE}/portmap {DIRECTORY}"));
@@ -59,9 +59,9 @@ pub fn build() {
     assert!(command.status().unwrap().success(), "podwire does not build");
 }
 
-/// Runs `podwire`, which finds the plugins beside itself.
+/// The line that runs `podwire`, which finds the plugins beside itself.
 pub(crate) fn podwire(arguments: &str) -> String {
-    sh(&format!("{}/podwire {arguments}", built().display()))
+    format!("{}/podwire {arguments}", built().display())
 }
 
 /// Where cargo puts programs of the profile that this one was built with.

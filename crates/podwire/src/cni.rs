@@ -156,28 +156,21 @@ fn parameters(
     cache: &Cache,
     asked: Asked,
 ) -> Result<Parameters> {
-    let ifname = arguments.ifname();
-    let of = |container_id: String| cni::Attachment { container_id, ifname: ifname.clone() };
-    let mut netns = place.path();
-    let attachment = match &arguments.container_id {
-        Some(id) => of(id.clone()),
-        None => {
-            let mut paths = place.paths().into_iter();
-            let first = paths.next().unwrap_or_default();
-            let mut chosen = of(runtime::container_id(&first));
-            let others = paths.filter(|_| asked == Asked::Found);
-            if cache.get(network, &chosen)?.is_none() {
-                for path in others {
-                    let other = of(runtime::container_id(&path));
-                    if cache.get(network, &other)?.is_some() {
-                        (chosen, netns) = (other, Some(path));
-                        break;
-                    }
-                }
-            }
-            chosen
-        }
+    let ids = match &arguments.container_id {
+        Some(id) => vec![id.clone()],
+        None => place.paths().iter().map(|path| runtime::container_id(path)).collect(),
     };
+    let of = |id: String| cni::Attachment { container_id: id, ifname: arguments.ifname() };
+    let mut attachment = of(ids.first().cloned().unwrap_or_default());
+    let mut netns = place.path();
+    for candidate in ids.into_iter().map(of).filter(|_| asked == Asked::Found) {
+        if let Some(record) = cache.get(network, &candidate)? {
+            // CHECK compares the path with that of the result, letter by letter.
+            let was = record.parameters.netns.filter(|was| place.is_also(was));
+            (attachment, netns) = (candidate, was.or(netns));
+            break;
+        }
+    }
     let args = arguments.args.clone().map(|it| it.0).unwrap_or_default();
     let capability_args = arguments.capability_args.clone().map(|it| it.0).unwrap_or_default();
     Ok(Parameters { attachment, netns, args, capability_args })

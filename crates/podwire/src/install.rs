@@ -190,8 +190,10 @@ fn undo(directory: &Path, shipped: &Path) -> Result<String> {
         }
     }
     if text.is_empty() {
-        text = format!("Nothing in {} is podwire's.\n", directory.display());
+        return Ok(format!("Nothing in {} is podwire's.\n", directory.display()));
     }
+    text += "Pods that podwire attached keep their network; docs/runtimes.md says what stays of it \
+             when they go.\n";
     Ok(text)
 }
 

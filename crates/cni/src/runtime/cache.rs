@@ -5,24 +5,30 @@
 //! killed in between is known and can be taken back; it gets its result by a rename, so that no
 //! crash tears it. What others left there, torn or foreign, is told and never an obstacle to `DEL`.
 //!
+//! Whoever is at work on an attachment holds a lock on its file, and so do the plugins that he has
+//! started: a runtime can be killed and its plugin go on, and until that has ended, too, nothing can
+//! be taken back for good.
+//!
 //! Everything is opened relative to the two directories and never through a symbolic link. The way
 //! to the cache is the administrator's and may have links.
 
+mod open;
 pub(super) mod record;
 
-use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::FdFlags;
 
+use self::open::{Open, Put, RESULTS, failed};
 pub use self::record::Record;
 use self::record::{Kept, name};
 use super::{Error, Result};
 use crate::Attachment;
+use crate::exec::Patience;
 
 /// The files of one cache directory.
 #[derive(Clone, Debug)]
@@ -39,13 +45,15 @@ pub struct Unusable {
     pub why: String,
 }
 
-/// The directory of the files.
-const RESULTS: &str = "results";
-/// The name of a file while it is written, beside that directory: the reference library takes
-/// whatever is in it for an attachment.
-const TEMPORARY: &str = ".podwire.new";
-/// The longest file that is read, in bytes.
-const LONGEST: u64 = 2 * crate::exec::LONGEST as u64;
+/// An attachment that nobody else works on. It is given back when this process has dropped it and
+/// every plugin that was started meanwhile has ended.
+#[derive(Debug)]
+pub(super) struct Held {
+    _file: File,
+}
+
+/// How soon it is noticed that an attachment is given back.
+const PAUSE: Duration = Duration::from_millis(2);
 
 impl Cache {
     /// The cache in a directory, which is made when it is needed.
@@ -69,7 +77,7 @@ impl Cache {
     /// All attachments of all networks by the name of their files, and the files of no use.
     pub fn list(&self) -> Result<(Vec<Record>, Vec<Unusable>)> {
         let (mut records, mut unusable) = (Vec::new(), Vec::new());
-        let Some(open) = self.open()? else { return Ok((records, unusable)) };
+        let Some(open) = Open::existing(&self.dir)? else { return Ok((records, unusable)) };
         for name in open.names()? {
             let why = match open.read(&name, None)? {
                 Kept::Nothing => continue,
@@ -79,25 +87,61 @@ impl Cache {
                 }
                 Kept::Torn(why) | Kept::Strange(why) | Kept::Foreign(why) => why,
             };
-            unusable.push(Unusable { path: open.results_path().join(name), why });
+            unusable.push(Unusable { path: open.path(&name), why });
         }
         Ok((records, unusable))
     }
 
     /// What there is under the name of an attachment.
     pub(super) fn read(&self, network: &str, attachment: &Attachment) -> Result<Kept> {
-        match self.open()? {
+        match Open::existing(&self.dir)? {
             None => Ok(Kept::Nothing),
             Some(open) => open.read(&name(network, attachment), Some((network, attachment))),
         }
     }
 
-    /// Remembers an attachment before it is made. Only one can: a second `ADD` is refused.
-    pub(super) fn begin(&self, record: &Record) -> Result<()> {
+    /// Waits until nobody works on an attachment any more, keeps others from it and reads it. After
+    /// the time limit of the patience it is read without being held: what hangs for so long does not
+    /// end by being waited for.
+    pub(super) fn hold(
+        &self,
+        network: &str,
+        attachment: &Attachment,
+        patience: Patience<'_>,
+    ) -> Result<(Kept, Option<Held>)> {
+        let name = name(network, attachment);
+        let since = Instant::now();
+        loop {
+            let Some(open) = Open::existing(&self.dir)? else { return Ok((Kept::Nothing, None)) };
+            let read = || open.read(&name, Some((network, attachment)));
+            let Some(file) = open.file(&name)? else { return Ok((read()?, None)) };
+            match file.try_lock() {
+                Ok(()) if is_same(&file, open.file(&name)?.as_ref()) => {
+                    return Ok((read()?, Some(Held::new(file, &open.path(&name))?)));
+                }
+                // Whoever had it has put another one in its place, or removed it.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if since.elapsed() < patience.limit => {
+                    if (patience.interrupted)() {
+                        return Err(Error::Interrupted);
+                    }
+                    thread::sleep(PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Ok((read()?, None)),
+                Err(TryLockError::Error(source)) => {
+                    return Err(failed("lock", &open.path(&name), source));
+                }
+            }
+        }
+    }
+
+    /// Remembers an attachment before it is made, and holds it. Only one can: a second `ADD` is
+    /// refused.
+    pub(super) fn begin(&self, record: &Record) -> Result<Held> {
         let (network, attachment) = (record.network.clone(), record.parameters.attachment.clone());
         let name = name(&network, &attachment);
-        let path = self.path(&network, &attachment);
-        let open = self.create()?;
+        let open = Open::create(&self.dir)?;
+        let path = open.path(&name);
         match open.read(&name, Some((&network, &attachment)))? {
             Kept::Nothing => {}
             Kept::Torn(_) => open.remove(&name)?,
@@ -106,192 +150,37 @@ impl Cache {
                 return Err(Error::Occupied { network, path, why });
             }
         }
-        let is_new = open.write(&name, record, |open| {
-            match rustix::fs::linkat(&open.cache, TEMPORARY, &open.results, &name, AtFlags::empty())
-            {
-                Err(Errno::EXIST) => Ok(false),
-                linked => linked.map(|()| true),
-            }
-        })?;
-        if is_new { Ok(()) } else { Err(Error::Attached { network, attachment, path }) }
+        match open.write(&name, record, Put::New)? {
+            Some(file) => Held::new(file, &path),
+            None => Err(Error::Attached { network, attachment, path }),
+        }
     }
 
     /// Remembers the result of an attachment that was begun.
     pub(super) fn finish(&self, record: &Record) -> Result<()> {
         let name = name(&record.network, &record.parameters.attachment);
-        self.create()?.write(&name, record, |open| {
-            rustix::fs::renameat(&open.cache, TEMPORARY, &open.results, &name)
-        })
+        Open::create(&self.dir)?.write(&name, record, Put::Over).map(drop)
     }
 
     /// Forgets an attachment.
     pub(super) fn forget(&self, network: &str, attachment: &Attachment) -> Result<()> {
-        match self.open()? {
+        match Open::existing(&self.dir)? {
             None => Ok(()),
             Some(open) => open.remove(&name(network, attachment)),
         }
     }
+}
 
-    /// Opens the cache and makes what is missing of it, as the reference library does.
-    fn create(&self) -> Result<Open<'_>> {
-        let failed = |source| cache_error("create", &self.dir, source);
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed)?;
-        let cache = self.open_top()?.ok_or_else(|| failed(Errno::NOENT.into()))?;
-        match rustix::fs::mkdirat(&cache, RESULTS, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(cache_error("create", &self.dir.join(RESULTS), errno)),
-        }
-        self.open_results(cache)?.ok_or_else(|| failed(Errno::NOENT.into()))
-    }
-
-    /// Opens the cache; `None` if there is none.
-    fn open(&self) -> Result<Option<Open<'_>>> {
-        match self.open_top()? {
-            None => Ok(None),
-            Some(cache) => self.open_results(cache),
-        }
-    }
-
-    fn open_top(&self) -> Result<Option<OwnedFd>> {
-        let opened = rustix::fs::open(&self.dir, DIRECTORY, Mode::empty());
-        let Some(fd) = found(opened, "open", &self.dir)? else { return Ok(None) };
-        let stat = rustix::fs::fstat(&fd).map_err(|e| cache_error("stat", &self.dir, e))?;
-        let mode = stat.st_mode & 0o7777;
-        // A directory such as /tmp keeps what is in it, which is looked at next.
-        if mode & 0o002 != 0 && (mode & 0o1000 == 0 || stat.st_uid != 0) {
-            return Err(untrusted(&self.dir, format!("anybody may write to it (mode {mode:04o})")));
-        }
-        Ok(Some(fd))
-    }
-
-    fn open_results(&self, cache: OwnedFd) -> Result<Option<Open<'_>>> {
-        let path = self.dir.join(RESULTS);
-        let opened =
-            rustix::fs::openat(&cache, RESULTS, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
-        // The kernel says the one or the other of a link, by version.
-        if let Err(Errno::LOOP | Errno::NOTDIR) = opened {
-            return Err(untrusted(&path, "it is not a directory but a file or a link".to_owned()));
-        }
-        let Some(results) = found(opened, "open", &path)? else { return Ok(None) };
-        let stat = rustix::fs::fstat(&results).map_err(|e| cache_error("stat", &path, e))?;
-        let mode = stat.st_mode & 0o7777;
-        if mode & 0o002 != 0 {
-            return Err(untrusted(&path, format!("anybody may write to it (mode {mode:04o})")));
-        }
-        if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(untrusted(&path, format!("it belongs to user {}", stat.st_uid)));
-        }
-        Ok(Some(Open { dir: &self.dir, cache, results }))
+impl Held {
+    /// Has plugins inherit a locked file.
+    fn new(file: File, path: &std::path::Path) -> Result<Self> {
+        rustix::io::fcntl_setfd(&file, FdFlags::empty()).map_err(|e| failed("lock", path, e))?;
+        Ok(Self { _file: file })
     }
 }
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
-
-/// The two directories of a cache that can be trusted.
-struct Open<'a> {
-    dir: &'a Path,
-    cache: OwnedFd,
-    results: OwnedFd,
-}
-
-impl Open<'_> {
-    fn results_path(&self) -> PathBuf {
-        self.dir.join(RESULTS)
-    }
-
-    fn names(&self) -> Result<Vec<String>> {
-        let failed = |errno| cache_error("read", &self.results_path(), errno);
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.results).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if !matches!(name.as_str(), "." | "..") {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    /// Reads a file; without `expected` it is whoever's its name says.
-    fn read(&self, name: &str, expected: Option<(&str, &Attachment)>) -> Result<Kept> {
-        let path = || self.results_path().join(name);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.results, name, flags, Mode::empty()) {
-            // What has too long a name cannot be there.
-            Err(Errno::NOENT | Errno::NAMETOOLONG) => return Ok(Kept::Nothing),
-            Err(Errno::LOOP) => return Ok(Kept::Foreign("is a symbolic link".to_owned())),
-            Err(Errno::NXIO) => return Ok(Kept::Foreign("is not a regular file".to_owned())),
-            opened => opened.map_err(|errno| cache_error("open", &path(), errno))?,
-        };
-        let stat = rustix::fs::fstat(&file).map_err(|e| cache_error("stat", &path(), e))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(Kept::Foreign("is not a regular file".to_owned()));
-        }
-        let mut bytes = Vec::new();
-        let read = File::from(file).take(LONGEST + 1).read_to_end(&mut bytes);
-        read.map_err(|source| cache_error("read", &path(), source))?;
-        if bytes.len() as u64 > LONGEST {
-            return Ok(Kept::Strange(format!("is longer than {} MiB", LONGEST >> 20)));
-        }
-        Ok(Kept::understand(&bytes, name, expected))
-    }
-
-    /// Writes a file beside its place and has it put there. Nothing waits for the disk: after a
-    /// power loss there are no attachments, and a torn file is understood.
-    fn write<T>(
-        &self,
-        name: &str,
-        record: &Record,
-        put: impl FnOnce(&Self) -> rustix::io::Result<T>,
-    ) -> Result<T> {
-        let failed =
-            |source: io::Error| cache_error("write", &self.results_path().join(name), source);
-        let lock = FlockOperation::LockExclusive;
-        rustix::fs::flock(&self.results, lock).map_err(|errno| failed(errno.into()))?;
-        self.discard();
-        let written = self.write_temporary(&record.text());
-        let put = written.and_then(|()| Ok(put(self)?));
-        self.discard();
-        let _ = rustix::fs::flock(&self.results, FlockOperation::Unlock);
-        put.map_err(failed)
-    }
-
-    fn write_temporary(&self, text: &str) -> io::Result<()> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let file = rustix::fs::openat(self.cache.as_fd(), TEMPORARY, flags, mode)?;
-        File::from(file).write_all(text.as_bytes())
-    }
-
-    /// Removes the temporary file, also one that a kill left; mostly there is none.
-    fn discard(&self) {
-        let _ = rustix::fs::unlinkat(&self.cache, TEMPORARY, AtFlags::empty());
-    }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        match rustix::fs::unlinkat(&self.results, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(cache_error("remove", &self.results_path().join(name), errno)),
-        }
-    }
-}
-
-/// What was opened; `None` if there is nothing of that name.
-fn found(
-    opened: rustix::io::Result<OwnedFd>,
-    verb: &'static str,
-    path: &Path,
-) -> Result<Option<OwnedFd>> {
-    match opened {
-        Err(Errno::NOENT) => Ok(None),
-        opened => opened.map(Some).map_err(|errno| cache_error(verb, path, errno)),
-    }
-}
-
-fn cache_error(verb: &'static str, path: &Path, source: impl Into<io::Error>) -> Error {
-    Error::Cache { verb, path: path.to_owned(), source: source.into() }
-}
-
-fn untrusted(path: &Path, why: String) -> Error {
-    Error::Untrusted { path: path.to_owned(), why }
+/// Whether two files are one.
+fn is_same(one: &File, other: Option<&File>) -> bool {
+    let id = |file: &File| file.metadata().map(|file| (file.dev(), file.ino())).ok();
+    other.is_some_and(|other| id(one).is_some() && id(one) == id(other))
 }

@@ -152,6 +152,19 @@ impl NetworkList {
         }
     }
 
+    /// Refuses a plugin that speaks these versions, and not the network's.
+    pub fn require_version(&self, plugin: &PluginConfig, supported: &[String]) -> Result<()> {
+        let version = match self.version.as_str() {
+            "" => Version::V0_1_0.as_str(),
+            version => version,
+        };
+        if supported.iter().any(|it| it == version) {
+            return Ok(());
+        }
+        let (plugin, version) = (plugin.plugin_type.clone(), version.to_owned());
+        Err(Error::UnsupportedVersion { plugin, version, supported: supported.to_owned() })
+    }
+
     /// Whether its version has `STATUS`, and `GC`, which came with it.
     pub fn has_status(&self) -> bool {
         self.is_since(Version::V1_1_0).unwrap_or_default()

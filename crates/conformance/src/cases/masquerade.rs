@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::MAIN;
+use super::lifecycle::end_sandbox;
 use crate::case::{By, Case, Known, case};
 use crate::node::{Node, Pod, V4, V6, ips};
 use crate::traffic::{Protocol, Server, World, answer, assert_reach, place};
@@ -21,6 +22,12 @@ pub(super) const CASES: &[Case] = &[
     case!(the_world_sees_the_pod, MAIN, KEYS, "a pod without ipMasq is seen as itself"),
     case!(pods_see_each_other, MAIN, KEYS, "within the subnet a pod with ipMasq is seen as itself"),
     case!(masquerade_of_neighbours, MAIN, KEYS, "DEL leaves the masquerade of other pods alone"),
+    case!(
+        late_del,
+        MAIN,
+        DEL,
+        "a DEL that comes late leaves the masquerade of the address's next owner alone"
+    ),
     case!(masquerade_ends, MAIN, DEL, "DEL takes the pod's masquerade"),
     case!(
         masquerade_ends_without_namespace,
@@ -104,6 +111,25 @@ fn masquerade_of_neighbours(node: &Node) {
     let results = [0, 1].map(|place| node.add(&pods[place], &network));
     node.del(&pods[0], &network, &results[0]);
     assert_eq!(seen(&pods[1], &world), World::NODE);
+}
+
+fn late_del(node: &Node) {
+    let (world, old, new) = (World::new(node), node.pod("old"), node.pod("new"));
+    let asked = json!({ "ips": ["10.1.2.77", "2001:db8:1::77"] });
+    let network = node.network(&[V4, V6], json!({ "ipMasq": true, "runtimeConfig": asked }));
+    let result = node.add(&old, &network);
+    // The sandbox is gone and somebody has given its addresses back.
+    end_sandbox(node, &old, &result);
+    for address in ips(&result) {
+        std::fs::remove_file(node.data().join("pods").join(address.to_string())).unwrap();
+    }
+    let next = node.add(&new, &network);
+    assert_eq!(ips(&next), ips(&result));
+    for previous in [&result, &Value::Null] {
+        node.del(&old, &network, previous);
+        assert_eq!(seen(&new, &world), World::NODE);
+    }
+    assert_eq!(node.reservations().len(), 2);
 }
 
 fn masquerade_ends(node: &Node) {

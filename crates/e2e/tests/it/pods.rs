@@ -18,7 +18,8 @@ for_each_maker!(
     ten_pods_at_once,
     a_host_port_that_is_taken,
     a_runtime_that_is_killed,
-    a_node_that_reboots
+    a_node_that_reboots,
+    a_runtime_that_forgets
 );
 
 /// Published on the node's loopback only.
@@ -191,6 +192,34 @@ fn a_node_that_reboots(machine: &Machine) {
     // The bridge is another one than before.
     let left = machine.traces();
     assert_same_state(&settle(machine, kubelet), &left);
+}
+
+fn a_runtime_that_forgets(machine: &Machine) {
+    machine.configure();
+    let (mut containerd, kubelet, settled) = ready(machine);
+
+    let old = ["web", "client"].map(|name| kubelet.run(name, &[WEB][..usize::from(name == "web")]));
+    let old = old.map(|pod| pod.unwrap().id);
+    containerd.forget();
+    assert_eq!((kubelet.pods().len(), machine.reserved().len()), (0, 4));
+    let bystander = kubelet.run("bystander", &[]).unwrap();
+    // What the runtime's library has noted is enough to give everything back.
+    machine.podwire("cni gc pods");
+    for id in old {
+        // containerd's own network, which has no file.
+        machine.podwire(&format!("cni del cni-loopback --container-id {id} --ifname lo"));
+    }
+    let own: HashSet<IpAddr> = machine.reserved().into_iter().collect();
+    assert_eq!(own, bystander.addresses.iter().copied().collect());
+    let web = kubelet.run("web", &[WEB, NAMES]).unwrap();
+    assert_published(machine, "web", &web.netns, &bystander.netns);
+    for pod in [&web, &bystander] {
+        kubelet.remove(&pod.id).unwrap();
+    }
+    // Without its namespace, the reference forgets the masquerade of a pod.
+    if machine.is_podwire("bridge") {
+        assert_same_state(&settled, &machine.traces());
+    }
 }
 
 /// A namespace that containerd made just before it was killed, and did not get to write down, is

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use e2e::{By, Kubelet, Machine, NODE, Pod, Port, WEB, page};
-use testbed::assert_same_state;
+use testbed::{assert_same_state, sh};
 
 use crate::pods::{reach_each_other, ready, settle};
 
@@ -44,10 +44,12 @@ fn back_to_the_reference() {
         kubelet.stop(&pod.id).unwrap();
         kubelet.remove(&pod.id).unwrap();
     }
-    // docs/runtimes.md tells how podwire's own tables go, which the reference does not know.
+    // docs/runtimes.md tells how podwire's own tables and index go, of which the reference does not
+    // know.
     for table in ["inet podwire_cni", "bridge podwire_cni"] {
         machine.node().sh(&format!("nft add table {table}; nft delete table {table}"));
     }
+    sh("rm -r /var/lib/podwire/ipam; rmdir /var/lib/podwire");
     assert_same_state(&settled, &machine.traces());
 }
 

@@ -120,9 +120,9 @@ fn wildcard(family: &str) -> &'static str {
     if family.starts_with('[') { "::" } else { "0.0.0.0" }
 }
 
-/// What a datagram to `to` comes back with from a port of `at`.
-fn send(socket: &UdpSocket, to: &str, at: &UdpSocket) -> bool {
-    at.set_read_timeout(Some(PATIENCE)).unwrap();
+/// Whether a datagram to `to` arrives at `at` within a time.
+fn send(socket: &UdpSocket, to: &str, at: &UdpSocket, patience: Duration) -> bool {
+    at.set_read_timeout(Some(patience)).unwrap();
     socket.send_to(b"hello", to).unwrap();
     let mut bytes = [0; 16];
     at.recv_from(&mut bytes).is_ok()
@@ -256,18 +256,18 @@ fn datagrams_find_the_new_pod_at_once() {
         let local = node.enter(|| UdpSocket::bind("192.0.2.1:53").unwrap()).unwrap();
         // Tracking needs a rule that looks at it.
         town.node.namespace.sh("nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct state new counter'");
-        assert!(send(&socket, "192.0.2.1:53", &local));
+        assert!(send(&socket, "192.0.2.1:53", &local, 10 * PATIENCE));
         let mapping = || json!([{ "hostPort": 53, "containerPort": 5353, "protocol": "udp" }]);
         for id in ["one", "two"] {
             let pod = town.pod(id, mapping(), json!({}));
             let inside = pod.netns().enter(|| UdpSocket::bind("0.0.0.0:5353").unwrap()).unwrap();
-            assert!(send(&socket, "192.0.2.1:53", &inside), "{by:?} {id}");
+            assert!(send(&socket, "192.0.2.1:53", &inside, 10 * PATIENCE), "{by:?} {id}");
             pod.del();
         }
         if by == By::Podwire {
             // Without a pod it is the node's own again, which the reference forgets. DEL's child
             // may still be at it.
-            let found = (0..20).any(|_| send(&socket, "192.0.2.1:53", &local));
+            let found = (0..20).any(|_| send(&socket, "192.0.2.1:53", &local, PATIENCE));
             assert!(found);
         }
     }

@@ -16,17 +16,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Understands a path, or the name that `ip netns` knows.
+    /// Understands a path, or the name that `ip netns` knows; a path has a slash.
     pub(super) fn new(text: Option<&str>) -> Self {
         let path = text.map(|text| {
-            let named = [OLD_NAMED, net::NAMED].map(|directory| Path::new(directory).join(text));
-            let is_name = !text.contains('/');
-            match named {
-                [old, new] if is_name && (new.exists() || !Path::new(text).exists()) => {
-                    if old.exists() || !new.exists() { old } else { new }
-                }
-                _ => absolute(Path::new(text)),
+            if text.contains('/') {
+                return absolute(Path::new(text));
             }
+            let [old, new] = [OLD_NAMED, net::NAMED].map(|names| Path::new(names).join(text));
+            if old.exists() || !new.exists() { old } else { new }
         });
         Self { path }
     }
@@ -44,6 +41,13 @@ impl Place {
             below(OLD_NAMED, net::NAMED).or_else(|| below(net::NAMED, OLD_NAMED))
         });
         self.path.iter().cloned().chain(other).collect()
+    }
+
+    /// Whether another path leads to the same namespace.
+    pub(super) fn is_also(&self, other: &Path) -> bool {
+        let id = |path: &Path| Netns::open(path).and_then(|netns| netns.id()).ok();
+        let own = self.path.as_deref().and_then(id);
+        own.is_some() && own == id(other)
     }
 
     /// Refuses what is no namespace, or the one that podwire runs in.

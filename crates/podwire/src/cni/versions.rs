@@ -23,31 +23,30 @@ pub(super) fn run(
     let mut exit = Exit::Yes;
     let mut items: Vec<Value> = Vec::new();
     let mut text = format!("{} wants {version}.\n", terminal.bold(&network.name));
-    let width = network.plugins.iter().map(|plugin| plugin.plugin_type.len()).max();
-    let width = width.unwrap_or_default();
+    let widths = network.plugins.iter().map(|plugin| plugin.plugin_type.len());
+    let width = widths.max().unwrap_or_default();
     for plugin in &network.plugins {
         let name = &plugin.plugin_type;
-        match runtime.versions(&network, plugin) {
-            Ok(versions) => {
-                let speaks = versions.iter().any(|it| it == version);
-                let verdict = match speaks {
-                    true => terminal.good("ok"),
-                    false => terminal.bad("NO"),
-                };
-                if !speaks && exit == Exit::Yes {
-                    exit = Exit::No;
-                }
-                let _ = writeln!(text, "  {verdict}  {name:width$}  {}", versions.join(" "));
-                items.push(json!({ "plugin": name, "versions": versions, "supported": speaks }));
-            }
-            Err(error) => {
-                let failure = Failure::from(error);
-                if exit == Exit::Yes {
-                    exit = failure.exit;
-                }
-                let _ = writeln!(text, "  {}  {name:width$}  see the error", terminal.bad("??"));
-                items.push(json!({ "plugin": name, "error": failure.to_string() }));
-                tell(&failure.to_string());
+        let versions = runtime.versions(&network, plugin);
+        let spoken = versions.as_deref().unwrap_or_default().to_owned();
+        let verdict = versions.and_then(|spoken| network.require_version(plugin, &spoken));
+        let failure = verdict.err().map(Failure::from);
+        let word = match &failure {
+            None => terminal.good("ok"),
+            Some(failure) if failure.exit == Exit::No => terminal.bad("NO"),
+            Some(_) => terminal.bad("??"),
+        };
+        let _ = writeln!(text, "  {word}  {name:width$}  {}", spoken.join(" "));
+        items.push(json!({
+            "plugin": name,
+            "capabilities": plugin.capabilities,
+            "versions": spoken,
+            "error": failure.as_ref().map(Failure::to_string),
+        }));
+        if let Some(failure) = failure {
+            tell(&failure.to_string());
+            if exit == Exit::Yes {
+                exit = failure.exit;
             }
         }
     }

@@ -230,6 +230,8 @@ fn a_namespace_is_known_by_name_and_by_both_paths() {
         node.cni(&format!("del pods {other}")).expect(0);
         assert_eq!(remembered(), [""; 0], "{path}");
     }
+    node.cni("add pods /run/netns/pod1 --container-id c1").expect(0);
+    node.cni("check pods pod1 --container-id c1").expect(0);
 }
 
 #[test]
@@ -326,11 +328,11 @@ fn an_add_that_is_killed_is_repaired_by_gc_and_by_del() {
         while !Path::new("/run/at-work").exists() {}
         child.kill().unwrap();
         child.wait().unwrap();
-        testbed::sh("kill $(cat /run/at-work); rm /run/at-work");
         assert_eq!(remembered().len(), 1);
         let again = node.cni("add pods pod1").expect(1).stderr;
         assert!(again.contains("podwire cni del pods --container-id cnitool-"), "{again}");
         assert!(node.cni("list").expect(0).stdout.contains("(unfinished)"));
+        testbed::sh("kill $(cat /run/at-work); rm /run/at-work");
         if repair.starts_with("gc") {
             drop(pod);
         }
@@ -339,6 +341,37 @@ fn an_add_that_is_killed_is_repaired_by_gc_and_by_del() {
         assert_eq!(names("/run/networks/pods"), ["last_reserved_ip.0", "lock"]);
         assert_eq!(node.namespace.sh("ip -o link show type veth"), "");
     }
+}
+
+/// Also where the plugin goes on behind the back of whoever was killed.
+#[test]
+fn a_kill_at_any_time_is_repaired_by_the_next_command() {
+    isolated!();
+    each(|node| {
+        let moments = (0..20).map(|step| step * 1_500).chain((3..12).map(|step| step * 10_000));
+        for micros in moments {
+            for repair in ["del", "add"] {
+                let pod = Namespace::new("pod1");
+                let mut add = node.command("add pods pod1");
+                let mut child = node.namespace.netns().spawn(&mut add).unwrap();
+                std::thread::sleep(std::time::Duration::from_micros(micros));
+                child.kill().unwrap();
+                child.wait().unwrap();
+                if repair == "add" {
+                    // Where a plugin is still at work, or the kill came too late, it is refused.
+                    let added = node.cni("add pods pod1");
+                    assert!([Some(0), Some(1)].contains(&added.code), "{micros} us: {added:?}");
+                }
+                node.cni("del pods pod1").expect(0);
+                assert_eq!(remembered(), [""; 0], "{repair} after {micros} us");
+                let mut addresses = names("/run/networks/pods");
+                addresses.retain(|name| name.starts_with("10."));
+                assert_eq!(addresses, [""; 0], "{repair} after {micros} us");
+                assert_eq!(pod.sh("ip -o link | wc -l").trim(), "1", "{repair} after {micros} us");
+            }
+        }
+        assert_eq!(node.namespace.sh("ip -o link show type veth"), "");
+    });
 }
 
 #[test]
@@ -369,8 +402,11 @@ fn plugins_are_asked_for_versions_and_status() {
         let version = node.cni("version pods").expect(0).stdout;
         assert!(version.starts_with("pods wants 1.0.0.\n  ok  bridge  0.1.0 "), "{version}");
         let old = node.plugins != OURS;
-        let version = node.cni("version new").expect(old.into()).stdout;
-        assert!(version.contains(if old { "NO  bridge" } else { "ok  bridge" }), "{version}");
+        let version = node.cni("version new").expect(old.into());
+        let verdict = if old { "NO  bridge" } else { "ok  bridge" };
+        assert!(version.stdout.contains(verdict), "{version:?}");
+        let complaint = "error: plugin bridge does not support config version \"1.1.0\"\n  fix: it speaks 0.1.0, ";
+        assert_eq!(version.stderr.starts_with(complaint), old, "{version:?}");
         let status = node.cni("status pods").expect(0).stdout;
         assert!(status.contains("can be asked from CNI 1.1.0 on"), "{status}");
         let status = node.cni("status new").expect(old.into());

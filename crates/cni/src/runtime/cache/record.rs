@@ -151,14 +151,25 @@ impl Wire {
         let config = STANDARD
             .decode(&self.config)
             .map_err(|error| format!("config: not base64: {error}"))?;
+        let recorded = Some(self.netns.as_str()).filter(|path| !path.is_empty());
+        let netns = recorded.or_else(|| sandbox(&self.result, &self.ifname)).map(PathBuf::from);
         let attachment = Attachment { container_id: self.container_id, ifname: self.ifname };
         let parameters = Parameters {
             attachment,
-            netns: Some(self.netns).filter(|path| !path.is_empty()).map(PathBuf::from),
+            netns,
             args: self.args,
             capability_args: self.capability_args,
         };
         let result = Some(self.result).filter(|members| !members.is_empty()).map(Value::Object);
         Ok(Record { network: self.network, parameters, config, result })
     }
+}
+
+/// Where a result has the interface: what runtimes of before 2024 wrote, such as containerd 1.6, has
+/// the namespace nowhere else.
+fn sandbox<'a>(result: &'a Map<String, Value>, ifname: &str) -> Option<&'a str> {
+    let interfaces = result.get("interfaces")?.as_array()?;
+    let own = interfaces.iter().filter(|interface| interface["name"] == ifname);
+    let mut sandboxes = own.filter_map(|interface| interface["sandbox"].as_str());
+    sandboxes.find(|path| !path.is_empty())
 }

@@ -1,13 +1,14 @@
 //! ADD, CHECK and DEL over a list.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
+use std::time::Duration;
 
 use cni::exec::{Failure, Patience};
-use cni::runtime::{self, Error, Runtime};
+use cni::runtime::{self, Error, NetworkList, Runtime};
 use serde_json::{Value, json};
 
-use super::{PATIENCE, World, attachment, list, network, pod};
+use super::{PATIENCE, World, attachment, list, network, pod, validate};
 
 #[test]
 fn a_list_runs_forwards_and_backwards() {
@@ -295,28 +296,84 @@ fn a_second_add_is_refused_and_does_no_harm() {
     assert_eq!(fs::read(world.path("cache/results/net-one-eth0")).unwrap(), before);
 }
 
-/// A runtime that is killed while a plugin is at work leaves what the plugin sees.
-#[test]
-fn an_add_that_was_killed_is_remembered_and_can_be_taken_back() {
+/// A world in which a runtime was killed while its first plugin was at work: the cache is as the
+/// plugin sees it.
+fn killed() -> (World, NetworkList) {
     let world = World::new();
-    let (runtime, net) = (world.runtime(), network("1.0.0", &["first"]));
+    let net = network("1.0.0", &["first"]);
     let (results, seen) = (world.path("cache/results"), world.path("seen"));
     world.plugin("first", &format!("cp -r {} {}; exit 1", results.display(), seen.display()));
-    runtime.add(&net, &pod("one")).unwrap_err();
+    world.runtime().add(&net, &pod("one")).unwrap_err();
     assert_eq!(world.cached(), [""; 0]);
     let left = fs::read(seen.join("net-one-eth0")).unwrap();
     fs::write(results.join("net-one-eth0"), &left).unwrap();
     let record: Value = serde_json::from_slice(&left).unwrap();
     assert_eq!(record["netns"], "/run/netns/pod");
     assert_eq!(record.get("result"), None);
-    world.adder("first", "10.0.0.2/24");
-    assert!(matches!(runtime.add(&net, &pod("one")).unwrap_err(), Error::Attached { .. }));
-    let error = runtime.check(&net, &pod("one")).unwrap_err();
+    world.adder("first", "10.0.0.2/24").calls();
+    (world, net)
+}
+
+#[test]
+fn an_add_that_was_killed_is_taken_back_by_delete() {
+    let (world, net) = killed();
+    let error = world.runtime().check(&net, &pod("one")).unwrap_err();
     assert!(error.to_string().ends_with("its ADD was never finished"), "{error}");
-    world.calls();
-    runtime.del(&net, &pod("one")).unwrap();
+    world.runtime().del(&net, &pod("one")).unwrap();
     assert_eq!(world.calls(), ["DEL first"]);
+    assert_eq!(world.cached(), [""; 0]);
+}
+
+/// With the configuration that it had, whatever that has become.
+#[test]
+fn an_add_that_was_killed_is_taken_back_by_the_next() {
+    let (world, _) = killed();
+    world.adder("second", "10.0.0.3/24");
+    world.runtime().add(&network("1.0.0", &["second"]), &pod("one")).unwrap();
+    assert_eq!(world.calls(), ["DEL first", "ADD second"]);
+    assert_eq!(world.cached(), ["net-one-eth0"]);
+}
+
+/// A plugin outlives the runtime that was killed. It has inherited the lock.
+#[test]
+fn what_is_at_work_is_waited_for() {
+    let (world, net) = killed();
+    let file = File::open(world.path("cache/results/net-one-eth0")).unwrap();
+    file.lock().unwrap();
+    let error = world.runtime().add(&net, &pod("one")).unwrap_err();
+    assert!(matches!(error, Error::Attached { .. }), "{error}");
+    let asked = Cell::new(0);
+    let interrupted = || asked.replace(asked.get() + 1) == 3;
+    let patience = Patience { interrupted: &interrupted, ..PATIENCE };
+    let error = Runtime { patience, ..world.runtime() }.del(&net, &pod("one")).unwrap_err();
+    assert!(matches!(error, Error::Interrupted), "{error}");
+    assert_eq!(world.calls(), [""; 0]);
+    std::thread::scope(|scope| {
+        let del = scope.spawn(|| world.runtime().del(&net, &pod("one")));
+        drop(file);
+        del.join().unwrap().unwrap();
+    });
+    assert_eq!(world.calls(), ["DEL first"]);
+    // What hangs is not waited for without end.
+    let (world, net) = killed();
+    let file = File::open(world.path("cache/results/net-one-eth0")).unwrap();
+    file.lock().unwrap();
+    let patience = Patience { limit: Duration::from_secs(2), ..PATIENCE };
+    Runtime { patience, ..world.runtime() }.del(&net, &pod("one")).unwrap();
+    assert_eq!(world.calls(), ["DEL first"]);
+}
+
+#[test]
+fn plugins_hold_what_their_runtime_holds() {
+    let world = World::new();
+    let file = world.path("cache/results/net-one-eth0");
+    let is_free = format!("flock -n {} true", file.display());
+    let has_it = "ls -l /proc/self/fd | grep -q cache/";
+    world.plugin("first", &format!("! {is_free} && {has_it} && echo '{{}}'"));
+    let (runtime, net) = (world.runtime(), network("1.0.0", &["first"]));
     runtime.add(&net, &pod("one")).unwrap();
+    File::open(&file).unwrap().try_lock().unwrap();
+    runtime.del(&net, &pod("one")).unwrap();
 }
 
 #[test]
@@ -369,21 +426,15 @@ fn every_plugin_is_asked_for_its_versions() {
         .plugin("new", r#"echo '{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}'"#)
         .plugin("old", r#"echo '{"code":4,"msg":"unknown CNI_COMMAND: VERSION"}'; exit 1"#);
     let runtime = world.runtime();
-    let net = list(&json!({
-        "cniVersion": "1.0.0", "name": "net",
-        "plugins": [
-            { "type": "new", "capabilities": { "mac": true, "ips": true } },
-            { "type": "new", "capabilities": { "mac": true, "dns": false } },
-        ],
-    }));
-    assert_eq!(runtime.validate(&net).unwrap().into_iter().collect::<Vec<_>>(), ["ips", "mac"]);
+    assert!(validate(&runtime, &network("1.1.0", &["new", "new"])).iter().all(Result::is_ok));
     assert_eq!(world.told("new", "VERSION"), json!({ "cniVersion": "1.1.0" }));
-    let errors = runtime.validate(&network("1.0.0", &["old", "new", "missing"])).unwrap_err();
-    let errors: Vec<_> = errors.iter().map(Error::to_string).collect();
+    assert_eq!(world.calls(), ["VERSION new", "VERSION new"]);
+    let errors = validate(&runtime, &network("1.0.0", &["old", "new", "missing"])).into_iter();
+    let errors: Vec<_> = errors.filter_map(|it| Some(it.err()?.to_string())).collect();
     assert_eq!(errors.len(), 2);
     assert_eq!(errors[0], "plugin old does not support config version \"1.0.0\"");
-    assert!(errors[1].contains("failed to find plugin \"missing\""), "{}", errors[1]);
-    assert!(runtime.validate(&network("", &["old"])).is_ok());
+    assert!(errors[1].starts_with("plugin type=\"missing\" failed (version): "), "{}", errors[1]);
+    assert!(validate(&runtime, &network("", &["old"]))[0].is_ok());
 }
 
 #[test]

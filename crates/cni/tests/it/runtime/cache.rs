@@ -107,6 +107,23 @@ fn what_an_older_reference_wrote_is_understood() {
     );
 }
 
+/// The namespace, which an older reference did not write, is where the result has the interface.
+#[test]
+fn the_namespace_is_known_from_the_result() {
+    let interfaces = r#""interfaces":[{"name":"eth0"},{"name":"lo","sandbox":"/run/netns/x"},
+        {"name":"eth0","sandbox":"/run/netns/pod"}],"ips""#;
+    let without = REFERENCE.replace(r#""netns":"/run/netns/pod","#, "");
+    for (text, known) in [
+        (without.replace(r#""ips""#, interfaces), Some("/run/netns/pod")),
+        (without.replace(r#""ips""#, &interfaces.replace("/run/netns/pod", "")), None),
+        (without.clone(), None),
+    ] {
+        let world = world_with(&text);
+        let record = world.runtime().cache.get("net", &attachment("one", "eth0")).unwrap().unwrap();
+        assert_eq!(record.parameters.netns.as_deref(), known.map(Path::new));
+    }
+}
+
 /// Before there was a format, the file was the result itself.
 #[test]
 fn the_oldest_files_are_understood() {

@@ -6,7 +6,7 @@ use cni::runtime::{Cache, Error, NetworkList, Parameters, Runtime};
 use serde_json::{Value, json};
 use testbed::{Namespace, isolated, sh};
 
-use super::{PATIENCE, World, attachment, list, names};
+use super::{PATIENCE, World, attachment, list, names, validate};
 
 /// Where Debian keeps the reference's plugins.
 const REFERENCE: &str = "/usr/lib/cni";
@@ -46,7 +46,7 @@ fn a_pod_is_attached_checked_and_detached() {
     let world = World::new();
     let (runtime, space) = (runtime(&world), Namespace::new("pod"));
     let net = bridged(&world, &[json!({ "type": "tuning", "mtu": 1400 })]);
-    assert!(runtime.validate(&net).unwrap().is_empty());
+    assert!(validate(&runtime, &net).iter().all(Result::is_ok));
     let result = runtime.add(&net, &pod(&space, "one")).unwrap();
     assert_eq!(result["ips"][0]["address"], "10.5.0.2/24");
     assert!(space.sh("ip link show eth0").contains("mtu 1400"));

@@ -30,7 +30,7 @@ fn add(script: &str, limit: Duration) -> (Failure, String) {
 }
 
 /// Ample for a plugin that is well.
-const SHORT: Duration = Duration::from_secs(2);
+const SHORT: Duration = Duration::from_secs(3);
 
 #[test]
 fn each_way_to_fail_has_its_text() {
@@ -67,7 +67,7 @@ fn a_plugin_that_hangs_is_killed_and_undone() {
         let (failure, text) = add(script, SHORT);
         assert!(matches!(failure, Failure::TooSlow { .. }));
         assert_eq!(
-            text, "netplugin failed with no error message: bin/bad was killed after 2s",
+            text, "netplugin failed with no error message: bin/bad was killed after 3s",
             "{script}"
         );
     }

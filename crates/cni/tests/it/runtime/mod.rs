@@ -96,6 +96,15 @@ impl World {
     }
 }
 
+/// Asks every plugin whether it speaks the network's version.
+fn validate(runtime: &Runtime<'_>, network: &NetworkList) -> Vec<cni::runtime::Result<()>> {
+    let asked = network.plugins.iter().map(|plugin| {
+        let versions = runtime.versions(network, plugin)?;
+        network.require_version(plugin, &versions)
+    });
+    asked.collect()
+}
+
 /// The names in a directory; none if there is no directory.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten();
