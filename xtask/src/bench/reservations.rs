@@ -114,6 +114,9 @@ impl Reservations {
 
     /// A pod comes and goes, and goes again.
     fn visit(&mut self, machine: &Machine, network: &Network, contender: Contender) -> Result<()> {
+        // The first call after the other contender's pays for what that one has pushed out of the
+        // caches.
+        network.call(machine, contender, "VERSION")?;
         for (what, verb) in [(What::Add, "ADD"), (What::Del, "DEL"), (What::DelNothing, "DEL")] {
             network.set_cursor(&network.directory(machine, contender))?;
             self.note(network, what, contender, network.call(machine, contender, verb)?);
@@ -125,6 +128,7 @@ impl Reservations {
     fn disturb(&mut self, machine: &Machine, network: &Network) -> Result<()> {
         let other = network.directory(machine, Contender::Podwire).join("10.255.255.254");
         fs::write(&other, "other\r\neth0").and_then(|()| fs::remove_file(&other))?;
+        network.call(machine, Contender::Podwire, "VERSION")?;
         let took = network.call(machine, Contender::Podwire, "ADD")?;
         self.note(network, What::AddAfterOthers, Contender::Podwire, took);
         network.call(machine, Contender::Podwire, "DEL").map(drop)
