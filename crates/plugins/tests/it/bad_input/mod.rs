@@ -7,6 +7,8 @@ mod netns;
 mod state;
 mod teardown;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -32,9 +34,14 @@ impl Scene {
         Self { plugin, before: glance(&node, &pod), node, pod }
     }
 
-    /// What is there now is what has to stay.
+    /// What is there now is what has to stay. The kernel finishes by itself what was begun before:
+    /// addresses of its own, and their routes.
     fn starts_here(&mut self) {
-        self.before = glance(&self.node, &self.pod);
+        self.before = eventually("the kernel comes to rest", || {
+            let before = glance(&self.node, &self.pod);
+            std::thread::sleep(Duration::from_millis(20));
+            (before == glance(&self.node, &self.pod)).then_some(before)
+        });
     }
 
     /// What every case changes one thing of.
