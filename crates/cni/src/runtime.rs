@@ -171,10 +171,7 @@ impl Runtime<'_> {
             return Ok(collected);
         }
         let (records, unusable) = self.cache.list()?;
-        let prefix = format!("{}-", network.name);
-        let may_be_ours = |it: &Unusable| {
-            it.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-        };
+        let may_be_ours = |it: &Unusable| !it.candidates(&network.name).is_empty();
         collected.unusable = unusable.into_iter().filter(may_be_ours).collect();
         let ours = records.into_iter().filter(|record| record.network == network.name);
         for record in ours.filter(|record| !valid.contains(&record.parameters.attachment)) {
@@ -375,24 +372,29 @@ pub fn container_id(netns: &Path) -> String {
 /// environment.
 fn require_valid(network: &NetworkList, parameters: &Parameters) -> Result<()> {
     network.require_plugins()?;
-    let Attachment { container_id, ifname } = &parameters.attachment;
+    require_attachment(&parameters.attachment)?;
+    let name = &network.name;
+    config::validate_network_name(name).map_err(invalid("network name", name))
+}
+
+/// Refuses the names of a container and of an interface that cannot be any.
+pub fn require_attachment(attachment: &Attachment) -> Result<()> {
+    let Attachment { container_id, ifname } = attachment;
     let of_container = match container_id.as_str() {
         "" => Err(crate::Error::new(crate::Code::UnknownContainer, "missing containerID")),
         id => validate_container_id(id),
     };
+    of_container.map_err(invalid("container ID", container_id))?;
     let of_interface = match ifname.as_str() {
         "" => Err(crate::Error::invalid_environment("interface name is empty")),
         name => validate_ifname(name),
     };
-    let of_network = config::validate_network_name(&network.name);
-    for (what, value, verdict) in [
-        ("container ID", container_id, of_container),
-        ("network name", &network.name, of_network),
-        ("interface name", ifname, of_interface),
-    ] {
-        verdict.map_err(|error| Error::Invalid { what, value: value.clone(), error })?;
-    }
-    Ok(())
+    of_interface.map_err(invalid("interface name", ifname))
+}
+
+fn invalid(what: &'static str, value: &str) -> impl FnOnce(crate::Error) -> Error {
+    let value = value.to_owned();
+    move |error| Error::Invalid { what, value, error }
 }
 
 /// A result in a version. It is in the version that it names, or in `assumed` if it names none. A

@@ -196,6 +196,38 @@ pub(crate) enum Color {
     Never,
 }
 
+/// Where container runtimes keep what they know.
+#[derive(Debug, Args)]
+pub(crate) struct Directories {
+    /// The directory of network configurations [default: /etc/cni/net.d].
+    #[arg(long, value_name = "DIR", env = "NETCONFPATH", value_parser = path, hide_env_values = true)]
+    conf_dir: Option<PathBuf>,
+    /// The directory in which attachments are remembered [default: /var/lib/cni].
+    #[arg(long, value_name = "DIR", env = "PODWIRE_CNI_CACHE_DIR", value_parser = path, hide_env_values = true)]
+    cache_dir: Option<PathBuf>,
+}
+
+impl Directories {
+    /// The directory of network configurations.
+    pub(crate) fn conf_dir(&self) -> PathBuf {
+        given(self.conf_dir.as_ref(), "/etc/cni/net.d")
+    }
+
+    /// The directory in which attachments are remembered.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        given(self.cache_dir.as_ref(), "/var/lib/cni")
+    }
+}
+
+/// A path; an empty one, as a variable can be, counts as none.
+fn path(text: &str) -> std::result::Result<PathBuf, std::convert::Infallible> {
+    Ok(text.into())
+}
+
+fn given(path: Option<&PathBuf>, default: &str) -> PathBuf {
+    path.filter(|path| !path.as_os_str().is_empty()).cloned().unwrap_or_else(|| default.into())
+}
+
 /// How to print an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {

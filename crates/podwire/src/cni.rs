@@ -80,7 +80,7 @@ fn del(arguments: &Attachment, runtime: &Runtime<'_>) -> Result<ExitCode> {
     let name = &arguments.network;
     let parameters = parameters(arguments, &place, name, &runtime.cache, Asked::Found)?;
     let record = runtime.cache.get(name, &parameters.attachment)?;
-    let network = match (directory::find(&arguments.places.conf_dir(), name), &record) {
+    let network = match (directory::find(&arguments.places.directories.conf_dir(), name), &record) {
         (Err(error), Some(record)) if !record.config.is_empty() => {
             tell(&format!("warning: {error}; the configuration that was remembered is used"));
             NetworkList::parse(&record.config)?
@@ -116,7 +116,7 @@ fn status(arguments: &Network, runtime: &Runtime<'_>) -> Result<ExitCode> {
 
 /// The network of that name.
 fn network(places: &Places, name: &str) -> Result<NetworkList> {
-    Ok(known(directory::find(&places.conf_dir(), name)?))
+    Ok(known(directory::find(&places.directories.conf_dir(), name)?))
 }
 
 /// The network, after telling of the files that cannot be read.
@@ -134,7 +134,7 @@ fn warn(unreadable: &[Error]) {
 fn runtime<'a>(places: &Places, interrupted: &'a dyn Fn() -> bool) -> Runtime<'a> {
     Runtime {
         plugin_dirs: places.plugin_dirs(),
-        cache: Cache::new(places.cache_dir()),
+        cache: Cache::new(places.directories.cache_dir()),
         patience: Patience { limit: places.timeout, interrupted },
     }
 }

@@ -68,6 +68,16 @@ impl Terminal {
     }
 }
 
+/// What a stranger has written, such as the name of a file: control characters would act on the
+/// terminal, so they are shown.
+pub(crate) fn harmless(text: &str) -> String {
+    let shown = |char: char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Whether the locale's characters are UTF-8: the first of these variables that is set decides.
 fn is_utf8() -> bool {
     let variables = ["LC_ALL", "LC_CTYPE", "LANG"];

@@ -45,6 +45,22 @@ pub struct Unusable {
     pub why: String,
 }
 
+impl Unusable {
+    /// The attachments of a network that it may be of: where the container's name has hyphens, its
+    /// own name tells of more than one.
+    pub fn candidates(&self, network: &str) -> Vec<Attachment> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let rest = name.strip_prefix(network).and_then(|rest| rest.strip_prefix('-'));
+        let rest = rest.unwrap_or_default();
+        let candidate = |(at, _)| Attachment {
+            container_id: rest[..at].to_owned(),
+            ifname: rest[at + 1..].to_owned(),
+        };
+        let candidates = rest.match_indices('-').map(candidate);
+        candidates.filter(|it| super::require_attachment(it).is_ok()).collect()
+    }
+}
+
 /// An attachment that nobody else works on. It is given back when this process has dropped it and
 /// every plugin that was started meanwhile has ended.
 #[derive(Debug)]

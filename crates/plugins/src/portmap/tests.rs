@@ -1,23 +1,15 @@
 //! What is asked for, and the plans that make it, against a real kernel.
 
-use cni::{Environment, Request};
+use cni::Request;
 use kernel::{Kernel, OnError};
 use net::{Change, Plan, script};
 use testbed::{Namespace, assert_same_state, state};
 
 use super::*;
+use crate::proof;
 
 fn request(keys: &str) -> Request {
-    let stdin = format!(r#"{{"cniVersion":"1.1.0","name":"net","type":"portmap"{keys}}}"#);
-    let environment = Environment {
-        command: Some("ADD".into()),
-        container_id: Some("one".into()),
-        netns: Some("/n".into()),
-        ifname: Some("eth0".into()),
-        path: Some("/p".into()),
-        ..Environment::default()
-    };
-    Request::parse(&environment, stdin.into_bytes(), &cni::Version::ALL).unwrap()
+    proof::request("portmap", keys)
 }
 
 fn parse(keys: &str) -> Result<Config, (String, String)> {

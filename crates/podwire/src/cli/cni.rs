@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::Format;
+use super::{Directories, Format, path};
 
 /// What to do with networks.
 #[derive(Debug, Subcommand)]
@@ -44,15 +44,11 @@ pub(crate) enum CniCommand {
 /// Where things are.
 #[derive(Debug, Args)]
 pub(crate) struct Places {
-    /// The directory of network configurations [default: /etc/cni/net.d].
-    #[arg(long, value_name = "DIR", env = "NETCONFPATH", value_parser = path, hide_env_values = true)]
-    conf_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) directories: Directories,
     /// A directory of plugins; may be given more than once, or with colons [default: /opt/cni/bin].
     #[arg(long, value_name = "DIR", env = "CNI_PATH", value_parser = path, value_delimiter = ':', hide_env_values = true)]
     plugin_dir: Vec<PathBuf>,
-    /// The directory in which attachments are remembered [default: /var/lib/cni].
-    #[arg(long, value_name = "DIR", env = "PODWIRE_CNI_CACHE_DIR", value_parser = path, hide_env_values = true)]
-    cache_dir: Option<PathBuf>,
     /// How long each plugin may take, such as 30s or 500ms; then it is killed.
     #[arg(long, value_name = "TIME", env = "PODWIRE_CNI_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub(crate) timeout: Duration,
@@ -62,16 +58,6 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// The directory of network configurations.
-    pub(crate) fn conf_dir(&self) -> PathBuf {
-        given(self.conf_dir.as_ref(), "/etc/cni/net.d")
-    }
-
-    /// The directory in which attachments are remembered.
-    pub(crate) fn cache_dir(&self) -> PathBuf {
-        given(self.cache_dir.as_ref(), "/var/lib/cni")
-    }
-
     /// The directories of plugins.
     pub(crate) fn plugin_dirs(&self) -> Vec<PathBuf> {
         let dirs = self.plugin_dir.iter().filter(|dir| !dir.as_os_str().is_empty());
@@ -189,15 +175,6 @@ fn capability_args(text: &str) -> Result<CapabilityArgs, String> {
         Ok(_) => Err("expected a JSON object such as {\"mac\":\"02:00:00:00:00:01\"}".to_owned()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// A path; an empty one, as a variable can be, counts as none.
-fn path(text: &str) -> Result<PathBuf, std::convert::Infallible> {
-    Ok(text.into())
-}
-
-fn given(path: Option<&PathBuf>, default: &str) -> PathBuf {
-    path.filter(|path| !path.as_os_str().is_empty()).cloned().unwrap_or_else(|| default.into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::{Directories, Format, path};
 
 /// What to do with the addresses that host-local has given out on this node.
 #[derive(Debug, Subcommand)]
@@ -26,35 +26,36 @@ pub(crate) enum IpamCommand {
 /// Where things are.
 #[derive(Debug, Args)]
 pub(crate) struct Places {
+    #[command(flatten)]
+    pub(crate) directories: Directories,
     /// The directory of reservations [default: those that the networks' configurations name, and
     /// /var/lib/cni/networks].
-    #[arg(long, value_name = "DIR", env = "PODWIRE_IPAM_DATA_DIR", hide_env_values = true)]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", env = "PODWIRE_IPAM_DATA_DIR", value_parser = path, hide_env_values = true)]
+    data_dir: Option<PathBuf>,
     /// The directory of indexes [default: those that the configurations name, and
     /// /var/lib/podwire/ipam, or /run/podwire/ipam for reservations in /run].
-    #[arg(long, value_name = "DIR", env = "PODWIRE_IPAM_INDEX_DIR", hide_env_values = true)]
-    pub(crate) index_dir: Option<PathBuf>,
-    /// The directory of network configurations, which say how large the ranges are.
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/etc/cni/net.d",
-        env = "NETCONFPATH",
-        hide_env_values = true
-    )]
-    pub(crate) conf_dir: PathBuf,
-    /// The directory in which runtimes note their attachments.
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/var/lib/cni",
-        env = "PODWIRE_CNI_CACHE_DIR",
-        hide_env_values = true
-    )]
-    pub(crate) cache_dir: PathBuf,
+    #[arg(long, value_name = "DIR", env = "PODWIRE_IPAM_INDEX_DIR", value_parser = path, hide_env_values = true)]
+    index_dir: Option<PathBuf>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
+}
+
+impl Places {
+    /// The directory of reservations, from the root, as configurations name it.
+    pub(crate) fn data_dir(&self) -> Option<PathBuf> {
+        from_the_root(self.data_dir.as_ref())
+    }
+
+    /// The directory of indexes, likewise.
+    pub(crate) fn index_dir(&self) -> Option<PathBuf> {
+        from_the_root(self.index_dir.as_ref())
+    }
+}
+
+fn from_the_root(path: Option<&PathBuf>) -> Option<PathBuf> {
+    let path = path.filter(|path| !path.as_os_str().is_empty())?;
+    Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
 }
 
 /// `podwire ipam list`

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use cni::Attachment;
-use cni::runtime::{Collected, NetworkList, Record, Runtime};
+use cni::runtime::{self, Collected, NetworkList, Record, Runtime, Unusable};
 use serde_json::{Value, json};
 
 use super::place::is_gone;
@@ -15,18 +15,20 @@ use crate::lab::{pretty, tell};
 /// Runs it.
 pub(super) fn run(arguments: &Collect, runtime: &Runtime<'_>) -> Result<ExitCode> {
     let network = super::network(&arguments.places, &arguments.network)?;
-    let (records, _) = runtime.cache.list()?;
+    let (records, mut unusable) = runtime.cache.list()?;
+    unusable.retain(|it| !it.candidates(&network.name).is_empty());
     let known: Vec<Record> =
         records.into_iter().filter(|record| record.network == network.name).collect();
     let is_silent = known.is_empty() && arguments.keep.is_empty() && !arguments.none_valid;
-    let valid = valid(arguments, &known);
+    let valid = valid(arguments, &known)?;
     let is_valid = |record: &&Record| valid.contains(&record.parameters.attachment);
     let stale = known.iter().filter(|record| !is_valid(record));
     let stale: Vec<Attachment> = stale.map(|it| it.parameters.attachment.clone()).collect();
     let collected = if arguments.dry_run || is_silent {
-        Collected { deleted: stale, ..Collected::default() }
+        Collected { deleted: stale, unusable, ..Collected::default() }
     } else {
-        runtime.gc(&network, &valid)?
+        let spared = spared(arguments, &network, &unusable);
+        runtime.gc(&network, &[valid.clone(), spared].concat())?
     };
     for unusable in &collected.unusable {
         tell(&format!("warning: {} {}", unusable.path.display(), unusable.why));
@@ -62,15 +64,25 @@ pub(super) fn run(arguments: &Collect, runtime: &Runtime<'_>) -> Result<ExitCode
     Ok(worst.unwrap_or(Exit::Yes).into())
 }
 
+/// What a note may be of that nobody can read: unless the command line says what is valid, plugins
+/// shall not take it for stale.
+fn spared(arguments: &Collect, network: &NetworkList, unusable: &[Unusable]) -> Vec<Attachment> {
+    match arguments.none_valid || !arguments.keep.is_empty() {
+        true => Vec::new(),
+        false => unusable.iter().flat_map(|it| it.candidates(&network.name)).collect(),
+    }
+}
+
 /// The attachments that are valid, by what the command line says.
-fn valid(arguments: &Collect, known: &[Record]) -> Vec<Attachment> {
+fn valid(arguments: &Collect, known: &[Record]) -> Result<Vec<Attachment>> {
     let attachments = known.iter().map(|record| &record.parameters.attachment);
     if arguments.none_valid {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     if arguments.keep.is_empty() {
         let lives = |record: &&Record| !record.parameters.netns.as_deref().is_some_and(is_gone);
-        return known.iter().filter(lives).map(|it| it.parameters.attachment.clone()).collect();
+        let living = known.iter().filter(lives);
+        return Ok(living.map(|it| it.parameters.attachment.clone()).collect());
     }
     let mut valid = Vec::new();
     for text in &arguments.keep {
@@ -89,7 +101,8 @@ fn valid(arguments: &Collect, known: &[Record]) -> Vec<Attachment> {
             }
         }
     }
-    valid
+    valid.iter().try_for_each(runtime::require_attachment)?;
+    Ok(valid)
 }
 
 fn text(

@@ -18,17 +18,18 @@ use crate::terminal::Terminal;
 /// Runs it.
 pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
     let wanted = |name: &str| arguments.network.as_deref().is_none_or(|wanted| wanted == name);
-    let (mut networks, unreadable) = directory::list(&arguments.places.conf_dir())?;
+    let (mut networks, unreadable) = directory::list(&arguments.places.directories.conf_dir())?;
     networks.retain(|found| wanted(&found.network.name));
     super::warn(&unreadable);
     let mut exit = Exit::Yes;
     // An ordinary user may see the networks, and mostly not what is attached to them.
-    let remembered = Cache::new(arguments.places.cache_dir()).list().unwrap_or_else(|error| {
-        let failure = Failure::from(error);
-        tell(&failure.to_string());
-        exit = failure.exit;
-        Default::default()
-    });
+    let remembered =
+        Cache::new(arguments.places.directories.cache_dir()).list().unwrap_or_else(|error| {
+            let failure = Failure::from(error);
+            tell(&failure.to_string());
+            exit = failure.exit;
+            Default::default()
+        });
     let (mut records, unusable) = remembered;
     records.retain(|record| wanted(&record.network));
     for unusable in &unusable {
@@ -39,7 +40,7 @@ pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
         && records.is_empty()
         && exit == Exit::Yes
     {
-        let dir = arguments.places.conf_dir();
+        let dir = arguments.places.directories.conf_dir();
         return Err(Error::NoNetwork { dir, name: name.clone(), unreadable: Vec::new() }.into());
     }
     print(&match arguments.places.output {

@@ -13,7 +13,9 @@ impl From<Error> for Failure {
         let mut also = Vec::new();
         let inner = match &error {
             Error::Undone { cause, left } => {
-                also.extend(left.iter().map(|it| format!("could not be taken back: {it}")));
+                also.extend(
+                    left.iter().map(|it| trimmed(&format!("could not be taken back: {it}"))),
+                );
                 if left.is_empty() {
                     also.push("everything that was done is taken back".to_owned());
                 }
@@ -30,8 +32,13 @@ impl From<Error> for Failure {
             Some(network) => format!("network {network}: {error}"),
             None => error.to_string(),
         };
-        Self { exit, what, also, remedy: remedy(inner) }
+        Self { exit, what: trimmed(&what), also, remedy: remedy(inner) }
     }
+}
+
+/// Without the end of the line that a plugin has printed and that is quoted last.
+fn trimmed(text: &str) -> String {
+    text.trim_end().to_owned()
 }
 
 /// The network of an error whose text does not name it.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
 use ipam::{Holder, IndexState};
@@ -13,7 +15,7 @@ use crate::cli::ipam::Check;
 use crate::cli::{Format, print};
 use crate::failure::{Exit, Result};
 use crate::lab::pretty;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, harmless};
 
 /// From this part on a range set is nearly full.
 const NEARLY_FULL: (u128, u128) = (9, 10);
@@ -37,6 +39,7 @@ pub(super) fn run(arguments: &Check, terminal: Terminal) -> Result<ExitCode> {
         findings.extend(reservations(network));
         findings.extend(network.usage().iter().filter_map(|usage| range(network, usage)));
         findings.extend(strangers(network)?);
+        findings.extend(writable(network));
         findings.extend(index(network, &state));
         indexes.push(word(&state));
     }
@@ -124,6 +127,19 @@ fn strangers(network: &Network) -> Result<Vec<Finding>> {
     Ok(strangers.collect())
 }
 
+/// A directory in which others can take addresses away, and give them to whom they like.
+fn writable(network: &Network) -> Option<Finding> {
+    const OTHERS: u32 = 0o022;
+    let path = network.store.path();
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    (mode & OTHERS != 0).then(|| Finding {
+        network: network.name.clone(),
+        object: "directory".to_owned(),
+        what: format!("can be written by others (mode {mode:04o})"),
+        fix: format!("chmod go-w {}", net::quote(&path.display().to_string())),
+    })
+}
+
 fn index(network: &Network, state: &IndexState) -> Option<Finding> {
     let (what, fix) = match state {
         IndexState::Wrong => (
@@ -159,6 +175,7 @@ fn text(
 ) -> String {
     let mut text = String::new();
     for Finding { network, object, what, fix } in findings {
+        let [object, what, fix] = [object, what, fix].map(|text| harmless(text));
         let _ = writeln!(text, "{} {network} {object}: {what}\n  fix: {fix}", terminal.bad("FAIL"));
     }
     for (network, index) in networks.iter().zip(indexes) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ipam::{Holder, Reservation};
+use ipam::Reservation;
 use plugins::alive::Life;
 use serde_json::{Value, json};
 
@@ -15,6 +15,7 @@ use crate::cli::ipam::Gc;
 use crate::cli::{Format, print};
 use crate::failure::{Exit, Failure, Result};
 use crate::lab::{pretty, tell};
+use crate::terminal::harmless;
 
 /// What may be reserved by an `ADD` that has not come to making an interface yet.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -67,11 +68,11 @@ pub(super) fn run(arguments: &Gc) -> Result<ExitCode> {
 /// Whether a reservation has to go; `None` if nobody can tell.
 fn verdict(entry: &Entry, force: bool) -> Option<bool> {
     let is_young = entry.age.is_none_or(|age| age < YOUNG);
-    match (&entry.reservation.holder, entry.judgement.life) {
-        (Holder::Unknown, _) => None,
-        (_, Life::Gone) => Some(true),
-        (_, Life::Lives) => Some(false),
-        (_, Life::Unknown) => (force && !is_young).then_some(true),
+    match entry.judgement.life {
+        _ if entry.is_odd() => None,
+        Life::Gone => Some(true),
+        Life::Lives => Some(false),
+        Life::Unknown => (force && !is_young).then_some(true),
     }
 }
 
@@ -107,22 +108,25 @@ fn text(done: &Done<'_>, arguments: &Gc) -> String {
     let mut lines = |entries: &[(&Network, &Entry)], what: &str| {
         for (network, entry) in entries {
             let (address, why) = (entry.reservation.address, &entry.judgement.why);
-            let _ = writeln!(text, "{} {address} {what}: {why}", network.name);
+            let _ = writeln!(text, "{} {address} {what}: {}", network.name, harmless(why));
         }
     };
     lines(&done.freed, &format!("{would}freed"));
-    lines(&done.left, "left, because nobody can tell whether it is used");
+    let (odd, doubtful): (Vec<_>, Vec<_>) = done.left.iter().partition(|(_, entry)| entry.is_odd());
+    lines(&doubtful, "left, because nobody can tell whether it is used");
+    lines(&odd, "left, and has to be looked at");
     for orphan in &done.orphans {
         let _ = writeln!(text, "index of {}, which is no more, {would}removed", orphan.display());
     }
     let (freed, left, lives) = (done.freed.len(), done.left.len(), done.lives);
     let _ = write!(text, "{freed} {would}freed, {lives} live, {left} left");
-    let force = match (left, arguments.force) {
-        (0, _) => "",
-        (_, true) => "; what is younger than a minute may be an ADD at work",
-        (_, false) => "; --force frees those too",
+    let force = match (doubtful.len(), arguments.force) {
+        (0, _) => String::new(),
+        (_, true) => "; what is younger than a minute may be an ADD at work".to_owned(),
+        (all, false) if all == left => "; --force frees those too".to_owned(),
+        (some, false) => format!("; --force frees {some} of them"),
     };
-    text + force + "\n"
+    text + &force + "\n"
 }
 
 fn value(done: &Done<'_>, dry_run: bool) -> Value {

@@ -13,7 +13,7 @@ use crate::cli::{Format, print};
 use crate::failure::{Exit, Result};
 use crate::lab::pretty;
 use crate::table::table;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, harmless};
 
 /// How much of an id is shown, as other tools for containers do.
 const ID_LENGTH: usize = 13;
@@ -34,15 +34,15 @@ fn text(networks: &[Network], no_headers: bool, terminal: Terminal) -> String {
     for network in networks {
         rows.extend(network.entries.iter().map(|entry| {
             let (container, ifname) = entry.holder();
-            let container =
-                container.map_or("-".to_owned(), |id| id.chars().take(ID_LENGTH).collect());
+            let container = container
+                .map_or("-".to_owned(), |id| harmless(id).chars().take(ID_LENGTH).collect());
             let age = entry.age.map_or("-".to_owned(), age);
             let address = entry.reservation.address.to_string();
             row([
                 &network.name,
                 &address,
                 &container,
-                ifname.unwrap_or("-"),
+                &harmless(ifname.unwrap_or("-")),
                 &age,
                 &state(entry, terminal),
             ])
@@ -62,7 +62,7 @@ fn text(networks: &[Network], no_headers: bool, terminal: Terminal) -> String {
 fn state(entry: &Entry, terminal: Terminal) -> String {
     match entry.judgement.life {
         Life::Lives => terminal.good(entry.state()),
-        _ => format!("{}: {}", terminal.bad(entry.state()), entry.judgement.why),
+        _ => format!("{}: {}", terminal.bad(entry.state()), harmless(&entry.judgement.why)),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Usage {
 /// Looks at all networks, or at the one of that name.
 pub(super) fn survey(places: &Places, wanted: Option<&str>) -> Result<Vec<Network>> {
     let mut kernel = Kernel::new()?;
-    let results = places.cache_dir.join("results");
+    let results = places.directories.cache_dir().join("results");
     let mut networks = networks(places)?;
     networks.retain(|network| wanted.is_none_or(|wanted| wanted == network.name));
     if let (Some(name), []) = (wanted, &networks[..]) {
@@ -67,9 +67,10 @@ pub(super) fn survey(places: &Places, wanted: Option<&str>) -> Result<Vec<Networ
 /// The networks that are configured, and those that there are reservations of.
 fn networks(places: &Places) -> Result<Vec<Network>> {
     let mut pools = BTreeMap::<(String, PathBuf), Pool>::new();
+    let named = places.data_dir();
     for (name, pool) in configured(places)? {
         let data_dir = pool.data_dir.clone().unwrap_or_else(|| ipam::DEFAULT_DATA_DIR.into());
-        if places.data_dir.as_ref().is_some_and(|wanted| !is_same(wanted, &data_dir)) {
+        if named.as_ref().is_some_and(|named| !is_same(named, &data_dir)) {
             continue;
         }
         // One network may be configured more than once, with more ranges.
@@ -77,8 +78,13 @@ fn networks(places: &Places) -> Result<Vec<Network>> {
         let new = pool.sets.into_iter().filter(|set| !known.sets.contains(set));
         known.sets.extend(new.collect::<Vec<_>>());
     }
-    let default = || ipam::DEFAULT_DATA_DIR.into();
-    let data_dir = places.data_dir.clone().unwrap_or_else(default);
+    // One that a configuration names may be yet to come; one that only was typed is a slip.
+    if let Some(named) = named.as_ref().filter(|named| pools.is_empty() && !named.exists()) {
+        let what = format!("there is no {}", named.display());
+        return Err(Failure::new(Exit::NotFound, what)
+            .remedy("say with --data-dir where the reservations are, or leave it out"));
+    }
+    let data_dir = named.unwrap_or_else(|| ipam::DEFAULT_DATA_DIR.into());
     for name in directories(&data_dir)? {
         let is_known = |(known, at): &(String, PathBuf)| *known == name && is_same(at, &data_dir);
         if !pools.keys().any(is_known) {
@@ -87,7 +93,7 @@ fn networks(places: &Places) -> Result<Vec<Network>> {
         }
     }
     let network = |((name, data_dir), pool): ((String, PathBuf), Pool)| {
-        let index_dir = places.index_dir.clone().or(pool.index_dir);
+        let index_dir = places.index_dir().or(pool.index_dir);
         let index = reservations::index_place(&data_dir, index_dir).ok();
         let store = Store::new(&data_dir, &name);
         let store = index.clone().into_iter().fold(store, Store::with_index);
@@ -98,7 +104,7 @@ fn networks(places: &Places) -> Result<Vec<Network>> {
 
 /// The networks whose addresses host-local gives out, by their configurations.
 fn configured(places: &Places) -> Result<Vec<(String, Pool)>> {
-    let (networks, unreadable) = directory::list(&places.conf_dir)?;
+    let (networks, unreadable) = directory::list(&places.directories.conf_dir())?;
     for error in &unreadable {
         tell(&format!("warning: {error}"));
     }
@@ -219,6 +225,11 @@ impl Entry {
             Holder::Container(id) => (Some(id), None),
             Holder::Nobody | Holder::Unknown => (None, None),
         }
+    }
+
+    /// Whether what has the address's name is no reservation, so that nothing but a person removes it.
+    pub(super) fn is_odd(&self) -> bool {
+        self.reservation.holder == Holder::Unknown
     }
 
     /// One word for what is known of it.

@@ -174,6 +174,12 @@ fn nothing_is_left_of_an_add_that_fails() {
         node.write("pods", &[bridge(), json!({ "type": "second" })]);
         let cases = [
             ("exit 0", 5, "failed to unmarshal raw result", "does not answer as a CNI plugin does"),
+            (
+                "echo rubbish",
+                5,
+                "result rubbish\n       every",
+                "does not answer as a CNI plugin does",
+            ),
             ("echo rubbish; exit 1", 5, "\"rubbish\\n\"", "does not answer as a CNI plugin does"),
             ("kill -9 $$", 5, "signal: 9 (SIGKILL)", "second died without a CNI error"),
             ("sleep 1000", 5, "second was killed after 3s", "--timeout"),
@@ -310,6 +316,41 @@ fn what_is_not_valid_is_collected() {
         node.cni("gc pods --none-valid").expect(0);
         assert_eq!(names("/run/networks/pods"), ["last_reserved_ip.0", "lock"]);
     });
+}
+
+/// Other people's plugins do not look whether what is said to be stale lives.
+#[test]
+fn whose_note_is_torn_is_not_told_to_be_stale() {
+    isolated!();
+    let node = Node::new(OURS);
+    let _pods = [Namespace::new("pod1"), Namespace::new("pod2")];
+    node.script(
+        "told",
+        r#"[ "$CNI_COMMAND" = VERSION ] && exec echo '{"cniVersion":"1.1.0","supportedVersions":["1.1.0"]}'
+        [ "$CNI_COMMAND" = ADD ] && exec echo '{"cniVersion":"1.1.0"}'
+        cat > /run/told-$CNI_COMMAND"#,
+    );
+    node.write_version("1.1.0", "told", &[json!({ "type": "told" })]);
+    for (pod, id) in [("pod1", "c1"), ("pod2", "c-2")] {
+        node.cni(&format!("add told {pod} --container-id {id}")).expect(0);
+    }
+    let file = "/run/cache/results/told-c-2-eth0";
+    fs::write(file, "{").unwrap();
+    let valid = |arguments: &str| {
+        let stderr = node.cni(arguments).expect(0).stderr;
+        assert!(stderr.contains(&format!("warning: {file} is torn")), "{stderr}");
+        let told: Value = serde_json::from_slice(&fs::read("/run/told-GC").unwrap()).unwrap();
+        told["cni.dev/valid-attachments"].clone()
+    };
+    let one = |id: &str, ifname: &str| json!({ "containerID": id, "ifname": ifname });
+    // Where the container's name ends and the interface's begins cannot be seen.
+    let spared = [one("c1", "eth0"), one("c", "2-eth0"), one("c-2", "eth0")];
+    assert_eq!(valid("gc told"), json!(spared));
+    assert_eq!(valid("gc told --keep c1"), json!([one("c1", "eth0")]));
+    assert!(node.cni("gc told --dry-run").expect(0).stderr.contains("is torn"));
+    assert!(node.cni("gc told --keep a/b/c").expect(2).stderr.contains("interface name \"b/c\""));
+    assert_eq!(valid("gc told --none-valid"), json!([]));
+    assert_eq!(remembered(), ["told-c-2-eth0"]);
 }
 
 /// Killed while a plugin is at work, also where nobody ever asks for that container again.

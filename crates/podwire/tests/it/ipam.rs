@@ -2,14 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use testbed::{Namespace, TempDir, isolated};
 
-use crate::{Run, names, podwire};
+use crate::{Run, command, finish, names, podwire};
 
 /// A node with a network `n` that can give out 10.1.2.2 to 10.1.2.14.
 struct Node {
@@ -191,7 +192,7 @@ fn gc_frees_what_is_gone_and_leaves_what_nobody_can_tell() {
 
     let told = node.run("gc").expect(0).stdout;
     assert!(told.contains("n 10.1.2.3 freed: its namespace"), "{told}");
-    assert!(told.ends_with("2 freed, 1 live, 3 left; --force frees those too\n"), "{told}");
+    assert!(told.ends_with("2 freed, 1 live, 3 left; --force frees 2 of them\n"), "{told}");
     assert_eq!(node.left(), ["10.1.2.2", "10.1.2.4", "10.1.2.6", "10.1.2.7"]);
     assert_eq!(node.value("check", 1)["networks"][0]["index"], "right");
 
@@ -201,6 +202,57 @@ fn gc_frees_what_is_gone_and_leaves_what_nobody_can_tell() {
     assert_eq!(column(&report["freed"], "address"), ["10.1.2.4", "10.1.2.6"]);
     assert_eq!(column(&report["left"], "address"), ["10.1.2.7", "10.1.2.8"]);
     assert_eq!(node.left(), ["10.1.2.2", "10.1.2.7", "10.1.2.8"]);
+}
+
+#[test]
+fn what_strangers_wrote_cannot_act_on_the_terminal() {
+    isolated!();
+    let node = Node::new();
+    node.reserve("10.1.2.2", "x\x1b[31m\r\ne\x07");
+    node.reserve("ev\x1b[31mil\n", "");
+    let list = node.run("list").expect(0).stdout;
+    assert!(list.contains("10.1.2.2  x\\u{1b}[31m  e\\u{7}"), "{list}");
+    let check = node.run("check").expect(1).stdout;
+    assert!(check.contains("FAIL n ev\\u{1b}[31mil\\n: is no address"), "{check}");
+    let gc = node.run("gc").expect(0).stdout;
+    for told in [list, check, gc] {
+        assert!(!told.contains(['\x1b', '\x07']), "{told:?}");
+    }
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_told() {
+    isolated!();
+    let node = Node::new();
+    fs::set_permissions(node.path("networks/n"), Permissions::from_mode(0o777)).unwrap();
+    let told = node.run("check").expect(1).stdout;
+    let expected = format!(
+        "FAIL n directory: can be written by others (mode 0777)\n  fix: chmod go-w {}\n",
+        node.path("networks/n").display()
+    );
+    assert!(told.starts_with(&expected), "{told}");
+}
+
+#[test]
+fn a_directory_is_the_same_however_it_is_written() {
+    isolated!();
+    let node = Node::new();
+    node.reserve("10.1.2.2", "one\r\neth0");
+    let mut relative = command("ipam list --data-dir networks --conf-dir net.d");
+    let told = finish(relative.current_dir(node.home.path()).spawn().unwrap()).expect(0).stdout;
+    assert!(told.contains("12 of 13 free in 10.1.2.1-10.1.2.14"), "{told}");
+    let none = podwire("ipam list --conf-dir /none --data-dir /none").expect(4).stderr;
+    assert!(none.starts_with("error: there is no /none\n  fix: "), "{none}");
+    // One that a configuration names is made by the first ADD. A variable that is empty says nothing.
+    fs::remove_dir_all(node.path("networks")).unwrap();
+    let mut variables = command("ipam list");
+    variables.args(["--data-dir", node.path("networks").to_str().unwrap()]);
+    variables.args(["--conf-dir", node.path("net.d").to_str().unwrap()]);
+    for name in ["PODWIRE_CNI_CACHE_DIR", "PODWIRE_IPAM_INDEX_DIR"] {
+        variables.env(name, "");
+    }
+    let told = finish(variables.spawn().unwrap()).expect(0).stdout;
+    assert!(told.contains("13 of 13 free"), "{told}");
 }
 
 #[test]

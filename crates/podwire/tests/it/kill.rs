@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testbed::{TempDir, isolated, sh};
 
@@ -154,9 +154,5 @@ fn slow_plugins() -> TempDir {
 }
 
 fn wait_for(path: &str) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !Path::new(path).exists() {
-        assert!(Instant::now() < deadline, "{path} does not come");
-        sleep(Duration::from_millis(1));
-    }
+    testbed::look::eventually(path, || Path::new(path).exists().then_some(()));
 }
