@@ -6,6 +6,7 @@
 //! 200,000 entries); so the kernel is asked to delete what matches, which takes a quarter of a
 //! millisecond, wherever it can do that right.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -25,16 +26,34 @@ pub(crate) fn flush(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
 
 /// Deletes the entries whose original destination is one of `flows`.
 pub(crate) fn flush_flows(socket: &mut Socket, flows: &[Flow]) -> Result<()> {
+    /// Each deletion by a filter walks the table, too, so many of them cost more than one dump.
+    const FEW: usize = 3;
     where_any(socket, |socket| {
-        flows.iter().try_for_each(|flow| match matching_flow(flow) {
-            Some(filter) if delete_by(socket, &filter)? => Ok(()),
-            _ => {
-                let family = family(flow.destination.addr());
-                delete_found(socket, family, |entry| entry.is_of(flow))
+        let mut rest = Vec::new();
+        for flow in flows {
+            match matching_flow(flow).filter(|_| flows.len() <= FEW) {
+                Some(filter) if delete_by(socket, &filter)? => {}
+                _ => rest.push(*flow),
             }
-        })
+        }
+        delete_flows(socket, &rest)
     })
     .map_err(|e| e.during("flush tracked flows"))
+}
+
+/// Deletes one by one what was sent to one of `flows`, after one look at each of their families.
+fn delete_flows(socket: &mut Socket, flows: &[Flow]) -> Result<()> {
+    let mut families = BTreeMap::<u8, HashMap<(u8, u16), Vec<IpNet>>>::new();
+    for Flow { destination, protocol, port } in flows {
+        let ports = families.entry(family(destination.addr())).or_default();
+        ports.entry((*protocol, *port)).or_default().push(*destination);
+    }
+    families.into_iter().try_for_each(|(family, ports)| {
+        delete_found(socket, family, |entry| {
+            let found = entry.destination().and_then(|(to, at)| Some((to, ports.get(&at)?)));
+            found.is_some_and(|(to, nets)| nets.iter().any(|net| net.contains(&to)))
+        })
+    })
 }
 
 /// Does `work` where anything is tracked at all.
@@ -246,14 +265,14 @@ impl<'a> Entry<'a> {
             .any(|end| addresses.contains(&end))
     }
 
-    /// Whether it was sent to what `flow` names.
-    fn is_of(&self, flow: &Flow) -> bool {
+    /// Where it was sent: the address, the protocol and the port.
+    fn destination(&self) -> Option<(IpAddr, (u8, u16))> {
         let part = |kind| attribute(Some(self.original), kind);
         let (ip_part, proto) = (part(CTA_TUPLE_IP), part(CTA_TUPLE_PROTO));
-        let to = [CTA_IP_V4_DST, CTA_IP_V6_DST].into_iter().find_map(|k| attribute(ip_part, k));
-        attribute(proto, CTA_PROTO_NUM) == Some(&[flow.protocol])
-            && attribute(proto, CTA_PROTO_DST_PORT) == Some(&flow.port.to_be_bytes())
-            && to.and_then(ip).is_some_and(|to| flow.destination.contains(&to))
+        let to = [CTA_IP_V4_DST, CTA_IP_V6_DST].into_iter().find_map(|k| attribute(ip_part, k))?;
+        let protocol = attribute(proto, CTA_PROTO_NUM)?.first()?;
+        let port = attribute(proto, CTA_PROTO_DST_PORT)?.try_into().ok()?;
+        Some((ip(to)?, (*protocol, u16::from_be_bytes(port))))
     }
 
     /// The message that deletes just this entry: not a later one with the same tuple, which the id
@@ -394,10 +413,7 @@ mod tests {
         };
         let ways: [fn(&mut Socket, &Flow); 2] = [
             |socket, flow| flush_flows(socket, &[*flow]).unwrap(),
-            |socket, flow| {
-                let family = family(flow.destination.addr());
-                delete_found(socket, family, |entry| entry.is_of(flow)).unwrap();
-            },
+            |socket, flow| delete_flows(socket, &[*flow]).unwrap(),
         ];
         for way in ways {
             for port in [53, 54] {
@@ -427,6 +443,33 @@ mod tests {
             }
             assert_eq!(tracked(&mut socket).unwrap(), 0);
         }
+    }
+
+    /// Each request would walk the whole table, so there are none for flows that nobody sent.
+    #[test]
+    fn many_flows_are_found_in_one_look() {
+        isolated!();
+        let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+        for port in 1000..1100 {
+            for host in ["192.0.2.1", "192.0.2.2"] {
+                create(&mut socket, ["10.9.9.9", host, host, "10.9.9.9"], port);
+            }
+            create(&mut socket, ["fd00:9::9", "2001:db8::1", "2001:db8::1", "fd00:9::9"], port);
+        }
+        let flow = |destination: &str, port| Flow {
+            destination: destination.parse().unwrap(),
+            protocol: UDP,
+            port,
+        };
+        let mut flows: Vec<Flow> = (1010..2000).map(|port| flow("192.0.2.1/32", port)).collect();
+        flows.extend((1020..2000).map(|port| flow("::/0", port)));
+        // Two destinations of one port.
+        flows.push(flow("192.0.2.2/32", 1099));
+        let before = socket.next_sequences(1);
+        flush_flows(&mut socket, &flows).unwrap();
+        let requests = socket.next_sequences(1) - before;
+        assert_eq!(tracked(&mut socket).unwrap(), 300 - 90 - 80 - 1);
+        assert!(requests < 200, "{requests} requests to delete 171 of 300 entries");
     }
 
     fn create(socket: &mut Socket, ends: [&str; 4], port: u16) {

@@ -420,7 +420,9 @@ fn acknowledgement(flags: u16, payload: &[u8]) -> Result<()> {
         return Ok(());
     }
     let extack = flag::has_attributes(flags).then(|| extack(flags, payload)).flatten();
-    Err(Error::errno("netlink request", -code, extack))
+    // The kernel has no words of its own for this one.
+    let missing = || (code == -libc::EPERM).then(|| "it takes CAP_NET_ADMIN".to_owned());
+    Err(Error::errno("netlink request", -code, extack.or_else(missing)))
 }
 
 /// The sentence in the attributes of an acknowledgement: `NLMSGERR_ATTR_MSG`.

@@ -12,14 +12,16 @@ mod teardown;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeSet, HashMap};
+
 use cni::{CniResult, Error, Plugin, Request};
 use ipnet::IpNet;
 use kernel::{ErrorKind, Kernel, OnError};
 use net::nft::{Element, Key};
-use net::{Action, Change, Space, Step};
+use net::{Action, Change, Object, Space, Step};
 
 use crate::attachment::Attachment;
-use crate::{alive, elements, masquerade};
+use crate::{alive, cable, elements, masquerade};
 use config::{Config, Protocol, Snat};
 use plan::Seen;
 use rules::{Needs, Port};
@@ -77,24 +79,34 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     }
     let attachment = Attachment::of(request);
     let mut kernel = Kernel::new().map_err(Error::internal)?;
-    let mut wire = || -> Result<kernel::Result<net::Plan>, Error> {
+    let mut wire = || -> Result<Result<(), (ErrorKind, Error)>, Error> {
         let mut needs = needs.clone();
         let seen = look(&mut kernel, &config, &attachment, &mut needs)?;
         let plan = plan::plan(&HOST, &needs, config.mark, &seen);
-        Ok(kernel.apply(&plan, OnError::Stop).into_result())
+        let applied = kernel.apply(&plan, OnError::Stop);
+        Ok(cable::failure(&plan, &applied).map_or(Ok(()), |(step, error)| {
+            Err((error.kind(), cable::explain(step, error, words(step))))
+        }))
     };
     let done = match wire()? {
-        // Another ADD was quicker: it says so now, or is gone again.
-        Err(error) if error.kind() == ErrorKind::Exists => wire()?,
+        // Another ADD was quicker, which says so now or is gone again; or somebody has just emptied
+        // nftables.
+        Err((ErrorKind::Exists | ErrorKind::NotFound, _)) => wire()?,
         done => done,
     };
-    done.map_err(|error| {
-        Error::internal(format!("unable to set up nftables rules for port mappings: {error}"))
-    })?;
+    done.map_err(|(_, error)| error)?;
     // A flow that goes astray for a while is better than a container without ports.
     let flows = datagrams(ports.iter().map(Port::flow));
     let _ = kernel.apply(&[flush(flows)], OnError::Continue);
     Ok(previous)
+}
+
+/// The reference's words for a step that failed.
+fn words(step: &Step) -> &'static str {
+    match step.change {
+        Change::Ensure(Object::Sysctl(_)) => "unable to enable route_localnet: ",
+        _ => "unable to set up nftables rules for port mappings: ",
+    }
 }
 
 /// The ports that are asked for, and what they need.
@@ -148,16 +160,18 @@ fn look(
     // Whoever had this container's address before is gone.
     let mut owners: Vec<Option<String>> = found.iter().map(|old| old.comment.clone()).collect();
     let mut beside = Vec::new();
+    let networks = networks(kernel, needs)?;
     for (port, element) in &needs.ports {
-        let mut holders = Vec::from_iter(find(kernel, element)?);
-        if matches!(element.key, Key::Interval(..)) {
+        let holders = match element.key {
             // Networks that overlap have different keys.
-            let overlaps = |old: &Element| {
-                old.key != element.key && rules::flow_of(old).is_some_and(|it| port.overlaps(it))
-            };
-            let all = elements::find(kernel, &table, &[&element.set], |_| true)?;
-            holders.extend(all.into_iter().filter(overlaps));
-        }
+            Key::Interval(..) => {
+                let flow = port.flow();
+                let same = networks.get(&(flow.protocol, flow.port)).into_iter().flatten();
+                let same = same.filter(|(other, _)| port.overlaps(*other));
+                same.map(|(_, element)| element.clone()).collect()
+            }
+            _ => Vec::from_iter(find(kernel, element)?),
+        };
         for holder in holders {
             let comment = holder.comment.as_deref();
             if comment.is_some_and(|comment| attachment.is_beside(comment)) {
@@ -170,7 +184,9 @@ fn look(
             if !may_go {
                 return Err(taken(port, &holder));
             }
-            owners.push(holder.comment.clone());
+            if !owners.contains(&holder.comment) {
+                owners.push(holder.comment.clone());
+            }
             found.push(holder);
         }
     }
@@ -187,6 +203,24 @@ fn look(
     found.retain(is_needed);
     let local_routes = local_routes(kernel, config, needs)?;
     Ok(Seen { replaced: found, stale, local_routes })
+}
+
+/// By protocol and port: the flows to it, each with its element.
+type Networks = HashMap<(u8, u16), Vec<(net::Flow, Element)>>;
+
+/// The ports in networks of addresses that are there, whosever; read at once, however many are
+/// needed.
+fn networks(kernel: &mut Kernel, needs: &Needs) -> Result<Networks, Error> {
+    let is_in_network = |(_, it): &&(Port, Element)| matches!(it.key, Key::Interval(..));
+    let maps: BTreeSet<&str> =
+        needs.ports.iter().filter(is_in_network).map(|(_, it)| it.set.as_str()).collect();
+    let mut networks = Networks::new();
+    for element in elements::find(kernel, &masquerade::table(), &Vec::from_iter(maps), |_| true)? {
+        if let Some(flow) = rules::flow_of(&element) {
+            networks.entry((flow.protocol, flow.port)).or_default().push((flow, element));
+        }
+    }
+    Ok(networks)
 }
 
 fn taken(port: &Port, old: &Element) -> Error {
@@ -209,8 +243,7 @@ fn local_routes(kernel: &mut Kernel, config: &Config, needs: &Needs) -> Result<V
         return Ok(keys);
     }
     let targets = needs.ports.iter().filter(|(port, _)| port.is_at_loopback());
-    let targets: std::collections::BTreeSet<_> =
-        targets.map(|(port, _)| port.target.ip()).collect();
+    let targets: BTreeSet<_> = targets.map(|(port, _)| port.target.ip()).collect();
     for target in targets {
         let link = kernel.way_to(&HOST, target).map_err(|error| {
             Error::internal(format!("unable to enable route_localnet: {error}"))

@@ -82,17 +82,16 @@ pub(crate) fn elements(
     name: &str,
     is_wanted: impl Fn(Option<&str>) -> bool,
 ) -> Result<Option<Vec<Element>>> {
+    let during = |error: Error| error.during(format!("read nft set {name} in {table}"));
     // The common answer, in one question.
-    if set(socket, table, name)?.is_none() {
+    if set(socket, table, name).map_err(during)?.is_none() {
         return Ok(None);
     }
     let read = |socket: &mut Socket| match set(socket, table, name)? {
         Some(set) => elements_of(socket, &set, &is_wanted).map(Some),
         None => Ok(None),
     };
-    found(consistent(socket, read))
-        .map(Option::flatten)
-        .map_err(|error| error.during(format!("read the elements of nft set {name} in {table}")))
+    found(consistent(socket, read)).map(Option::flatten).map_err(during)
 }
 
 /// The element with this key; `None` if there is none, or no such set.

@@ -14,7 +14,7 @@
 //!     map hairpin4       { type ipv4_addr : verdict; … 10.1.0.2 : goto hairpin-10.1.0.0/16 }
 //!     chain hostports_in   { type nat hook prerouting priority dstnat; fib daddr type local jump hostports }
 //!     chain hostports_out  { type nat hook output priority dstnat; fib daddr type local jump hostports }
-//!     chain hostports      { mark; dnat to … map @hostports_ip4; … vmap @hostports_net4; … ; unmark }
+//!     chain hostports      { ip6 daddr ::1 return; mark; dnat to … map @hostports_ip4; … vmap @hostports_net4; … ; unmark }
 //!     chain hostports-veth… { conditions, dnat to 10.1.0.2:80 }               of one attachment
 //!     chain hostports_snat { type nat hook postrouting priority srcnat; marked ip daddr vmap @hairpin4 }
 //!     chain hairpin-10.1.0.0/16 { ip saddr { 10.1.0.0/16, 127.0.0.0/8 } masquerade }
@@ -22,7 +22,8 @@
 //! }
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use net::nft::{
@@ -103,6 +104,13 @@ impl Port {
         host.contains(&lo) || lo.contains(&host)
     }
 
+    /// Whether the same port is at a wider network of addresses, too.
+    fn is_within(&self, wider: &Self) -> bool {
+        (self.protocol, self.host_port) == (wider.protocol, wider.host_port)
+            && self.host != wider.host
+            && wider.host.contains(&self.host)
+    }
+
     /// Whether some flow is to both.
     pub(crate) fn overlaps(&self, other: net::Flow) -> bool {
         let own = self.flow();
@@ -161,7 +169,10 @@ pub(crate) fn needs(
     for v4 in [true, false] {
         let conditions = if v4 { &config.conditions4 } else { &config.conditions6 };
         let mut rules = Vec::new();
-        for port in ports.iter().filter(|port| port.host.addr().is_ipv4() == v4) {
+        let mut ports = Vec::from_iter(ports.iter().filter(|it| it.host.addr().is_ipv4() == v4));
+        // Of networks that lie in each other the most special one counts.
+        ports.sort_by_key(|port| Reverse(port.host.prefix_len()));
+        for port in &ports {
             let (map, key) = port.place(!conditions.is_empty());
             let is_direct = conditions.is_empty() && matches!(key, Key::Point(_));
             let value = if is_direct {
@@ -171,9 +182,13 @@ pub(crate) fn needs(
                 rules.push(conditional(conditions, port));
                 Mapped::Verdict(Verdict::Jump(conditional_name(attachment, v4)))
             };
+            // The element of a wider one leads to the same chain, and the kernel takes no second one
+            // that begins or ends where another is.
+            let is_wider =
+                |it: &&Port| port.is_within(it) && it.place(!conditions.is_empty()).0 == map;
             let is_there = |(_, it): &(Port, Element)| it.set == map && it.key == key;
-            if !needs.ports.iter().any(is_there) {
-                needs.ports.push((*port, element(map, key, value)));
+            if !ports.iter().any(is_wider) && !needs.ports.iter().any(is_there) {
+                needs.ports.push((**port, element(map, key, value)));
             }
         }
         if !rules.is_empty() {
@@ -303,7 +318,12 @@ pub(crate) fn shared(mark: u32) -> Vec<Chain> {
         negated: false,
         test: Test::Masked { mask: mark, value: mark },
     };
-    let mut hostports = vec![Rule::new([set(mark)])];
+    // The kernel takes no packet with this source off the node, so that a port there would swallow
+    // connections instead of refusing them, and hide who listens there.
+    let from_itself =
+        Statement::within(Field::Ip6Destination, IpAddr::from(Ipv6Addr::LOCALHOST).into());
+    let leave_alone = Rule::new([from_itself, Verdict::Return.into()]);
+    let mut hostports = vec![leave_alone, Rule::new([set(mark)])];
     hostports.extend([true, false].into_iter().flat_map(look_ups));
     hostports.push(Rule::new([set(0)]));
     let hairpins = [(Field::IpDestination, "hairpin4"), (Field::Ip6Destination, "hairpin6")];

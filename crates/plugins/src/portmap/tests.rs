@@ -126,6 +126,20 @@ fn ports_are_those_of_the_container_s_families() {
 }
 
 #[test]
+fn of_networks_within_each_other_the_most_special_one_counts() {
+    let at = |net: &str, port: u16| {
+        format!(r#"{{"hostPort":7,"containerPort":{port},"protocol":"tcp","hostIP":"{net}"}}"#)
+    };
+    let list = [at("192.0.0.0/16", 1), at("192.0.0.1", 2), at("192.0.0.0/24", 3)].join(",");
+    let keys = mappings(&list) + r#","conditionsV4":["-i","eth0"]"#;
+    let (_, needs) = needed(&keys, &["10.1.0.2/24"]);
+    let ports: Vec<String> = needs.ports.iter().map(|(port, _)| port.to_string()).collect();
+    assert_eq!(ports, ["192.0.0.0/16 port 7/tcp"]);
+    let targets = |rule: &net::nft::Rule| rule.to_string().rsplit(':').next().unwrap().to_owned();
+    assert_eq!(needs.chains[0].rules.iter().map(targets).collect::<Vec<_>>(), ["2", "3", "1"]);
+}
+
+#[test]
 fn a_chain_goes_with_the_last_port_that_leads_to_it() {
     let list = format!("{WEB},{}", r#"{"hostPort":8081,"containerPort":80,"protocol":"tcp"}"#);
     let keys = mappings(&list) + r#","conditionsV4":["-i","eth0"]"#;
@@ -162,6 +176,7 @@ fn variants() -> Vec<(String, Vec<&'static str>)> {
         "{WEB},{}",
         r#"{"hostPort":53,"containerPort":5353,"protocol":"udp","hostIP":"192.0.2.1"},
            {"hostPort":54,"containerPort":5353,"protocol":"sctp","hostIP":"198.51.100.0/24"},
+           {"hostPort":54,"containerPort":5354,"protocol":"sctp","hostIP":"198.51.100.0/23"},
            {"hostPort":54,"containerPort":5353,"protocol":"tcp","hostIP":"2001:db8::/64"}"#
     );
     let both = vec!["10.1.0.2/24", "fd00:1::2/64"];

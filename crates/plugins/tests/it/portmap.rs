@@ -173,6 +173,7 @@ fn a_port_may_be_at_some_addresses_only() {
     let mappings = json!([
         at(81, "192.0.2.2"),
         at(82, "192.0.2.0/24"),
+        at(82, "192.0.2.0/23"),
         at(83, "0.0.0.0"),
         at(84, "::"),
         at(85, "127.0.0.1"),
@@ -198,6 +199,10 @@ fn a_port_may_be_at_some_addresses_only() {
         assert_eq!(reaches(world, to), wanted, "{to}");
     }
     assert!(reaches(node, "127.0.0.1:85") && !reaches(node, "127.0.0.1:82"));
+    // Nothing can be led away from there: who asks is told so at once, and goes on to IPv4.
+    let at_home = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 84));
+    let refused = node.enter(|| TcpStream::connect_timeout(&at_home, PATIENCE)).unwrap();
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     pod.del();
     let rules = town.node.namespace.sh("nft list ruleset");
     assert!(!rules.contains("id: one") && !rules.contains("hostports-veth"), "{rules}");
@@ -319,6 +324,25 @@ fn a_port_that_is_taken_is_refused_and_nothing_is_changed() {
         refusal.msg,
         "host port 192.0.2.0/24 port 7/tcp is taken: it leads to the container of net: pods, if: eth0, id: other"
     );
+}
+
+#[test]
+fn what_the_node_does_not_allow_is_named_and_changes_nothing() {
+    testbed::isolated!();
+    let town = Town::new(By::Podwire);
+    let pod = town.node.pod("one");
+    let result = town.node.add(&pod, &town.bridge);
+    let config = town.config(&json!([tcp(8080, 80)]), json!({}), &result);
+    let before = town.rules();
+    testbed::sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
+    let refusal = town.node.run(&town.node.call("ADD", &pod, &config)).refused();
+    testbed::sh("umount /proc/sys");
+    assert_eq!(
+        refusal.msg,
+        "unable to enable route_localnet: set net/ipv4/conf/cni0/route_localnet to 1: read-only file system"
+    );
+    assert_eq!(refusal.details, "sysctl -qw net/ipv4/conf/cni0/route_localnet=1");
+    assert_eq!(town.rules(), before);
 }
 
 /// podman asks for a container's ports on each of its networks.
