@@ -62,6 +62,14 @@ impl Cable {
     /// Refuses IPv6 addresses for a cable whose packets are too small for them (RFC 8200 section 5):
     /// the kernel gives such a link no IPv6 at all.
     pub(crate) fn can_carry(&self, ips: &[IpConfig]) -> Result<(), Error> {
+        let addresses = interface::addresses(ips);
+        let is_again = |place: &usize| addresses[..*place].contains(&addresses[*place]);
+        if let Some(place) = (0..addresses.len()).find(is_again) {
+            let text = format!("IPAM plugin returned {} twice", addresses[place]);
+            let remedy =
+                "an interface has an address once: leave one out in the IPAM configuration";
+            return Err(Error::internal(text).with_details(remedy));
+        }
         let v6 = ips.iter().find(|ip| ip.address.addr().is_ipv6());
         match (self.mtu.filter(|mtu| *mtu < IPV6_MTU), v6) {
             (Some(mtu), Some(IpConfig { address, .. })) => Err(Error::internal(format!(

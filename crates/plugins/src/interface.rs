@@ -131,9 +131,11 @@ fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
     ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
 }
 
-/// Whether an address of this subnet can have that gateway.
+/// Whether an address of this subnet can have that gateway. What a pod sends to a loopback address
+/// never leaves it.
 pub(crate) fn can_be_gateway(gateway: IpAddr, address: IpNet) -> bool {
-    gateway.is_ipv4() == address.addr().is_ipv4() && !gateway.is_unspecified()
+    let is_host = !gateway.is_unspecified() && !gateway.is_loopback() && !gateway.is_multicast();
+    gateway.is_ipv4() == address.addr().is_ipv4() && is_host
 }
 
 /// Brings an interface up that was made in the same plan, and so is down.

@@ -84,8 +84,20 @@ fn an_address_without_a_gateway_is_refused_and_given_back() {
             json!({ "address": "10.1.2.9/24", "gateway": "10.1.2.9" }),
             "10.1.2.9 cannot be the gateway of 10.1.2.9/24",
         ),
+        (
+            json!({ "address": "10.1.2.9/24", "gateway": "127.0.0.1" }),
+            "127.0.0.1 cannot be the gateway of 10.1.2.9/24",
+        ),
+        (
+            json!([
+                { "address": "10.1.2.9/24", "gateway": "10.1.2.1" },
+                { "address": "10.1.2.9/16", "gateway": "10.1.2.1" },
+            ]),
+            "IPAM plugin returned 10.1.2.9 twice",
+        ),
     ] {
-        let config = written_down(&node, &json!([address]), json!({ "ipMasq": true }));
+        let addresses = if address.is_array() { address } else { json!([address]) };
+        let config = written_down(&node, &addresses, json!({ "ipMasq": true }));
         let refused = node.run(&node.call("ADD", &pod, &config)).refused();
         assert_eq!(refused.said(), (999, msg));
         assert!(refused.details.contains("in the IPAM configuration"), "{refused:?}");
