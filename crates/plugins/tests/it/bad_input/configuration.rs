@@ -435,7 +435,14 @@ fn addresses_that_an_ipam_plugin_makes_up_are_taken_back_whole() {
     let config = scene.config(json!({ "ipam": { "type": "odd" }, "ipMasq": true }));
     for (ips, msg) in [
         (r#"{"address":"ff02::1/64","gateway":"fd00::1"}"#, "failed to add IP addr: "),
-        (r#"{"address":"10.5.0.2/24"},{"address":"10.5.0.2/24"}"#, "failed to "),
+        (
+            r#"{"address":"10.5.0.2/24"},{"address":"ff02::1/64","gateway":"fd00::1"}"#,
+            "failed to add IP addr: ",
+        ),
+        (
+            r#"{"address":"10.5.0.2/24"},{"address":"10.5.0.2/24"}"#,
+            "IPAM plugin returned 10.5.0.2 twice",
+        ),
     ] {
         let log = scene.node.home.join("log");
         script(&scene, &format!("echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{ips}]}}'"));
