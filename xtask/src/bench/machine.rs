@@ -71,9 +71,9 @@ impl Machine {
     }
 
     /// Removes the namespaces of pods and lets the kernel finish with them.
-    pub(crate) fn remove(&self, pods: Vec<Pod>) -> Result<()> {
-        for pod in pods {
-            Netns::remove(&pod.netns)?;
+    pub(crate) fn remove(&self, pods: &[PathBuf]) -> Result<()> {
+        for netns in pods {
+            Netns::remove(netns)?;
         }
         // Namespaces are taken apart by a worker of the kernel that nobody can wait for.
         std::thread::sleep(Duration::from_millis(150));

@@ -77,7 +77,8 @@ impl Measures {
                 }
             }
         }
-        machine.remove(pods)
+        let namespaces: Vec<_> = pods.into_iter().map(|pod| pod.netns).collect();
+        machine.remove(&namespaces)
     }
 
     /// The samples of one kind.
