@@ -109,22 +109,29 @@ impl Kernel {
 
     /// The device by which packets to `address` leave `space`; `None` if there is no way.
     pub fn way_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<LinkName>> {
-        let (_, handle) = self.handle(space)?;
-        let found = rtnetlink::route::look_up(handle.route(), address)?;
-        let index = found.and_then(|route| route.hops.first()?.index);
-        let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
-        Ok(link.and_then(|link| link.name.parse().ok()))
+        Ok(self.look_up_route(space, address)?.and_then(|(_, link)| link))
     }
 
     /// The route that a packet of `space` itself to `address` would take; `None` if there is none, or
     /// if it is one of those that the kernel adds by itself.
     pub fn route_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<Route>> {
+        let found = self.look_up_route(space, address)?;
+        Ok(found.and_then(|(route, link)| route_object(&route, &|_| link.clone())))
+    }
+
+    /// The entry of the routing tables that a packet to `address` meets, with the name of its device.
+    fn look_up_route(
+        &mut self,
+        space: &Space,
+        address: IpAddr,
+    ) -> Result<Option<(dump::Route, Option<LinkName>)>> {
         let (_, handle) = self.handle(space)?;
-        let found = rtnetlink::route::look_up(handle.route(), address)?;
-        let index = found.as_ref().and_then(|route| route.hops.first()?.index);
+        let Some(route) = rtnetlink::route::look_up(handle.route(), address)? else {
+            return Ok(None);
+        };
+        let index = route.hops.first().and_then(|hop| hop.index);
         let link = index.map(|index| self.link_at(space, index)).transpose()?.flatten();
-        let name = |_| link.as_ref()?.name.parse().ok();
-        Ok(found.and_then(|route| route_object(&route, &name)))
+        Ok(Some((route, link.and_then(|link| link.name.parse().ok()))))
     }
 
     /// The elements of an nftables set or map whose comment `is_wanted`; `None` if there is no such

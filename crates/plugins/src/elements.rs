@@ -20,6 +20,15 @@ pub(crate) fn find(
     Ok(found)
 }
 
+/// What is there under an element's key, whosever.
+pub(crate) fn at_place_of(
+    kernel: &mut Kernel,
+    element: &Element,
+) -> Result<Option<Element>, Error> {
+    let Element { table, set, key, .. } = element;
+    kernel.nft_element(&Space::Here, table, set, key).map_err(Error::internal)
+}
+
 /// The steps that remove elements.
 pub(crate) fn removal(elements: Vec<Element>) -> Plan {
     let step = |element: Element| {

@@ -153,6 +153,11 @@ pub(crate) fn first_host(subnet: IpNet) -> IpAddr {
     }
 }
 
+/// Whether a network is of one address only.
+pub(crate) fn is_single(net: IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
+}
+
 /// Everything of one family.
 pub(crate) fn everywhere(v4: bool) -> IpNet {
     if v4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() }

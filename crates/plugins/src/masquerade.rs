@@ -150,7 +150,7 @@ pub(crate) fn subnet_chain(subnet: IpNet) -> Chain {
         ])
     };
     // What a pod sends to itself does not come by here.
-    let own = Some(subnet).filter(|subnet| !is_single(*subnet));
+    let own = Some(subnet).filter(|subnet| !interface::is_single(*subnet));
     let spared = [own, multicast.parse().ok()].into_iter().flatten().map(spare);
     let masquerade = Rule::new([Statement::Masquerade { fully_random: false }]);
     Chain {
@@ -165,12 +165,8 @@ pub(crate) fn subnet_chain(subnet: IpNet) -> Chain {
 /// are subnets of their own (/32, /128) share a chain, because chains stay when pods go.
 fn chain_name(subnet: IpNet) -> String {
     match subnet {
-        _ if !is_single(subnet) => format!("subnet-{subnet}").replace(':', "_"),
+        _ if !interface::is_single(subnet) => format!("subnet-{subnet}").replace(':', "_"),
         IpNet::V4(_) => "hosts4".to_owned(),
         IpNet::V6(_) => "hosts6".to_owned(),
     }
-}
-
-fn is_single(subnet: IpNet) -> bool {
-    subnet.prefix_len() == subnet.max_prefix_len()
 }

@@ -82,7 +82,7 @@ fn add(request: &Request) -> Result<CniResult, Error> {
     let mut wire = || -> Result<Result<(), (ErrorKind, Error)>, Error> {
         let mut needs = needs.clone();
         let seen = look(&mut kernel, &config, &attachment, &mut needs)?;
-        let plan = plan::plan(&HOST, &needs, config.mark, &seen);
+        let plan = plan::plan(&needs, config.mark, &seen);
         let applied = kernel.apply(&plan, OnError::Stop);
         Ok(cable::failure(&plan, &applied).map_or(Ok(()), |(step, error)| {
             Err((error.kind(), cable::explain(step, error, words(step))))
@@ -149,13 +149,10 @@ fn look(
     attachment: &Attachment,
     needs: &mut Needs,
 ) -> Result<Seen, Error> {
-    let table = masquerade::table();
-    let find = |kernel: &mut Kernel, element: &Element| {
-        kernel.nft_element(&HOST, &table, &element.set, &element.key).map_err(Error::internal)
-    };
+    let is_own = attachment.recognised();
     let mut found = Vec::new();
     for element in &needs.hairpins {
-        found.extend(find(kernel, element)?);
+        found.extend(elements::at_place_of(kernel, element)?);
     }
     // Whoever had this container's address before is gone.
     let mut owners: Vec<Option<String>> = found.iter().map(|old| old.comment.clone()).collect();
@@ -170,7 +167,7 @@ fn look(
                 let same = same.filter(|(other, _)| port.overlaps(*other));
                 same.map(|(_, element)| element.clone()).collect()
             }
-            _ => Vec::from_iter(find(kernel, element)?),
+            _ => Vec::from_iter(elements::at_place_of(kernel, element)?),
         };
         for holder in holders {
             let comment = holder.comment.as_deref();
@@ -178,7 +175,7 @@ fn look(
                 beside.push(*port);
                 continue;
             }
-            let may_go = attachment.owns(comment)
+            let may_go = is_own(comment)
                 || owners.contains(&holder.comment)
                 || comment.is_some_and(|comment| alive::is_gone(kernel, comment));
             if !may_go {
@@ -197,7 +194,7 @@ fn look(
     if !owners.is_empty() {
         // All that is left of an ADD before this one, and of those who are gone.
         let is_theirs = |comment: Option<&str>| owners.iter().any(|it| it.as_deref() == comment);
-        stale = elements::find(kernel, &table, &rules::MAPS, is_theirs)?;
+        stale = elements::find(kernel, &masquerade::table(), &rules::MAPS, is_theirs)?;
         stale.retain(|old| !is_needed(old));
     }
     found.retain(is_needed);

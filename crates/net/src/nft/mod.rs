@@ -8,6 +8,8 @@ mod statement;
 pub mod text;
 mod value;
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -247,6 +249,13 @@ impl Rule {
     pub fn new(statements: impl Into<Vec<Statement>>) -> Self {
         Self { statements: statements.into(), comment: None }
     }
+}
+
+/// The network that goes from the first to the last address, if one does.
+pub fn network(first: IpAddr, last: IpAddr) -> Option<IpNet> {
+    (0..=128)
+        .map_while(|length| IpNet::new(first, length).ok())
+        .find(|net| net.network() == first && net.broadcast() == last)
 }
 
 impl From<IpNet> for Key {

@@ -3,8 +3,6 @@
 
 use std::fmt::{self, Display};
 
-use ipnet::IpNet;
-
 use super::{
     AddressFamily, Base, Chain, ChainKind, Element, Family, Field, Hook, Key, KeyType, MapValue,
     Mapped, NatKind, NatTarget, Object, Policy, Rule, Set, Statement, Table, TableId, Test,
@@ -217,9 +215,7 @@ fn interval(first: &Value, last: &Value) -> String {
         return first.to_string();
     }
     let network = match (first, last) {
-        (Value::Address(first), Value::Address(last)) => (0..=128)
-            .map_while(|length| IpNet::new(*first, length).ok())
-            .find(|net| net.network() == *first && net.broadcast() == *last),
+        (Value::Address(first), Value::Address(last)) => super::network(*first, *last),
         _ => None,
     };
     match network {

@@ -2,18 +2,18 @@
 
 use cni::{Error, Request};
 use kernel::Kernel;
-use net::nft::{Chain, Element};
+use net::nft::Chain;
 
 use super::config::Config;
 use super::{HOST, local_routes, needs, previous, rules};
 use crate::attachment::Attachment;
-use crate::masquerade;
+use crate::{check, elements};
 
 /// CHECK: looks at each port of this attachment, at the chains that all of them share, and at the
 /// settings by which the node's loopback addresses lead to the container.
 pub(super) fn check(request: &Request) -> Result<(), Error> {
     let config = Config::parse(request)?;
-    let fail = |text: String| Err(Error::internal(text));
+    let fail = |text: String| Err(check::fail(text));
     let Some(previous) = previous(request)? else {
         return fail("Required prevResult missing".to_owned());
     };
@@ -25,7 +25,7 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     let attachment = Attachment::of(request);
     let mut beside = Vec::new();
     for (port, element) in &needs.ports {
-        let seen = look(&mut kernel, element)?;
+        let seen = elements::at_place_of(&mut kernel, element)?;
         let comment = seen.as_ref().and_then(|seen| seen.comment.as_deref());
         if comment.is_some_and(|comment| attachment.is_beside(comment)) {
             beside.push(*port);
@@ -35,7 +35,7 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     }
     needs.leave(&beside);
     for element in &needs.hairpins {
-        if look(&mut kernel, element)?.as_ref() != Some(element) {
+        if elements::at_place_of(&mut kernel, element)?.as_ref() != Some(element) {
             return fail(format!("nft map {} does not know {}", element.set, element.key));
         }
     }
@@ -43,9 +43,7 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     let local_routes = local_routes(&mut kernel, &config, &needs)?;
     let guard = (!local_routes.is_empty()).then(rules::guard);
     for chain in needs.chains.iter().chain(&guard) {
-        if !holds(&mut kernel, chain)? {
-            return fail(format!("nft chain {} {} is not as ADD left it", chain.table, chain.name));
-        }
+        check::chain(&mut kernel, chain)?;
     }
     for key in local_routes {
         if kernel.sysctl(&HOST, &key).map_err(Error::internal)?.as_deref() != Some("1") {
@@ -60,27 +58,20 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
 /// The chains that all ports share are as some configuration wants them: the mark is one for the
 /// node, and the last network whose ADD wrote it has chosen it.
 fn check_shared(kernel: &mut Kernel, mark: u32) -> Result<(), Error> {
-    let marks = [mark].into_iter().chain((0..32).map(|bit| 1 << bit));
-    let mut missing = None;
-    for mark in marks {
-        let wrong = rules::shared(mark).into_iter().find_map(|chain| {
-            holds(kernel, &chain)
-                .map_or_else(|error| Some(Err(error)), |it| (!it).then_some(Ok(chain)))
-        });
-        match wrong.transpose()? {
-            None => return Ok(()),
-            Some(chain) => missing = missing.or(Some(chain.name)),
+    let others = (0..32).map(|bit| 1 << bit).filter(|other| *other != mark);
+    for candidate in [mark].into_iter().chain(others) {
+        if all_hold(kernel, &rules::shared(candidate))? {
+            return Ok(());
         }
     }
-    let (table, name) = (masquerade::table(), missing.unwrap_or_default());
-    Err(Error::internal(format!("nft chain {table} {name} is not as ADD left it")))
+    rules::shared(mark).iter().try_for_each(|chain| check::chain(kernel, chain))
 }
 
-fn holds(kernel: &mut Kernel, chain: &Chain) -> Result<bool, Error> {
-    kernel.nft_chain_holds(&HOST, chain).map_err(Error::internal)
-}
-
-/// What is there under an element's key.
-fn look(kernel: &mut Kernel, wanted: &Element) -> Result<Option<Element>, Error> {
-    kernel.nft_element(&HOST, &wanted.table, &wanted.set, &wanted.key).map_err(Error::internal)
+fn all_hold(kernel: &mut Kernel, chains: &[Chain]) -> Result<bool, Error> {
+    for chain in chains {
+        if !kernel.nft_chain_holds(&HOST, chain).map_err(Error::internal)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -1,8 +1,9 @@
 //! The steps of one ADD: pure, from what the ports need and what was seen to a plan.
 
 use net::nft::{Chain, Element};
-use net::{Change, Plan, Space, Step, Sysctl};
+use net::{Change, Plan, Step, Sysctl};
 
+use super::HOST;
 use super::rules::{self, Needs};
 use crate::{elements, masquerade};
 
@@ -20,14 +21,14 @@ pub(crate) struct Seen {
 
 /// All steps, in order. The nftables part is one transaction and comes last, so that there is never
 /// anything to take back.
-pub(crate) fn plan(host: &Space, needs: &Needs, mark: u32, seen: &Seen) -> Plan {
+pub(crate) fn plan(needs: &Needs, mark: u32, seen: &Seen) -> Plan {
     let mut plan = Plan::new();
     for key in &seen.local_routes {
         let change = Change::Ensure(Sysctl::new(key, "1").into());
-        plan.push(Step::new(host, change, "lets the node reach the port by its loopback address"));
+        plan.push(Step::new(&HOST, change, "lets the node reach the port by its loopback address"));
     }
     let mut ensure = |object: net::nft::Object, why| {
-        plan.push(Step::new(host, Change::Ensure(net::Object::Nft(object)), why));
+        plan.push(Step::new(&HOST, Change::Ensure(net::Object::Nft(object)), why));
     };
     ensure(masquerade::table().into(), "is where podwire's plugins keep their rules");
     for map in rules::maps() {
@@ -42,7 +43,7 @@ pub(crate) fn plan(host: &Space, needs: &Needs, mark: u32, seen: &Seen) -> Plan 
     for chain in &needs.chains {
         ensure(chain.clone().into(), "knows who needs the node's address to reach the container");
     }
-    plan.extend(removal(host, &seen.stale, &needs.chains));
+    plan.extend(removal(&seen.stale, &needs.chains));
     for element in needs.elements() {
         let old = seen.replaced.iter().find(|it| it.set == element.set && it.key == element.key);
         let to = net::Object::from(element.clone());
@@ -51,19 +52,19 @@ pub(crate) fn plan(host: &Space, needs: &Needs, mark: u32, seen: &Seen) -> Plan 
             Some(old) => Change::Replace { from: old.clone().into(), to },
             None => Change::Create(to),
         };
-        plan.push(Step::new(host, change, "leads the node's port to the container"));
+        plan.push(Step::new(&HOST, change, "leads the node's port to the container"));
     }
     plan
 }
 
 /// The steps that remove elements, and behind them the chains that only these led to, except for
 /// those that are `needed`.
-pub(crate) fn removal(host: &Space, elements: &[Element], needed: &[Chain]) -> Plan {
+pub(crate) fn removal(elements: &[Element], needed: &[Chain]) -> Plan {
     let mut plan = elements::removal(elements.to_vec());
     let mut chains: Vec<Chain> = elements.iter().filter_map(rules::chain_of).collect();
     chains.dedup();
     chains.retain(|chain| needed.iter().all(|needed| needed.name != chain.name));
     let why = "is led to by nobody any more";
-    plan.extend(chains.into_iter().map(|it| Step::new(host, Change::Delete(it.into()), why)));
+    plan.extend(chains.into_iter().map(|it| Step::new(&HOST, Change::Delete(it.into()), why)));
     plan
 }

@@ -27,7 +27,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use net::nft::{
-    AddressFamily, AddressType, Base, Chain, ChainKind, Element, Field, Hook, Key, KeyType,
+    self, AddressFamily, AddressType, Base, Chain, ChainKind, Element, Field, Hook, Key, KeyType,
     MapValue, Mapped, Nat, NatKind, NatTarget, Policy, Rule, Set, SetFlags, Statement, Test,
     Transport, Value, Verdict, priority,
 };
@@ -88,7 +88,7 @@ impl Port {
         match (host.prefix_len(), is_conditional) {
             (0, false) => (name("hostports4", "hostports6"), Key::Point(rest.to_vec())),
             (0, true) => (name("hostports_if4", "hostports_if6"), Key::Point(rest.to_vec())),
-            (length, false) if length == host.max_prefix_len() => {
+            (_, false) if interface::is_single(host) => {
                 (name("hostports_ip4", "hostports_ip6"), Key::Point(key(host.addr())))
             }
             _ => {
@@ -132,7 +132,7 @@ impl std::fmt::Display for Port {
         let Self { protocol, host, host_port, .. } = self;
         match (host.prefix_len(), host.addr()) {
             (0, _) => write!(f, "{host_port}/{protocol}"),
-            (length, address) if length == host.max_prefix_len() => {
+            (_, address) if interface::is_single(*host) => {
                 write!(f, "{}/{protocol}", SocketAddr::new(address, *host_port))
             }
             _ => write!(f, "{host} port {host_port}/{protocol}"),
@@ -159,15 +159,18 @@ pub(crate) fn needs(
     containers: &[IpNet],
 ) -> Needs {
     let mut needs = Needs { chains: Vec::new(), ports: Vec::new(), hairpins: Vec::new() };
+    // What is hashed is hashed once, however many ports there are.
+    let comment = attachment.comment();
     let element = |set: &str, key, value| Element {
         table: masquerade::table(),
         set: set.to_owned(),
         key,
         value: Some(value),
-        comment: Some(attachment.comment()),
+        comment: Some(comment.clone()),
     };
     for v4 in [true, false] {
         let conditions = if v4 { &config.conditions4 } else { &config.conditions6 };
+        let own_chain = conditional_name(attachment, v4);
         let mut rules = Vec::new();
         let mut ports = Vec::from_iter(ports.iter().filter(|it| it.host.addr().is_ipv4() == v4));
         // Of networks that lie in each other the most special one counts.
@@ -180,7 +183,7 @@ pub(crate) fn needs(
                 Mapped::Data(vec![Value::Address(address), Value::Port(number)])
             } else {
                 rules.push(conditional(conditions, port));
-                Mapped::Verdict(Verdict::Jump(conditional_name(attachment, v4)))
+                Mapped::Verdict(Verdict::Jump(own_chain.clone()))
             };
             // The element of a wider one leads to the same chain, and the kernel takes no second one
             // that begins or ends where another is.
@@ -192,7 +195,7 @@ pub(crate) fn needs(
             }
         }
         if !rules.is_empty() {
-            needs.chains.push(chain(&conditional_name(attachment, v4), None, rules));
+            needs.chains.push(chain(&own_chain, None, rules));
         }
     }
     for container in containers {
@@ -255,15 +258,11 @@ pub(crate) fn flow_of(element: &Element) -> Option<net::Flow> {
         Key::Interval(first, last) => (first, last),
         Key::Rest => return None,
     };
-    let (address, last_address) = match (first.first()?, last.first()?) {
-        (Value::Address(first), Value::Address(last)) => (*first, *last),
-        _ if element.set.ends_with('4') => ([0, 0, 0, 0].into(), [255; 4].into()),
-        _ => (IpAddr::from([0u8; 16]), IpAddr::from([255u8; 16])),
-    };
     let [.., Value::Protocol(protocol), Value::Port(port)] = first[..] else { return None };
-    let mut lengths = (0..=128).map_while(|length| IpNet::new(address, length).ok());
-    let destination =
-        lengths.find(|net| net.network() == address && net.broadcast() == last_address)?;
+    let destination = match (first.first()?, last.first()?) {
+        (Value::Address(first), Value::Address(last)) => nft::network(*first, *last)?,
+        _ => interface::everywhere(element.set.ends_with('4')),
+    };
     Some(net::Flow { destination, protocol, port })
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use kernel::{Kernel, OnError};
 use net::nft::Element;
 
-use super::{HOST, containers, datagrams, flush, plan, previous, rules};
+use super::{containers, datagrams, flush, plan, previous, rules};
 use crate::attachment::{self, Attachment};
 use crate::failures::Failures;
 use crate::{alive, elements, masquerade, reference};
@@ -71,6 +71,6 @@ fn flows(elements: &[Element]) -> Vec<net::Flow> {
 
 /// Removes elements and the chains that only they led to.
 pub(super) fn remove(kernel: &mut Kernel, elements: &[Element]) -> Result<(), Error> {
-    let plan = plan::removal(&HOST, elements, &[]);
+    let plan = plan::removal(elements, &[]);
     kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
 }

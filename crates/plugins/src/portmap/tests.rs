@@ -198,7 +198,7 @@ fn whole_plan(keys: &str, addresses: &[&str]) -> Plan {
     let (config, needs) = needed(keys, addresses);
     let seen =
         Seen { local_routes: vec!["net/ipv4/conf/lo/route_localnet".into()], ..Seen::default() };
-    plan::plan(&HOST, &needs, config.mark, &seen)
+    plan::plan(&needs, config.mark, &seen)
 }
 
 /// Runs `work` with a kernel whose "here" is `host`.
@@ -263,7 +263,7 @@ fn a_second_add_leaves_nothing_of_the_first() {
         on(&host, |kernel| {
             let seen = look(kernel, &config, &Attachment::of(&request(&keys)), &mut needs).unwrap();
             assert_eq!(seen.stale.len(), usize::from(number > 0));
-            let plan = plan::plan(&HOST, &needs, config.mark, &seen);
+            let plan = plan::plan(&needs, config.mark, &seen);
             assert!(plan.iter().all(|step| !matches!(step.change, Change::Replace { .. })));
             kernel.apply(&plan, OnError::Stop).into_result().unwrap();
             let all = elements::find(kernel, &masquerade::table(), &rules::MAPS, |_| true).unwrap();
