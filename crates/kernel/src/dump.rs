@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use net::{Mac, QdiscKind, Rule, Scope};
+use net::{Encap, Mac, QdiscKind, Rule, Scope};
 
 /// All of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Dump {
     pub addresses: Vec<Address>,
     /// Routes of all tables.
     pub routes: Vec<Route>,
+    /// Virtual networks that tunnel ends take packets of: device and network.
+    pub vnis: Vec<(u32, u32)>,
     /// Policy rules.
     pub rules: Vec<Rule>,
     /// Neighbours and forwarding entries.
@@ -56,8 +58,29 @@ pub struct Link {
     pub parent_netns: Option<i32>,
     /// Its state as a bridge port.
     pub port: Option<Port>,
+    /// What makes it the tunnel end that it is.
+    pub vxlan: Option<Vxlan>,
     /// The text that somebody left on it.
     pub alias: Option<String>,
+}
+
+/// A VXLAN device's own attributes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vxlan {
+    /// The virtual network; 0 where routes say which.
+    pub vni: u32,
+    /// The index of the device below it.
+    pub underlay: Option<u32>,
+    /// Its own end.
+    pub local: Option<IpAddr>,
+    /// The UDP port.
+    pub port: u16,
+    /// Routes say where packets go.
+    pub external: bool,
+    /// Takes packets of named networks only.
+    pub filtered: bool,
+    /// Carries IP packets without Ethernet headers.
+    pub gpe: bool,
 }
 
 /// A bridge port's flags.
@@ -128,6 +151,10 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// The largest TCP segment to advertise.
     pub advmss: Option<u32>,
+    /// The next hop counts as on the link.
+    pub onlink: bool,
+    /// The tunnel that its packets are sent through.
+    pub encap: Option<Encap>,
 }
 
 /// One way out.

@@ -13,11 +13,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use net::{Action, Address, Change, Fdb, File, Link, LinkKind, Neighbour, Netns as NetnsObject};
-use net::{Object, Plan, Qdisc, Route, Rule, Space, Step, Sysctl, undo};
+use net::{Object, Plan, Qdisc, Route, Rule, Space, Step, Sysctl, Vni, Vxlan, VxlanForm, undo};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
-use crate::netlink::{Socket, flag};
+use crate::netlink::{Message, Socket, flag};
 use crate::netns::Netns;
 use crate::rtnetlink::{self, rtm};
 use crate::{conntrack, dump, nft, wait};
@@ -220,6 +220,7 @@ impl Kernel {
             Object::Rule(rule) => self.rule(space, rtm::NEWRULE, new, rule),
             Object::Neighbour(neighbour) => self.neighbour(space, rtm::NEWNEIGH, new, neighbour),
             Object::Fdb(entry) => self.fdb(space, rtm::NEWNEIGH, new, entry),
+            Object::Vni(entry) => self.vni(space, rtm::NEWTUNNEL, entry),
             Object::Qdisc(qdisc) => self.qdisc(space, rtm::NEWQDISC, new, qdisc),
             Object::Netns(NetnsObject { path }) => Netns::create(path).map(|_| ()),
             Object::File(file) => create_file(file),
@@ -256,6 +257,7 @@ impl Kernel {
             Object::Rule(rule) => self.rule(space, rtm::DELRULE, 0, rule),
             Object::Neighbour(neighbour) => self.neighbour(space, rtm::DELNEIGH, 0, neighbour),
             Object::Fdb(entry) => self.fdb(space, rtm::DELNEIGH, 0, entry),
+            Object::Vni(entry) => self.vni(space, rtm::DELTUNNEL, entry),
             Object::Qdisc(qdisc) => self.delete_qdisc(space, qdisc),
             Object::Netns(NetnsObject { path }) => {
                 self.close(&Space::At(path.clone()));
@@ -293,7 +295,9 @@ impl Kernel {
                     _ => Ok(()),
                 }
             }
-            Object::Rule(_) | Object::Netns(_) | Object::Nft(_) => Err(misplaced(to)),
+            Object::Rule(_) | Object::Netns(_) | Object::Vni(_) | Object::Nft(_) => {
+                Err(misplaced(to))
+            }
         }
     }
 
@@ -305,6 +309,8 @@ impl Kernel {
         let what = match kind {
             LinkKind::Bridge => format!("create bridge {}", link.name),
             LinkKind::Veth { peer } => format!("create veth {} to {}", link.name, peer.name),
+            LinkKind::Vxlan(_) => format!("create tunnel end {}", link.name),
+            LinkKind::Other(_) => return Err(misplaced(&link.clone().into())),
         };
         // The far end's namespace is opened first, and lent for the length of the call.
         let peer_space = match kind {
@@ -335,8 +341,15 @@ impl Kernel {
         let home = self.home.as_fd().try_clone_to_owned().map_err(|e| Error::io(&*what, &e))?;
         let (_, handle) = self.handle(space)?;
         let master = link.master.as_ref().map(|name| handle.index(name)).transpose()?;
+        let underlay = match &link.kind {
+            Some(LinkKind::Vxlan(Vxlan {
+                form: VxlanForm::Classic { underlay: Some(underlay), .. },
+                ..
+            })) => Some(handle.index(underlay)?),
+            _ => None,
+        };
         let peer_netns = peer.map(|peer| peer.netns().map_or(home.as_fd(), |netns| netns.as_fd()));
-        let resolved = rtnetlink::link::Resolved { index: 0, master, peer_netns };
+        let resolved = rtnetlink::link::Resolved { index: 0, master, underlay, peer_netns };
         let request = rtnetlink::link::request(link, resolved);
         handle.forget(&link.name);
         handle
@@ -392,7 +405,7 @@ impl Kernel {
     fn set_link(&mut self, space: &Space, link: &Link, index: u32) -> Result<()> {
         let (_, handle) = self.handle(space)?;
         let master = link.master.as_ref().map(|name| handle.index(name)).transpose()?;
-        let resolved = rtnetlink::link::Resolved { index, master, peer_netns: None };
+        let resolved = rtnetlink::link::Resolved { index, master, ..Default::default() };
         let request = rtnetlink::link::request(link, resolved);
         handle
             .route()
@@ -458,6 +471,26 @@ impl Kernel {
         handle.route().request(kind, flags, &request, |_| {}).map_err(|e| {
             e.during(format!("{} forwarding entry {} on {}", verb(kind), entry.mac, entry.link))
         })
+    }
+
+    fn vni(&mut self, space: &Space, kind: u16, entry: &Vni) -> Result<()> {
+        let (_, handle) = self.handle(space)?;
+        let index = handle.index(&entry.link)?;
+        let what = || format!("{} virtual network {} on {}", verb(kind), entry.vni, entry.link);
+        let mut there = Vec::new();
+        if kind == rtm::NEWTUNNEL {
+            // The kernel takes one that is there for a change of it.
+            let all = rtnetlink::vni::all(index);
+            let read = |message: Message<'_>| {
+                there.extend(rtnetlink::vni::parse(message.payload).into_iter().flatten());
+            };
+            handle.route().dump(rtm::GETTUNNEL, &all, read).map_err(|e| e.during(what()))?;
+        }
+        if there.contains(&(index, entry.vni)) {
+            return Err(Error::errno(what(), libc::EEXIST, None));
+        }
+        let request = rtnetlink::vni::request(entry, index);
+        handle.route().request(kind, 0, &request, |_| {}).map_err(|e| e.during(what()))
     }
 
     fn qdisc(&mut self, space: &Space, kind: u16, flags: u16, qdisc: &Qdisc) -> Result<()> {
@@ -608,7 +641,12 @@ fn misplaced(object: &Object) -> Error {
 
 fn verb(kind: u16) -> &'static str {
     match kind {
-        rtm::NEWADDR | rtm::NEWROUTE | rtm::NEWRULE | rtm::NEWNEIGH | rtm::NEWQDISC => "add",
+        rtm::NEWADDR
+        | rtm::NEWROUTE
+        | rtm::NEWRULE
+        | rtm::NEWNEIGH
+        | rtm::NEWQDISC
+        | rtm::NEWTUNNEL => "add",
         _ => "remove",
     }
 }

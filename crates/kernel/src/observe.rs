@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use net::{Address, Fdb, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Route, RouteKind};
-use net::{Link, Scope, Space};
+use net::{Link, Scope, Space, Vni, Vxlan, VxlanForm};
 
 use crate::dump::{self, Dump};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,11 +32,12 @@ impl Kernel {
             Query::All => Ok(self.dump(space)?.objects()),
             Query::Link(name) => {
                 let (_, handle) = self.handle(space)?;
-                let link = handle.link(name)?;
-                Ok(link
-                    .and_then(|link| Some(link_object(&link, None)?.into()))
-                    .into_iter()
-                    .collect())
+                let Some(link) = handle.link(name)? else { return Ok(Vec::new()) };
+                let below = link.vxlan.and_then(|vxlan| vxlan.underlay);
+                let below = below.map(|index| self.link_at(space, index)).transpose()?.flatten();
+                let below = below.and_then(|link| link.name.parse().ok());
+                let object = link_object(&link, None, &|_| below.clone());
+                Ok(object.into_iter().map(Object::Link).collect())
             }
             Query::Addresses(name) => {
                 let (_, handle) = self.handle(space)?;
@@ -197,6 +198,11 @@ impl Kernel {
             let parse = rtnetlink::neighbour::parse;
             dump.neighbours.extend(collect(socket, rtm::GETNEIGH, &request, parse)?);
         }
+        if dump.links.values().any(|link| link.vxlan.is_some_and(|it| it.filtered)) {
+            let request = rtnetlink::vni::all(0);
+            let read = collect(socket, rtm::GETTUNNEL, &request, rtnetlink::vni::parse)?;
+            dump.vnis = read.into_iter().flatten().collect();
+        }
         dump.qdiscs =
             collect(socket, rtm::GETQDISC, &rtnetlink::qdisc::all(), rtnetlink::qdisc::parse)?;
         dump.nft = without_nftables(handle.netfilter(home).and_then(nft::dump))?;
@@ -232,7 +238,7 @@ impl Dump {
         let mut objects: Vec<Object> = Vec::new();
         for link in self.links.values() {
             let master = link.master.and_then(name);
-            objects.extend(link_object(link, master).map(Object::Link));
+            objects.extend(link_object(link, master, &name).map(Object::Link));
         }
         for address in self.addresses.iter().filter(|a| a.scope != Scope::Link) {
             objects.extend(name(address.index).map(|link| address_object(address, link).into()));
@@ -256,6 +262,8 @@ impl Dump {
                 _ => {}
             }
         }
+        let vnis = self.vnis.iter().filter_map(|(index, vni)| Some((name(*index)?, *vni)));
+        objects.extend(vnis.map(|(link, vni)| Object::Vni(Vni { link, vni })));
         for qdisc in &self.qdiscs {
             if let (Some(link), Some(kind)) = (name(qdisc.index), qdisc.tbf.clone()) {
                 objects.push(Qdisc { link, kind }.into());
@@ -272,10 +280,21 @@ impl Dump {
 }
 
 /// A veth comes without its kind: where its far end is cannot be seen from this side.
-fn link_object(link: &dump::Link, master: Option<LinkName>) -> Option<Link> {
+fn link_object(
+    link: &dump::Link,
+    master: Option<LinkName>,
+    name: &impl Fn(u32) -> Option<LinkName>,
+) -> Option<Link> {
+    let kind = match (link.kind.as_str(), &link.vxlan) {
+        // Hardware and the loopback device have none.
+        ("" | "veth", _) => None,
+        ("bridge", _) => Some(LinkKind::Bridge),
+        (_, Some(vxlan)) => Some(LinkKind::Vxlan(vxlan_object(vxlan, name))),
+        (kind, None) => Some(LinkKind::Other(kind.to_owned())),
+    };
     Some(Link {
         name: link.name.parse().ok()?,
-        kind: (link.kind == "bridge").then_some(LinkKind::Bridge),
+        kind,
         mac: link.mac,
         mtu: Some(link.mtu),
         up: Some(link.up),
@@ -286,6 +305,16 @@ fn link_object(link: &dump::Link, master: Option<LinkName>) -> Option<Link> {
             isolated: Some(port.isolated),
         }),
     })
+}
+
+fn vxlan_object(it: &dump::Vxlan, name: &impl Fn(u32) -> Option<LinkName>) -> Vxlan {
+    let form = if it.external {
+        VxlanForm::External { gpe: it.gpe, filtered: it.filtered }
+    } else {
+        let underlay = it.underlay.and_then(name);
+        VxlanForm::Classic { vni: it.vni, underlay, local: it.local }
+    };
+    Vxlan { port: it.port, form }
 }
 
 fn address_object(address: &dump::Address, link: LinkName) -> Address {
@@ -317,5 +346,7 @@ fn route_object(route: &dump::Route, name: &impl Fn(u32) -> Option<LinkName>) ->
         scope: (route.scope != Scope::Universe).then_some(route.scope),
         mtu: route.mtu,
         advmss: route.advmss,
+        onlink: route.onlink,
+        encap: route.encap,
     })
 }

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use kernel::{Applied, ErrorKind, Kernel, OnError, Query};
 use net::{
-    Action, Address, Change, Fdb, File, Link, LinkName, Mac, Neighbour, Object, Peer, Plan, Port,
-    Qdisc, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step, Sysctl, script,
+    Action, Address, Change, Encap, Fdb, File, Link, LinkName, Mac, Neighbour, Object, Peer, Plan,
+    Port, Qdisc, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step, Sysctl, Vni, Vxlan,
+    VxlanForm, script,
 };
 use testbed::{Namespace, assert_same_state, state};
 
@@ -82,12 +83,70 @@ fn everything(a: &Space, b: &Space) -> Plan {
     create(a, Fdb { link: name("veth0"), mac: mac(10), to: None }.into());
     let kind = QdiscKind::Tbf { rate: 125_000, burst: 16_000, limit: 32_000 };
     create(a, Qdisc { link: name("left"), kind }.into());
+    for object in tunnels() {
+        create(a, object);
+    }
     create(b, Address::new(name("eth0"), "10.1.0.2/24".parse().unwrap()).into());
     let mut step = |space: &Space, change| plan.push(Step::new(space, change, "completes it"));
     step(b, Change::Ensure(Link::existing(name("eth0")).up().into()));
     step(b, Change::Create(route("0.0.0.0/0", Some("10.1.0.1"), "eth0").into()));
     step(a, Change::Ensure(Sysctl::new("net/ipv4/ip_forward", "1").into()));
     plan
+}
+
+/// Tunnel ends of every form, with what leads to far ends by each.
+fn tunnels() -> Vec<Object> {
+    let link = |name: &str, last, port, form| Link {
+        mac: Some(mac(last)),
+        mtu: Some(1350),
+        ..Link::vxlan(self::name(name), Vxlan { port, form }).up()
+    };
+    let underlay = Some(name("br0"));
+    let classic = |local| VxlanForm::Classic { vni: 1, underlay: underlay.clone(), local };
+    let external = |gpe| VxlanForm::External { gpe, filtered: true };
+    // A device without Ethernet headers has no hardware address.
+    let gpe = Link { mac: None, ..link("gpe0", 0, 4790, external(true)) };
+    let through = |to: &str, via: Option<&str>, dev, far: &str| {
+        let encap = Encap { vni: 1, to: ip(far), checksum: far.contains(':') };
+        let onlink = via.is_some();
+        Route { encap: Some(encap), onlink, protocol: 112, ..route(to, via, dev) }
+    };
+    let onlink = |to, via| Route { onlink: true, ..route(to, Some(via), "vx0") };
+    let neighbour =
+        |dev, to| Neighbour { link: name(dev), address: ip(to), mac: mac(20), protocol: 112 };
+    let mine = |dev, address: &str| {
+        Object::from(Address {
+            nodad: address.contains(':'),
+            ..Address::new(name(dev), address.parse().unwrap())
+        })
+    };
+    vec![
+        link("vx0", 11, 8472, classic(Some(ip("10.1.0.1")))).into(),
+        link("vx6", 12, 8472, classic(Some(ip("fd00::1")))).into(),
+        link("ext0", 13, 8473, external(false)).into(),
+        gpe.into(),
+        Vni { link: name("ext0"), vni: 1 }.into(),
+        Vni { link: name("gpe0"), vni: 1 }.into(),
+        mine("gpe0", "10.60.1.0/32"),
+        mine("gpe0", "fd60:1::/128"),
+        neighbour("vx0", "10.60.2.0").into(),
+        Fdb { link: name("vx0"), mac: mac(20), to: Some(ip("10.1.0.7")) }.into(),
+        Fdb { link: name("vx6"), mac: mac(20), to: Some(ip("fd00::7")) }.into(),
+        onlink("10.60.2.0/24", "10.60.2.0").into(),
+        neighbour("ext0", "10.60.3.0").into(),
+        through("10.60.3.0/24", Some("10.60.3.0"), "ext0", "10.1.0.7").into(),
+        neighbour("ext0", "fd60:3::").into(),
+        through("fd60:3::/64", Some("fd60:3::"), "ext0", "fd00::7").into(),
+        Route {
+            source: Some(ip("10.60.1.0")),
+            ..through("10.60.4.0/24", None, "gpe0", "10.1.0.7")
+        }
+        .into(),
+        Route { source: Some(ip("fd60:1::")), ..through("fd60:4::/64", None, "gpe0", "10.1.0.7") }
+            .into(),
+        through("10.60.5.0/24", None, "gpe0", "fd00::7").into(),
+        Route { table: 112, ..through("fd60:5::/64", None, "gpe0", "fd00::7") }.into(),
+    ]
 }
 
 fn apply(plan: &Plan, on_error: OnError) -> Applied {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::nft;
-use crate::{Address, Fdb, Link, LinkName, Mac, Neighbour, Qdisc, Route, Rule, Space};
+use crate::{Address, Fdb, Link, LinkName, Mac, Neighbour, Qdisc, Route, Rule, Space, Vni};
 
 /// One change to one namespace of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub enum Object {
     Neighbour(Neighbour),
     /// A static forwarding entry.
     Fdb(Fdb),
+    /// A virtual network that a tunnel device takes packets of.
+    Vni(Vni),
     /// How a device queues what it sends.
     Qdisc(Qdisc),
     /// A kernel setting of the namespace.
@@ -218,6 +220,7 @@ object_from!(
     Rule(Rule),
     Neighbour(Neighbour),
     Fdb(Fdb),
+    Vni(Vni),
     Qdisc(Qdisc),
     Sysctl(Sysctl),
     Nft(nft::Object),

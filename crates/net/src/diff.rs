@@ -1,26 +1,31 @@
 //! From what is to what should be.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use crate::change::Change;
 use crate::nft;
-use crate::{Link, LinkName, Mac, Object, Plan, Route, Space, Step};
+use crate::{Link, LinkKind, LinkName, Mac, Object, Plan, Route, Space, Step};
 
 /// The steps that turn `seen` into `want` in `space`: what is missing is created, what differs is
 /// replaced, and what is `ours` but no longer wanted is deleted. What is neither wanted nor ours is
 /// left alone. Deletions come first and in reverse order, so that what stands on something goes
-/// before it; creations keep the order of `want`.
+/// before it; creations keep the order of `want`. It takes time in proportion to both.
 pub fn diff(
     space: &Space,
     want: &[Object],
     seen: &[Object],
     ours: impl Fn(&Object) -> bool,
 ) -> Plan {
-    let stale = |object: &&Object| {
-        ours(object) && !want.iter().any(|wanted| Key::of(wanted) == Key::of(object))
-    };
+    let wanted: HashSet<Key<'_>> = want.iter().map(Key::of).collect();
+    let mut found = HashMap::with_capacity(seen.len());
+    for object in seen {
+        found.entry(Key::of(object)).or_insert(object);
+    }
+    let stale = |object: &&Object| ours(object) && !wanted.contains(&Key::of(object));
     let deletions = seen
         .iter()
         .rev()
@@ -28,15 +33,16 @@ pub fn diff(
         .map(|object| Step::new(space, Change::Delete(object.clone()), "is no longer wanted"));
     let mut plan: Plan = deletions.collect();
     for object in want {
-        match seen.iter().find(|candidate| Key::of(candidate) == Key::of(object)) {
+        match found.get(&Key::of(object)) {
             None => plan.push(Step::new(space, Change::Create(object.clone()), "is missing")),
             Some(found) if is_satisfied(object, found) => {}
             Some(found) if is_replaceable(object, found) => {
-                let change = Change::Replace { from: found.clone(), to: object.clone() };
+                let change = Change::Replace { from: Object::clone(found), to: object.clone() };
                 plan.push(Step::new(space, change, "differs"));
             }
             Some(found) => {
-                plan.push(Step::new(space, Change::Delete(found.clone()), "differs"));
+                let change = Change::Delete(Object::clone(found));
+                plan.push(Step::new(space, change, "differs"));
                 plan.push(Step::new(space, Change::Create(object.clone()), "differs"));
             }
         }
@@ -45,23 +51,22 @@ pub fn diff(
 }
 
 /// What makes two objects the same one, whatever else they say.
-#[derive(PartialEq)]
-enum Key<'a> {
-    Netns(&'a std::path::Path),
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key<'a>(Kind<'a>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Kind<'a> {
+    Netns(&'a Path),
     Link(&'a LinkName),
     Address(&'a LinkName, IpNet),
     Route(u32, IpNet, u32),
     Rule(u32, bool, Option<IpNet>, Option<IpNet>),
     Neighbour(&'a LinkName, IpAddr),
     Fdb(&'a LinkName, Mac, Option<IpAddr>),
+    Vni(&'a LinkName, u32),
     Qdisc(&'a LinkName),
     Sysctl(&'a str),
-    File(&'a std::path::Path),
-    Nft(NftKey<'a>),
-}
-
-#[derive(PartialEq)]
-enum NftKey<'a> {
+    File(&'a Path),
     Table(&'a nft::TableId),
     Chain(&'a nft::TableId, &'a str),
     Set(&'a nft::TableId, &'a str),
@@ -69,25 +74,26 @@ enum NftKey<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(object: &'a Object) -> Self {
-        match object {
-            Object::Netns(it) => Self::Netns(&it.path),
-            Object::Link(it) => Self::Link(&it.name),
-            Object::Address(it) => Self::Address(&it.link, it.address),
-            Object::Route(it) => Self::Route(it.table, it.destination, it.effective_metric()),
-            Object::Rule(it) => Self::Rule(it.priority, it.v6, it.from, it.to),
-            Object::Neighbour(it) => Self::Neighbour(&it.link, it.address),
-            Object::Fdb(it) => Self::Fdb(&it.link, it.mac, it.to),
-            Object::Qdisc(it) => Self::Qdisc(&it.link),
-            Object::Sysctl(it) => Self::Sysctl(&it.key),
-            Object::File(it) => Self::File(&it.path),
-            Object::Nft(nft::Object::Table(it)) => Self::Nft(NftKey::Table(&it.id)),
-            Object::Nft(nft::Object::Chain(it)) => Self::Nft(NftKey::Chain(&it.table, &it.name)),
-            Object::Nft(nft::Object::Set(it)) => Self::Nft(NftKey::Set(&it.table, &it.name)),
-            Object::Nft(nft::Object::Element(it)) => {
-                Self::Nft(NftKey::Element(&it.table, &it.set, &it.key))
-            }
-        }
+    /// The key of an object.
+    pub fn of(object: &'a Object) -> Self {
+        Self(match object {
+            Object::Netns(it) => Kind::Netns(&it.path),
+            Object::Link(it) => Kind::Link(&it.name),
+            Object::Address(it) => Kind::Address(&it.link, it.address),
+            Object::Route(it) => Kind::Route(it.table, it.destination, it.effective_metric()),
+            // A rule that matches addresses has their family, whatever its flag says.
+            Object::Rule(it) => Kind::Rule(it.priority, it.is_v6(), it.from, it.to),
+            Object::Neighbour(it) => Kind::Neighbour(&it.link, it.address),
+            Object::Fdb(it) => Kind::Fdb(&it.link, it.mac, it.to),
+            Object::Vni(it) => Kind::Vni(&it.link, it.vni),
+            Object::Qdisc(it) => Kind::Qdisc(&it.link),
+            Object::Sysctl(it) => Kind::Sysctl(&it.key),
+            Object::File(it) => Kind::File(&it.path),
+            Object::Nft(nft::Object::Table(it)) => Kind::Table(&it.id),
+            Object::Nft(nft::Object::Chain(it)) => Kind::Chain(&it.table, &it.name),
+            Object::Nft(nft::Object::Set(it)) => Kind::Set(&it.table, &it.name),
+            Object::Nft(nft::Object::Element(it)) => Kind::Element(&it.table, &it.set, &it.key),
+        })
     }
 }
 
@@ -107,7 +113,9 @@ fn is_satisfied(want: &Object, seen: &Object) -> bool {
 fn is_replaceable(want: &Object, seen: &Object) -> bool {
     match (want, seen) {
         (Object::Link(Link { kind, .. }), Object::Link(seen)) => {
-            kind.is_none() || *kind == seen.kind || seen.kind.is_none()
+            // A veth is seen without its kind.
+            let is_veth = matches!(kind, Some(LinkKind::Veth { .. })) && seen.kind.is_none();
+            kind.is_none() || *kind == seen.kind || is_veth
         }
         (Object::Rule(_) | Object::Netns(_), _) => false,
         (Object::Nft(nft::Object::Chain(_)), _) => true,

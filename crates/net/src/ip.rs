@@ -111,6 +111,22 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// The largest TCP segment to advertise, in bytes.
     pub advmss: Option<u32>,
+    /// The next hop is on the link, whatever the device's addresses say (`RTNH_F_ONLINK`).
+    pub onlink: bool,
+    /// The tunnel that packets are sent through, by a device that leaves that to routes.
+    pub encap: Option<Encap>,
+}
+
+/// Where a route's packets are tunnelled to (`LWTUNNEL_ENCAP_IP` and `LWTUNNEL_ENCAP_IP6` in
+/// `include/uapi/linux/lwtunnel.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encap {
+    /// The virtual network (VNI).
+    pub vni: u32,
+    /// The far end.
+    pub to: IpAddr,
+    /// Sends UDP checksums. Over IPv6, what has none is dropped by the far end.
+    pub checksum: bool,
 }
 
 impl Route {
@@ -141,6 +157,8 @@ impl Route {
             scope: None,
             mtu: None,
             advmss: None,
+            onlink: false,
+            encap: None,
         }
     }
 
@@ -170,6 +188,13 @@ pub struct Rule {
     pub protocol: u8,
 }
 
+impl Rule {
+    /// Whether it is one of IPv6: as its addresses are, if it matches any.
+    pub fn is_v6(&self) -> bool {
+        self.from.or(self.to).map_or(self.v6, |net| net.addr().is_ipv6())
+    }
+}
+
 /// A permanent neighbour: which hardware address an IP address on a device has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
@@ -192,4 +217,13 @@ pub struct Fdb {
     pub mac: Mac,
     /// The far tunnel end, for a VXLAN device; `None` for a bridge port.
     pub to: Option<IpAddr>,
+}
+
+/// A virtual network whose packets a tunnel device takes, see [`crate::VxlanForm::External`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vni {
+    /// The tunnel device.
+    pub link: LinkName,
+    /// The network.
+    pub vni: u32,
 }

@@ -15,12 +15,12 @@ mod shell;
 mod space;
 
 pub use change::{Action, Change, File, Flow, Netns, Object, Plan, Step, Sysctl, undo};
-pub use diff::diff;
+pub use diff::{Key, diff};
 pub use ip::{
-    Address, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, PROTOCOL_KERNEL, Route, RouteKind, Rule,
-    Scope,
+    Address, Encap, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, PROTOCOL_KERNEL, Route, RouteKind,
+    Rule, Scope, Vni,
 };
-pub use link::{Link, LinkKind, Peer, Port};
+pub use link::{Link, LinkKind, Peer, Port, Vxlan, VxlanForm};
 pub use names::{LinkName, LinkNameError, Mac, MacError};
 pub use qdisc::{Qdisc, QdiscKind};
 pub use shell::{quote, script, shell};

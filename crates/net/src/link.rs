@@ -1,5 +1,7 @@
 //! Network devices as they should be.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{LinkName, Mac, Space};
@@ -35,6 +37,42 @@ pub enum LinkKind {
     Veth {
         /// The other end.
         peer: Box<Peer>,
+    },
+    /// A tunnel end for Ethernet frames, or for IP packets, over UDP.
+    Vxlan(Vxlan),
+    /// What `ip -d link` calls it: a kind that podwire sees and never makes.
+    Other(String),
+}
+
+/// A VXLAN device (RFC 7348; `IFLA_VXLAN_*` in `include/uapi/linux/if_link.h`). All of it is given
+/// at creation only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vxlan {
+    /// The UDP port that it listens on and sends to.
+    pub port: u16,
+    /// Who says where a packet goes.
+    pub form: VxlanForm,
+}
+
+/// Who says to which far end a packet goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VxlanForm {
+    /// The device's own forwarding entries, see [`crate::Fdb::to`]; it learns none by itself.
+    Classic {
+        /// The virtual network.
+        vni: u32,
+        /// The device below it.
+        underlay: Option<LinkName>,
+        /// Its own end.
+        local: Option<IpAddr>,
+    },
+    /// Each route, see [`crate::Encap`].
+    External {
+        /// Carries IP packets without Ethernet headers (VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe).
+        gpe: bool,
+        /// Takes only packets of the networks that are named, see [`crate::Vni`]; without it,
+        /// those of all networks (Linux 5.18).
+        filtered: bool,
     },
 }
 
@@ -83,6 +121,11 @@ impl Link {
     /// A veth whose near end is `name` and whose far end is `peer`.
     pub fn veth(name: LinkName, peer: Peer) -> Self {
         Self { kind: Some(LinkKind::Veth { peer: Box::new(peer) }), ..Self::existing(name) }
+    }
+
+    /// A tunnel end with every other attribute left to the kernel.
+    pub fn vxlan(name: LinkName, vxlan: Vxlan) -> Self {
+        Self { kind: Some(LinkKind::Vxlan(vxlan)), ..Self::existing(name) }
     }
 
     /// The same device, up.

@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use crate::change::{Action, Change, File, Flow, Sysctl};
 use crate::nft;
 use crate::{
-    Address, Fdb, Link, LinkKind, LinkName, Neighbour, Object, PROTOCOL_BOOT, Peer, Plan, Qdisc,
+    Address, Encap, Fdb, Link, LinkKind, LinkName, Neighbour, Object, PROTOCOL_BOOT, Peer, Plan,
 };
-use crate::{MAIN_TABLE, Mac, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step};
+use crate::{MAIN_TABLE, Mac, Qdisc, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step};
+use crate::{Vni, Vxlan, VxlanForm};
 
 /// The commands that make one step, in order; a comment for what no common command does.
 pub fn shell(step: &Step) -> Vec<String> {
@@ -92,6 +93,7 @@ fn create(space: &Space, object: &Object, verb: &str) -> Vec<String> {
         Object::Rule(it) => vec![format!("{} rule add {}", rule_tool(&ip, it), rule(it))],
         Object::Neighbour(it) => vec![format!("{ip} neighbour {verb} {}", neighbour(it))],
         Object::Fdb(it) => vec![format!("{bridge} fdb {verb} {}", fdb(it))],
+        Object::Vni(it) => vec![format!("{bridge} vni add {}", vni(it))],
         Object::Qdisc(it) => vec![format!("{tc} qdisc {verb} {}", qdisc(it))],
         Object::Sysctl(it) => vec![sysctl(space, it)],
         Object::File(it) => vec![file(it)],
@@ -117,6 +119,7 @@ fn delete(space: &Space, object: &Object) -> Vec<String> {
             format!("{ip} neighbour delete {} dev {}", it.address, word(&it.link))
         }
         Object::Fdb(it) => format!("{bridge} fdb delete {}", fdb(it)),
+        Object::Vni(it) => format!("{bridge} vni delete {}", vni(it)),
         Object::Qdisc(it) => format!("{tc} qdisc delete dev {} root", word(&it.link)),
         Object::File(it) => format!("rm {}", quote(&it.path.display().to_string())),
         Object::Sysctl(_) | Object::Nft(_) => return Vec::new(),
@@ -205,9 +208,30 @@ fn add_link(space: &Space, link: &Link) -> String {
                 }
             }
         }
+        Some(LinkKind::Vxlan(it)) => {
+            let _ = write!(line, " type vxlan {}", vxlan(it));
+        }
+        Some(LinkKind::Other(kind)) => {
+            let _ = write!(line, " type {}", quote(kind));
+        }
         None => {}
     }
     line
+}
+
+fn vxlan(it: &Vxlan) -> String {
+    let form = match &it.form {
+        VxlanForm::Classic { vni, underlay, local } => {
+            let local = local.map(|local| format!(" local {local}")).unwrap_or_default();
+            let dev = underlay.as_ref().map(|link| format!(" dev {}", word(link)));
+            format!("id {vni}{local}{} nolearning", dev.unwrap_or_default())
+        }
+        VxlanForm::External { gpe, filtered } => {
+            let words = [("external", true), (" vnifilter", *filtered), (" gpe", *gpe)];
+            words.iter().filter(|(_, on)| *on).map(|(word, _)| *word).collect()
+        }
+    };
+    format!("{form} dstport {}", it.port)
 }
 
 fn set_link(space: &Space, link: &Link) -> Vec<String> {
@@ -260,6 +284,11 @@ fn route(it: &Route) -> String {
             let _ = write!(text, "{}", it.destination);
         }
     }
+    if let Some(Encap { vni, to, checksum }) = it.encap {
+        let kind = if to.is_ipv4() { "ip" } else { "ip6" };
+        let checksum = if checksum { " csum" } else { "" };
+        let _ = write!(text, " encap {kind} id {vni} dst {to}{checksum}");
+    }
     if let Some(gateway) = it.gateway {
         let inet6 =
             if gateway.is_ipv6() && it.destination.addr().is_ipv4() { "inet6 " } else { "" };
@@ -267,6 +296,9 @@ fn route(it: &Route) -> String {
     }
     if let Some(link) = &it.link {
         let _ = write!(text, " dev {}", word(link));
+    }
+    if it.onlink {
+        text += " onlink";
     }
     if it.protocol != PROTOCOL_BOOT {
         let _ = write!(text, " proto {}", it.protocol);
@@ -333,6 +365,10 @@ fn fdb(it: &Fdb) -> String {
         Some(to) => format!("{} dev {} dst {to} self permanent", it.mac, word(&it.link)),
         None => format!("{} dev {} master static", it.mac, word(&it.link)),
     }
+}
+
+fn vni(it: &Vni) -> String {
+    format!("dev {} vni {}", word(&it.link), it.vni)
 }
 
 fn qdisc(it: &Qdisc) -> String {
@@ -432,6 +468,43 @@ mod tests {
     }
 
     #[test]
+    fn tunnels_are_told_as_ip_takes_them() {
+        let here = Space::Here;
+        let link: LinkName = "podwire0".parse().unwrap();
+        let local = Some("192.0.2.1".parse().unwrap());
+        let form = VxlanForm::Classic { vni: 1, underlay: "eth0".parse().ok(), local };
+        let classic = Link::vxlan(link.clone(), Vxlan { port: 8472, form });
+        assert_eq!(
+            lines(&here, Change::Create(classic.into())),
+            [
+                "ip link add podwire0 type vxlan id 1 local 192.0.2.1 dev eth0 nolearning dstport 8472"
+            ]
+        );
+        let form = VxlanForm::External { gpe: true, filtered: true };
+        let gpe = Link::vxlan(link.clone(), Vxlan { port: 4790, form });
+        assert_eq!(
+            lines(&here, Change::Create(gpe.into())),
+            ["ip link add podwire0 type vxlan external vnifilter gpe dstport 4790"]
+        );
+        let vni = Vni { link: link.clone(), vni: 1 };
+        assert_eq!(lines(&here, Change::Create(vni.into())), ["bridge vni add dev podwire0 vni 1"]);
+        let to = "fd00::2".parse().unwrap();
+        let route = Route {
+            encap: Some(Encap { vni: 1, to, checksum: true }),
+            gateway: Some("10.1.2.0".parse().unwrap()),
+            link: Some(link),
+            onlink: true,
+            protocol: 112,
+            ..Route::new("10.1.2.0/24".parse().unwrap())
+        };
+        assert_eq!(
+            lines(&here, Change::Create(route.into())),
+            ["ip route add 10.1.2.0/24 encap ip6 id 1 dst fd00::2 csum via 10.1.2.0 dev podwire0 \
+              onlink proto 112"]
+        );
+    }
+
+    #[test]
     fn spaces_choose_the_tool() {
         let forward = Change::Ensure(Sysctl::new("net/ipv4/ip_forward", "1").into());
         assert_eq!(
@@ -476,6 +549,7 @@ mod tests {
             Address::new(odd.clone(), "10.0.0.1/8".parse().unwrap()).into(),
             Neighbour { link: odd.clone(), address, mac, protocol: 0 }.into(),
             Fdb { link: odd.clone(), mac, to: None }.into(),
+            Vni { link: odd.clone(), vni: 1 }.into(),
             Qdisc { link: odd.clone(), kind: QdiscKind::Tbf { rate: 1, burst: 1, limit: 1 } }
                 .into(),
         ];

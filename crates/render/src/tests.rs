@@ -158,6 +158,7 @@ impl Space {
             parent: None,
             parent_netns: None,
             port: None,
+            vxlan: None,
             alias: None,
         };
         self.dump.links.insert(index, link);
@@ -207,6 +208,8 @@ impl Space {
             scope: net::Scope::Universe,
             mtu: None,
             advmss: None,
+            onlink: false,
+            encap: None,
         });
         self
     }

@@ -17,6 +17,7 @@ ip -6 rule show
 ip neighbour show nud permanent
 bridge -d link show
 bridge fdb show | grep -E 'static|permanent' || true
+bridge vni show 2>/dev/null || true
 tc qdisc show
 cd /proc/sys
 grep -H . net/ipv4/ip_forward net/ipv6/conf/all/forwarding net/ipv6/conf/*/accept_ra \

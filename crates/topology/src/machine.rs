@@ -152,6 +152,7 @@ mod tests {
             parent: Some(parent),
             parent_netns,
             port: None,
+            vxlan: None,
             alias: None,
         }
     }

@@ -1,10 +1,11 @@
 //! `RTM_*LINK`: `struct ifinfomsg` and `IFLA_*` (include/uapi/linux/if_link.h).
 
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use net::{Link, LinkKind, LinkName, Mac};
+use net::{Link, LinkKind, LinkName, Mac, Vxlan, VxlanForm};
 
-use super::{AF_BRIDGE, text, u32_of};
+use super::{AF_BRIDGE, ip, octets, text, u32_of};
 use crate::attribute::{Writer, iterate};
 use crate::dump;
 
@@ -26,6 +27,19 @@ const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 
+/// `IFLA_VXLAN_*`.
+mod vxlan {
+    pub(super) const ID: u16 = 1;
+    pub(super) const LINK: u16 = 3;
+    pub(super) const LOCAL: u16 = 4;
+    pub(super) const LEARNING: u16 = 7;
+    pub(super) const PORT: u16 = 15;
+    pub(super) const LOCAL6: u16 = 17;
+    pub(super) const COLLECT_METADATA: u16 = 25;
+    pub(super) const GPE: u16 = 27;
+    pub(super) const VNIFILTER: u16 = 30;
+}
+
 const BRPORT_STATE: u16 = 1;
 const BRPORT_MODE: u16 = 4;
 const BRPORT_ISOLATED: u16 = 33;
@@ -45,6 +59,8 @@ pub(crate) struct Resolved<'a> {
     pub(crate) index: u32,
     /// The index of `Link::master`.
     pub(crate) master: Option<u32>,
+    /// The index of the device below a tunnel end.
+    pub(crate) underlay: Option<u32>,
     /// The namespace of the veth's far end, unless it is the same one.
     pub(crate) peer_netns: Option<BorrowedFd<'a>>,
 }
@@ -123,6 +139,7 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Link> {
         parent: None,
         parent_netns: None,
         port: None,
+        vxlan: None,
         alias: None,
     };
     for (kind, value) in iterate(&payload[HEADER..]) {
@@ -184,7 +201,39 @@ fn put_kind(info: &mut Writer, kind: &LinkKind, resolved: Resolved<'_>) {
                 data.put(VETH_INFO_PEER, inner.bytes());
             });
         }
+        LinkKind::Vxlan(it) => {
+            info.put(INFO_KIND, b"vxlan").nest(INFO_DATA, |data| put_vxlan(data, it, resolved));
+        }
+        LinkKind::Other(kind) => {
+            info.put(INFO_KIND, kind.as_bytes());
+        }
     }
+}
+
+fn put_vxlan(data: &mut Writer, it: &Vxlan, resolved: Resolved<'_>) {
+    match &it.form {
+        VxlanForm::Classic { vni, local, .. } => {
+            data.put(vxlan::ID, &vni.to_ne_bytes());
+            if let Some(index) = resolved.underlay {
+                data.put(vxlan::LINK, &index.to_ne_bytes());
+            }
+            if let Some(local) = local {
+                let kind = if local.is_ipv4() { vxlan::LOCAL } else { vxlan::LOCAL6 };
+                data.put(kind, &octets(*local));
+            }
+        }
+        VxlanForm::External { gpe, filtered } => {
+            data.put(vxlan::COLLECT_METADATA, &[1]);
+            if *filtered {
+                data.put(vxlan::VNIFILTER, &[1]);
+            }
+            // A flag: that it is there is what counts.
+            if *gpe {
+                data.put(vxlan::GPE, &[]);
+            }
+        }
+    }
+    data.put(vxlan::LEARNING, &[0]).put(vxlan::PORT, &it.port.to_be_bytes());
 }
 
 fn parse_info(info: &[u8], link: &mut dump::Link) {
@@ -192,6 +241,7 @@ fn parse_info(info: &[u8], link: &mut dump::Link) {
     for (kind, value) in iterate(info) {
         match kind {
             INFO_KIND => link.kind = text(value),
+            INFO_DATA if link.kind == "vxlan" => link.vxlan = Some(parse_vxlan(value)),
             INFO_SLAVE_KIND => is_port = text(value) == "bridge",
             INFO_SLAVE_DATA if is_port => {
                 let mut port = dump::Port::default();
@@ -209,6 +259,28 @@ fn parse_info(info: &[u8], link: &mut dump::Link) {
             _ => {}
         }
     }
+}
+
+fn parse_vxlan(data: &[u8]) -> dump::Vxlan {
+    let mut read = dump::Vxlan::default();
+    let is_set = |value: &[u8]| value.first().is_some_and(|byte| *byte != 0);
+    for (kind, value) in iterate(data) {
+        match kind {
+            vxlan::ID => read.vni = u32_of(value).unwrap_or_default(),
+            vxlan::LINK => read.underlay = u32_of(value).filter(|index| *index != 0),
+            vxlan::LOCAL | vxlan::LOCAL6 => {
+                read.local = ip(value).filter(|local: &IpAddr| !local.is_unspecified());
+            }
+            vxlan::PORT => {
+                read.port = value.try_into().map(u16::from_be_bytes).unwrap_or_default();
+            }
+            vxlan::COLLECT_METADATA => read.external = is_set(value),
+            vxlan::VNIFILTER => read.filtered = is_set(value),
+            vxlan::GPE => read.gpe = true,
+            _ => {}
+        }
+    }
+    read
 }
 
 /// RFC 2863's states, as `IF_OPER_*` numbers them.

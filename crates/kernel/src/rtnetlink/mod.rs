@@ -12,6 +12,7 @@ pub(crate) mod route;
 pub(crate) mod rule;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vni;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,6 +37,9 @@ pub(crate) mod rtm {
     pub(crate) const NEWQDISC: u16 = 36;
     pub(crate) const DELQDISC: u16 = 37;
     pub(crate) const GETQDISC: u16 = 38;
+    pub(crate) const NEWTUNNEL: u16 = 120;
+    pub(crate) const DELTUNNEL: u16 = 121;
+    pub(crate) const GETTUNNEL: u16 = 122;
 }
 
 /// Address families.

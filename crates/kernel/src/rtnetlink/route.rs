@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use net::{Route, RouteKind, Scope};
+use net::{Encap, Route, RouteKind, Scope};
 
 use super::{any, family, ip, octets, u32_of};
 use crate::attribute::{Writer, iterate};
@@ -20,6 +20,18 @@ const METRICS: u16 = 8;
 const MULTIPATH: u16 = 9;
 const TABLE: u16 = 15;
 const VIA: u16 = 18;
+const ENCAP_TYPE: u16 = 21;
+const ENCAP: u16 = 22;
+
+/// `LWTUNNEL_ENCAP_*`.
+const ENCAP_IP: u16 = 2;
+const ENCAP_IP6: u16 = 4;
+/// `LWTUNNEL_IP_*`, which are the same numbers as `LWTUNNEL_IP6_*`.
+const ENCAP_ID: u16 = 1;
+const ENCAP_DST: u16 = 2;
+const ENCAP_FLAGS: u16 = 6;
+/// `TUNNEL_CSUM` (include/uapi/linux/if_tunnel.h).
+const WITH_CHECKSUM: u16 = 1;
 
 const METRIC_MTU: u16 = 2;
 const METRIC_ADVMSS: u16 = 8;
@@ -29,6 +41,8 @@ const LOCAL: u8 = 2;
 const BLACKHOLE: u8 = 6;
 const UNREACHABLE: u8 = 7;
 const CLONED: u32 = 0x200;
+/// `RTNH_F_ONLINK`.
+const ONLINK: u32 = 4;
 
 const HEADER: usize = 12;
 
@@ -48,6 +62,9 @@ pub(crate) fn request(route: &Route, index: u32) -> Vec<u8> {
     header[5] = route.protocol;
     header[6] = route.scope.map_or(Scope::Universe, |scope| scope).number();
     header[7] = kind;
+    if route.onlink {
+        header[8..].copy_from_slice(&ONLINK.to_ne_bytes());
+    }
     let mut writer = Writer::after(&header);
     writer.put(TABLE, &route.table.to_ne_bytes());
     if destination.prefix_len() > 0 {
@@ -79,6 +96,16 @@ pub(crate) fn request(route: &Route, index: u32) -> Vec<u8> {
             }
             if let Some(advmss) = route.advmss {
                 metrics.put(METRIC_ADVMSS, &advmss.to_ne_bytes());
+            }
+        });
+    }
+    if let Some(encap) = &route.encap {
+        let kind = if encap.to.is_ipv4() { ENCAP_IP } else { ENCAP_IP6 };
+        writer.put(ENCAP_TYPE, &kind.to_ne_bytes()).nest(ENCAP, |inner| {
+            inner.put(ENCAP_ID, &u64::from(encap.vni).to_be_bytes());
+            inner.put(ENCAP_DST, &octets(encap.to));
+            if encap.checksum {
+                inner.put(ENCAP_FLAGS, &WITH_CHECKSUM.to_be_bytes());
             }
         });
     }
@@ -120,7 +147,8 @@ fn to(address: IpAddr) -> Vec<u8> {
 /// of the local table are the kernel's own bookkeeping, and are told apart by their table.
 pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
     let header = payload.get(..HEADER)?;
-    if u32_of(&header[8..])? & CLONED != 0 {
+    let flags = u32_of(&header[8..])?;
+    if flags & CLONED != 0 {
         return None;
     }
     let mut destination = any(header[0])?;
@@ -141,8 +169,11 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
         scope: Scope::from_number(header[6]),
         mtu: None,
         advmss: None,
+        onlink: flags & ONLINK != 0,
+        encap: None,
     };
     let mut hop = dump::Hop { gateway: None, index: None };
+    let (mut tunnel, mut by_ip) = (None, false);
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
             DST => destination = ip(value)?,
@@ -162,6 +193,10 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
                 }
             }
             MULTIPATH => route.hops = hops(value),
+            ENCAP => tunnel = encap(value),
+            ENCAP_TYPE => {
+                by_ip = [ENCAP_IP, ENCAP_IP6].map(u16::to_ne_bytes).iter().any(|it| it == value);
+            }
             _ => {}
         }
     }
@@ -169,7 +204,30 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
         route.hops.push(hop);
     }
     route.destination = IpNet::new(destination, header[1]).ok()?;
+    // What other kinds of tunnel have in these places means something else.
+    route.encap = tunnel.filter(|_| by_ip);
     Some(route)
+}
+
+/// The tunnel of a route.
+fn encap(value: &[u8]) -> Option<Encap> {
+    let (mut vni, mut to, mut checksum) = (0, None, false);
+    for (kind, value) in iterate(value) {
+        match kind {
+            // Eight bytes of which a VXLAN network has the last three.
+            ENCAP_ID => {
+                let id = value.try_into().map(u64::from_be_bytes).unwrap_or_default();
+                vni = u32::try_from(id).unwrap_or_default();
+            }
+            ENCAP_DST => to = ip(value),
+            ENCAP_FLAGS => {
+                let flags = value.try_into().map(u16::from_be_bytes).unwrap_or_default();
+                checksum = flags & WITH_CHECKSUM != 0;
+            }
+            _ => {}
+        }
+    }
+    Some(Encap { vni, to: to?, checksum })
 }
 
 /// `struct rtnexthop`, each followed by attributes of its own.

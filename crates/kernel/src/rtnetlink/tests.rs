@@ -1,15 +1,18 @@
 //! An independent decoder reads every message that is written here.
 
-use net::{Address, Link, LinkName, Mac, Neighbour, Peer, Route, Rule, Scope, Space};
+use net::{Address, Encap, Link, LinkName, Mac, Neighbour, Peer, Route, Rule, Scope, Space};
+use net::{Vni, Vxlan, VxlanForm};
 use netlink_packet_core::ParseableParametrized;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkInfo,
+};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourState};
-use netlink_packet_route::route::{RouteAttribute, RouteMetric};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteLwEnCapType, RouteMetric};
 use netlink_packet_route::rule::RuleAttribute;
 
-use super::{address, link, neighbour, route, rtm, rule};
+use super::{address, link, neighbour, route, rtm, rule, vni};
 
 fn decode(kind: u16, payload: &[u8]) -> Message {
     Message::parse_with_param(payload, kind).expect("the oracle reads what was written")
@@ -28,7 +31,7 @@ fn a_veth_carries_both_ends() {
         mtu: Some(1400),
     };
     let veth = Link { mtu: Some(1400), ..Link::veth(name("veth0"), peer).up() };
-    let resolved = link::Resolved { index: 0, master: Some(7), peer_netns: None };
+    let resolved = link::Resolved { master: Some(7), ..Default::default() };
     let Message::NewLink(message) = decode(rtm::NEWLINK, &link::request(&veth, resolved)) else {
         panic!("not a link");
     };
@@ -92,6 +95,58 @@ fn routes_have_all_they_ask_for() {
 }
 
 #[test]
+fn a_route_says_where_it_tunnels_to() {
+    for (to, kind) in [("192.0.2.2", RouteLwEnCapType::Ip), ("fd00::2", RouteLwEnCapType::Ip6)] {
+        let mut wanted = Route::new("10.2.0.0/24".parse().unwrap());
+        let encap = Encap { vni: 7, to: to.parse().unwrap(), checksum: to.contains(':') };
+        wanted.encap = Some(encap);
+        wanted.gateway = Some("10.2.0.0".parse().unwrap());
+        wanted.onlink = true;
+        let bytes = route::request(&wanted, 3);
+        let Message::NewRoute(message) = decode(rtm::NEWROUTE, &bytes) else {
+            panic!("not a route");
+        };
+        assert!(message.header.flags.contains(RouteFlags::Onlink));
+        assert!(message.attributes.contains(&RouteAttribute::EncapType(kind)));
+        let read = route::parse(&bytes).unwrap();
+        assert_eq!((read.encap, read.onlink), (Some(encap), true));
+    }
+}
+
+#[test]
+fn a_tunnel_end_says_how_it_finds_the_others() {
+    let data = |form| {
+        let end = Link::vxlan(name("vx0"), Vxlan { port: 8472, form });
+        let bytes = link::request(&end, link::Resolved { underlay: Some(5), ..Default::default() });
+        let Message::NewLink(message) = decode(rtm::NEWLINK, &bytes) else { panic!("not a link") };
+        let info = message.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(info) => Some(info),
+            _ => None,
+        });
+        match info.unwrap().remove(1) {
+            LinkInfo::Data(InfoData::Vxlan(data)) => data,
+            other => panic!("not a tunnel end: {other:?}"),
+        }
+    };
+    let local = Some("192.0.2.1".parse().unwrap());
+    let classic = data(VxlanForm::Classic { vni: 7, underlay: Some(name("eth0")), local });
+    for attribute in [InfoVxlan::Id(7), InfoVxlan::Link(5), InfoVxlan::Port(8472)] {
+        assert!(classic.contains(&attribute), "{attribute:?}");
+    }
+    let external = data(VxlanForm::External { gpe: true, filtered: true });
+    for attribute in [InfoVxlan::CollectMetadata(true), InfoVxlan::Vnifilter(true), InfoVxlan::Gpe]
+    {
+        assert!(external.contains(&attribute), "{attribute:?} in {external:?}");
+    }
+}
+
+#[test]
+fn networks_of_a_tunnel_end_are_read_back() {
+    let bytes = vni::request(&Vni { link: name("vx0"), vni: 7 }, 3);
+    assert_eq!(vni::parse(&bytes), Some(vec![(3, 7)]));
+}
+
+#[test]
 fn rules_and_neighbours_are_read_back() {
     let wanted = Rule {
         priority: 1000,
@@ -136,6 +191,7 @@ fn what_is_cut_off_or_unknown_does_no_harm() {
         let _ = address::parse(&whole[..length]);
         let _ = neighbour::parse(&whole[..length]);
         let _ = rule::parse(&whole[..length]);
+        let _ = vni::parse(&whole[..length]);
     }
     let odd = [&whole[..], &[8, 0, 0xff, 0x3f, 1, 2, 3, 4], &[0xff; 7]].concat();
     assert_eq!(route::parse(&odd), route::parse(&whole));
