@@ -12,6 +12,7 @@ use crate::command::{self, cargo, find, run as start, succeeds};
 pub(crate) const NEEDS: &[(&str, &str)] = &[
     ("bridge", "iproute2"),
     ("conntrack", "conntrack"),
+    ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),

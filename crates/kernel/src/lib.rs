@@ -8,6 +8,7 @@ mod attribute;
 mod conntrack;
 pub mod dump;
 mod error;
+mod ethtool;
 mod executor;
 mod handle;
 mod legacy;
@@ -22,6 +23,7 @@ mod udp;
 mod wait;
 
 pub use error::{Error, ErrorKind, Result};
+pub use ethtool::LinkFeatures;
 pub use executor::{Applied, Kernel, OnError};
 pub use netns::{
     Netns, NetnsId, is_prepared, isolate_process, prepare_directory, release_directory,

@@ -32,12 +32,9 @@ impl Kernel {
             Query::All => Ok(self.dump(space)?.objects()),
             Query::Link(name) => {
                 let (_, handle) = self.handle(space)?;
-                let Some(link) = handle.link(name)? else { return Ok(Vec::new()) };
-                let below = link.vxlan.and_then(|vxlan| vxlan.underlay);
-                let below = below.map(|index| self.link_at(space, index)).transpose()?.flatten();
-                let below = below.and_then(|link| link.name.parse().ok());
-                let object = link_object(&link, None, &|_| below.clone());
-                Ok(object.into_iter().map(Object::Link).collect())
+                let Some(seen) = handle.link(name)? else { return Ok(Vec::new()) };
+                let link = one_link(self, space, &seen)?;
+                Ok(link.into_iter().map(Object::Link).collect())
             }
             Query::Addresses(name) => {
                 let (_, handle) = self.handle(space)?;
@@ -219,6 +216,27 @@ pub(crate) fn without_nftables<T: Default>(read: Result<T>) -> Result<T> {
     }
 }
 
+/// A device that was asked about by itself, with what only questions of their own tell.
+pub(crate) fn one_link(
+    kernel: &mut Kernel,
+    space: &Space,
+    seen: &dump::Link,
+) -> Result<Option<Link>> {
+    let mut name = |index: Option<u32>| -> Result<Option<LinkName>> {
+        let link = index.map(|index| kernel.link_at(space, index)).transpose()?.flatten();
+        Ok(link.and_then(|link| link.name.parse().ok()))
+    };
+    let master = name(seen.master)?;
+    let below = name(seen.vxlan.and_then(|vxlan| vxlan.underlay))?;
+    let Some(link) = link_object(seen, master, &|_| below.clone()) else { return Ok(None) };
+    let tx_checksum = match kernel.tx_checksum(space, &link.name) {
+        // It went away after it was looked up: what was seen then is the answer.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        read => read?,
+    };
+    Ok(Some(Link { tx_checksum, ..link }))
+}
+
 fn collect<T>(
     socket: &mut Socket,
     kind: u16,
@@ -300,6 +318,7 @@ fn link_object(
         up: Some(link.up),
         master,
         promiscuous: Some(link.promiscuous),
+        tx_checksum: None,
         port: link.port.map_or_else(Port::default, |port| Port {
             hairpin: Some(port.hairpin),
             isolated: Some(port.isolated),

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use kernel::{Applied, ErrorKind, Kernel, OnError, Query};
 use net::{
-    Action, Address, Change, Encap, Fdb, File, Link, LinkName, Mac, Neighbour, Object, Peer, Plan,
-    Port, Qdisc, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step, Sysctl, Vni, Vxlan,
-    VxlanForm, script,
+    Action, Address, Change, Encap, Fdb, File, Link, LinkKind, LinkName, Mac, Neighbour, Object,
+    Peer, Plan, Port, Qdisc, QdiscKind, Route, RouteKind, Rule, Scope, Space, Step, Sysctl, Vni,
+    Vxlan, VxlanForm, script,
 };
 use testbed::{Namespace, assert_same_state, state};
 
@@ -96,9 +96,10 @@ fn everything(a: &Space, b: &Space) -> Plan {
 
 /// Tunnel ends of every form, with what leads to far ends by each.
 fn tunnels() -> Vec<Object> {
+    // As large as fits over IPv6: the kernel makes a larger one smaller without a word.
     let link = |name: &str, last, port, form| Link {
         mac: Some(mac(last)),
-        mtu: Some(1350),
+        mtu: Some(1330),
         ..Link::vxlan(self::name(name), Vxlan { port, form }).up()
     };
     let underlay = Some(name("br0"));
@@ -121,7 +122,8 @@ fn tunnels() -> Vec<Object> {
         })
     };
     vec![
-        link("vx0", 11, 8472, classic(Some(ip("10.1.0.1")))).into(),
+        Link { tx_checksum: Some(false), ..link("vx0", 11, 8472, classic(Some(ip("10.1.0.1")))) }
+            .into(),
         link("vx6", 12, 8472, classic(Some(ip("fd00::1")))).into(),
         link("ext0", 13, 8473, external(false)).into(),
         gpe.into(),
@@ -162,6 +164,8 @@ fn a_plan_and_its_shell_text_do_the_same() {
     testbed::sh(&script(&everything(&c.space(), &d.space())));
     assert_same_state(&state(&a), &state(&c));
     assert_same_state(&state(&b), &state(&d));
+    let checksums = "ethtool -k vx0 | grep '^tx-checksumming: off'";
+    assert_eq!(a.sh(checksums), c.sh(checksums));
     assert!(state(&a).contains("10.2.0.0/24 via 10.1.0.2 dev br0"), "{}", state(&a));
 }
 
@@ -425,4 +429,91 @@ fn the_route_that_a_packet_takes_is_found() {
         assert_eq!(found(other), None, "{other}");
     }
     assert!(kernel.route_to(&Space::named("nowhere"), ip("10.1.0.1")).is_err());
+}
+
+#[test]
+fn a_device_that_is_asked_about_is_seen_as_it_was_planned() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    let plan = everything(&a.space(), &b.space());
+    apply(&plan, OnError::Undo).into_result().unwrap();
+    let mut kernel = Kernel::new().unwrap();
+    let links = plan.iter().filter_map(|step| match &step.change {
+        Change::Create(Object::Link(link)) => Some(link),
+        _ => None,
+    });
+    let mut told = 0;
+    for link in links {
+        let seen = kernel.observe(&a.space(), &Query::Link(link.name.clone())).unwrap();
+        let [Object::Link(seen)] = &seen[..] else { panic!("{seen:?}") };
+        let is_veth = matches!(link.kind, Some(LinkKind::Veth { .. }));
+        // The far end of a cable cannot be seen.
+        let want = if is_veth { &Link { kind: None, ..link.clone() } } else { link };
+        assert!(want.is_satisfied_by(seen), "{want:?}\n{seen:?}");
+        told += 1;
+    }
+    assert_eq!(told, 7);
+}
+
+#[test]
+fn a_device_of_another_kind_is_no_tunnel_end() {
+    testbed::isolated!();
+    let a = Namespace::new("a");
+    a.sh("ip link add under type veth peer name under2");
+    let local = Some(ip("192.0.2.1"));
+    let form = VxlanForm::Classic { vni: 1, underlay: Some(name("under")), local };
+    let want = Link::vxlan(name("podwire0"), Vxlan { port: 8472, form });
+    let mut kernel = Kernel::new().unwrap();
+    let others = [
+        "veth peer name other",
+        "bridge",
+        "ifb",
+        "vxlan id 2 local 192.0.2.1 dev under nolearning dstport 8472",
+        "vxlan id 1 local 192.0.2.2 dev under nolearning dstport 8472",
+        "vxlan id 1 local 192.0.2.1 dev under2 nolearning dstport 8472",
+        "vxlan id 1 local 192.0.2.1 nolearning dstport 8472",
+        "vxlan id 1 local 192.0.2.1 dev under nolearning dstport 8473",
+        "vxlan external dstport 8472",
+        "vxlan external gpe dstport 8472",
+    ];
+    for other in others {
+        a.sh(&format!("ip link add podwire0 type {other}"));
+        let seen = kernel.observe(&a.space(), &Query::Link(name("podwire0"))).unwrap();
+        let plan = net::diff(&a.space(), &[want.clone().into()], &seen, |_| false);
+        let changes: Vec<&Change> = plan.iter().map(|step| &step.change).collect();
+        assert!(
+            matches!(changes[..], [Change::Delete(_), Change::Create(_)]),
+            "{other}: {changes:?}"
+        );
+        let ensure = vec![Step::new(&a.space(), Change::Ensure(want.clone().into()), "shared")];
+        let error = kernel.apply(&ensure, OnError::Undo).into_result().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongKind, "{other}: {error}");
+        kernel.apply(&plan, OnError::Undo).into_result().unwrap();
+        assert!(kernel.apply(&ensure, OnError::Undo).into_result().unwrap().is_empty());
+        a.sh("ip link delete podwire0");
+    }
+}
+
+#[test]
+fn features_of_devices_are_told() {
+    testbed::isolated!();
+    let a = Namespace::new("a");
+    a.sh("ip link add veth0 type veth peer name veth1
+          ip link add vx0 type vxlan id 1 dev veth0 dstport 8472");
+    let mut kernel = Kernel::new().unwrap();
+    for (link, driver) in [("veth0", "veth"), ("vx0", "vxlan")] {
+        let features = kernel.link_features(&a.space(), &name(link)).unwrap();
+        let theirs = a.sh(&format!("ethtool -k {link}"));
+        let on = theirs.contains("tx-udp_tnl-segmentation: on");
+        assert_eq!(features.driver.as_deref(), Some(driver));
+        assert_eq!(features.tx_udp_tnl_segmentation, Some(on), "{theirs}");
+    }
+    let error = kernel.link_features(&a.space(), &name("nope")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(kernel.tx_checksum(&a.space(), &name("vx0")).unwrap(), Some(true));
+    let off = Link { tx_checksum: Some(false), ..Link::existing(name("vx0")) };
+    let plan = vec![Step::new(&a.space(), Change::Ensure(off.into()), "shared")];
+    assert_eq!(kernel.apply(&plan, OnError::Undo).done.len(), 1);
+    assert_eq!(kernel.apply(&plan, OnError::Undo).done.len(), 0);
+    assert!(a.sh("ethtool -k vx0").contains("tx-checksumming: off"));
 }

@@ -23,6 +23,9 @@ pub struct Link {
     pub master: Option<LinkName>,
     /// Whether it takes every frame it sees.
     pub promiscuous: Option<bool>,
+    /// Whether checksums of what it sends are left to it (`ethtool -K … tx`). Seen only where one
+    /// device is asked about.
+    pub tx_checksum: Option<bool>,
     /// Its flags as a bridge port: [`Port::hairpin`] and [`Port::isolated`].
     pub port: Port,
 }
@@ -109,6 +112,7 @@ impl Link {
             up: None,
             master: None,
             promiscuous: None,
+            tx_checksum: None,
             port: Port::default(),
         }
     }
@@ -156,6 +160,7 @@ impl Link {
             && holds(self.up.as_ref(), seen.up.as_ref())
             && holds(self.master.as_ref(), seen.master.as_ref())
             && holds(self.promiscuous.as_ref(), seen.promiscuous.as_ref())
+            && holds(self.tx_checksum.as_ref(), seen.tx_checksum.as_ref())
             && holds(self.port.hairpin.as_ref(), seen.port.hairpin.as_ref())
             && holds(self.port.isolated.as_ref(), seen.port.isolated.as_ref())
     }

@@ -1,4 +1,5 @@
-//! A plan in the words of a shell: `ip`, `bridge`, `tc`, `nft`, `sysctl`, as a person would type it.
+//! A plan in the words of a shell: `ip`, `bridge`, `tc`, `ethtool`, `nft`, `sysctl`, as a person would
+//! type it.
 
 use std::fmt::Write;
 
@@ -245,6 +246,9 @@ fn set_link(space: &Space, link: &Link) -> Vec<String> {
     if let Some(on) = link.promiscuous {
         lines.push(format!("{ip} link set {name} promisc {}", on_off(on)));
     }
+    if let Some(on) = link.tx_checksum {
+        lines.push(format!("{} -K {name} tx {}", tool(space, "ethtool"), on_off(on)));
+    }
     if let Some(master) = &link.master {
         lines.push(format!("{ip} link set {name} master {}", word(master)));
     }
@@ -474,10 +478,12 @@ mod tests {
         let local = Some("192.0.2.1".parse().unwrap());
         let form = VxlanForm::Classic { vni: 1, underlay: "eth0".parse().ok(), local };
         let classic = Link::vxlan(link.clone(), Vxlan { port: 8472, form });
+        let classic = Link { tx_checksum: Some(false), ..classic };
         assert_eq!(
             lines(&here, Change::Create(classic.into())),
             [
-                "ip link add podwire0 type vxlan id 1 local 192.0.2.1 dev eth0 nolearning dstport 8472"
+                "ip link add podwire0 type vxlan id 1 local 192.0.2.1 dev eth0 nolearning dstport 8472",
+                "ethtool -K podwire0 tx off",
             ]
         );
         let form = VxlanForm::External { gpe: true, filtered: true };
