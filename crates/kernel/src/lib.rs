@@ -28,6 +28,7 @@ pub use executor::{Applied, Kernel, OnError};
 pub use netns::{
     Netns, NetnsId, is_prepared, isolate_process, prepare_directory, release_directory,
 };
+pub use nft::ForeignDrop;
 pub use observe::Query;
 pub use removal::Removal;
 pub use udp::prepare_probe;

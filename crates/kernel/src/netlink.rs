@@ -227,12 +227,19 @@ impl Socket {
         payload: &[u8],
         mut each: impl FnMut(Message<'_>),
     ) -> Result<()> {
+        // One piece of memory for all of it: a large table has thousands of small messages.
+        let mut bytes = Vec::new();
         for _ in 0..DUMP_TRIES {
-            let mut messages: Vec<(u16, Vec<u8>)> = Vec::new();
-            match self.dump_once(kind, payload, |m| messages.push((m.kind, m.payload.to_vec()))) {
+            bytes.clear();
+            let keep = |message: Message<'_>| {
+                push_frame(&mut bytes, message.kind, 0, 0, message.payload);
+            };
+            match self.dump_once(kind, payload, keep) {
                 Ok(true) => {
-                    for (kind, payload) in &messages {
-                        each(Message { kind: *kind, payload });
+                    let mut rest = &bytes[..];
+                    while let Some((header, payload, next)) = split(rest) {
+                        each(Message { kind: header.kind, payload });
+                        rest = next;
                     }
                     return Ok(());
                 }
@@ -387,16 +394,20 @@ struct Header {
 
 /// One message with its header, as bytes.
 pub(crate) fn frame(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
-    let length = HEADER + payload.len();
-    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
-    bytes.extend_from_slice(&(length as u32).to_ne_bytes());
+    let mut bytes = Vec::with_capacity((HEADER + payload.len()).next_multiple_of(4));
+    push_frame(&mut bytes, kind, flags, sequence, payload);
+    bytes
+}
+
+/// Adds one message with its header to others.
+fn push_frame(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, payload: &[u8]) {
+    bytes.extend_from_slice(&((HEADER + payload.len()) as u32).to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(&flags.to_ne_bytes());
     bytes.extend_from_slice(&sequence.to_ne_bytes());
     bytes.extend_from_slice(&0u32.to_ne_bytes());
     bytes.extend_from_slice(payload);
-    bytes.resize(length.next_multiple_of(4), 0);
-    bytes
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
 /// Splits the first message off `bytes`.

@@ -1,10 +1,15 @@
 //! Reading what is there: whole dumps for the eyes, and the objects that a plan compares with.
 
-use std::collections::BTreeMap;
+pub(crate) mod object;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
-use net::{Address, Fdb, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Route, RouteKind};
-use net::{Link, Scope, Space, Vni, Vxlan, VxlanForm};
+use net::nft::TableId;
+use net::{Link, LinkName, Object, Route, Space, Vni};
+
+use self::object::{address_object, is_written, link_object, neighbour_object, route_object};
 
 use crate::dump::{self, Dump};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +28,21 @@ pub enum Query {
     Link(LinkName),
     /// The addresses of one device; none if it is not there.
     Addresses(LinkName),
+    /// One device and all that is on it: addresses, routes by it, permanent neighbours, forwarding
+    /// entries, the networks that it takes packets of. Nothing if it is not there.
+    On(LinkName),
+    /// The routes that one writer has written, of both families and all tables.
+    Routes {
+        /// `RTPROT_*`, see [`net::owner::PROTOCOL`].
+        protocol: u8,
+    },
+    /// The rules that one writer has written, of both families.
+    Rules {
+        /// `RTPROT_*`, see [`net::owner::PROTOCOL`].
+        protocol: u8,
+    },
+    /// One table of nftables with all that is in it; nothing if it is not there.
+    NftTable(TableId),
 }
 
 impl Kernel {
@@ -38,22 +58,64 @@ impl Kernel {
             }
             Query::Addresses(name) => {
                 let (_, handle) = self.handle(space)?;
-                let index = match handle.index(name) {
-                    Ok(index) => index,
-                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-                    Err(error) => return Err(error),
-                };
-                let mut seen = Vec::new();
-                let request = rtnetlink::address::all(index);
-                handle.route().dump(rtm::GETADDR, &request, |message| {
-                    seen.extend(rtnetlink::address::parse(message.payload));
-                })?;
-                // A kernel without strict checking sends those of every device.
-                seen.retain(|address| address.index == index);
-                let objects = seen.iter().map(|a| address_object(a, name.clone()).into());
-                Ok(objects.collect())
+                match handle.index(name) {
+                    Ok(index) => addresses_of(handle.route(), index, name),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+                    Err(error) => Err(error),
+                }
+            }
+            Query::On(name) => {
+                let (_, handle) = self.handle(space)?;
+                let Some(seen) = handle.link(name)? else { return Ok(Vec::new()) };
+                let link = one_link(self, space, &seen)?;
+                let mut objects: Vec<Object> = link.into_iter().map(Object::Link).collect();
+                let (_, handle) = self.handle(space)?;
+                objects.extend(what_is_on(handle.route(), &seen, name)?);
+                Ok(objects)
+            }
+            Query::Routes { protocol } => {
+                let (_, handle) = self.handle(space)?;
+                let mut routes = Vec::new();
+                for family in [AF_INET, AF_INET6] {
+                    let request = rtnetlink::route::some(family, Some(*protocol), None);
+                    let read =
+                        collect(handle.route(), rtm::GETROUTE, &request, rtnetlink::route::parse)?;
+                    // A kernel without strict checking sends those of everybody.
+                    routes.extend(read.into_iter().filter(|route| route.protocol == *protocol));
+                }
+                let names = self.names_of(space, &routes)?;
+                let name = |index: u32| names.get(&index).cloned().flatten();
+                let objects = routes.iter().filter_map(|route| route_object(route, name));
+                Ok(objects.map(Object::Route).collect())
+            }
+            Query::Rules { protocol } => {
+                let (_, handle) = self.handle(space)?;
+                let mut rules = all_rules(handle.route())?;
+                rules.retain(|rule| rule.protocol == *protocol && is_written(rule));
+                Ok(rules.into_iter().map(Object::Rule).collect())
+            }
+            Query::NftTable(table) => {
+                let (home, handle) = self.handle(space)?;
+                let read = handle.netfilter(home).and_then(|socket| nft::table(socket, table));
+                Ok(without_nftables(read)?.into_iter().map(Object::Nft).collect())
             }
         }
+    }
+
+    /// The names of the devices that `routes` send by, each asked for once.
+    fn names_of(
+        &mut self,
+        space: &Space,
+        routes: &[dump::Route],
+    ) -> Result<HashMap<u32, Option<LinkName>>> {
+        let mut names = HashMap::new();
+        for index in routes.iter().flat_map(|route| &route.hops).filter_map(|hop| hop.index) {
+            if let Entry::Vacant(entry) = names.entry(index) {
+                let link = self.link_at(space, index)?;
+                entry.insert(link.and_then(|link| link.name.parse().ok()));
+            }
+        }
+        Ok(names)
     }
 
     /// One device as it is, with index and state; `None` if there is none of that name.
@@ -114,7 +176,7 @@ impl Kernel {
     /// if it is one of those that the kernel adds by itself.
     pub fn route_to(&mut self, space: &Space, address: IpAddr) -> Result<Option<Route>> {
         let found = self.look_up_route(space, address)?;
-        Ok(found.and_then(|(route, link)| route_object(&route, &|_| link.clone())))
+        Ok(found.and_then(|(route, link)| route_object(&route, |_| link.clone())))
     }
 
     /// The entry of the routing tables that a packet to `address` meets, with the name of its device.
@@ -186,10 +248,7 @@ impl Kernel {
             collect(socket, rtm::GETADDR, &rtnetlink::address::all(0), rtnetlink::address::parse)?;
         dump.routes =
             collect(socket, rtm::GETROUTE, &rtnetlink::route::all(), rtnetlink::route::parse)?;
-        for family in [AF_INET, AF_INET6] {
-            let request = rtnetlink::rule::all(family);
-            dump.rules.extend(collect(socket, rtm::GETRULE, &request, rtnetlink::rule::parse)?);
-        }
+        dump.rules = all_rules(socket)?;
         for family in [0, AF_BRIDGE] {
             let request = rtnetlink::neighbour::all(family);
             let parse = rtnetlink::neighbour::parse;
@@ -237,7 +296,56 @@ pub(crate) fn one_link(
     Ok(Some(Link { tx_checksum, ..link }))
 }
 
-fn collect<T>(
+/// All that is on a device, but for the device itself.
+fn what_is_on(socket: &mut Socket, link: &dump::Link, name: &LinkName) -> Result<Vec<Object>> {
+    let index = link.index;
+    let mut objects = addresses_of(socket, index, name)?;
+    // A kernel without strict checking sends what is on every device, so all is looked at again.
+    for family in [AF_INET, AF_INET6] {
+        let request = rtnetlink::route::some(family, None, Some(index));
+        let is_by_it = |route: &dump::Route| route.hops.iter().any(|hop| hop.index == Some(index));
+        socket.dump(rtm::GETROUTE, &request, |message: Message<'_>| {
+            let route = rtnetlink::route::parse(message.payload).filter(is_by_it);
+            let route = route.and_then(|route| route_object(&route, |_| Some(name.clone())));
+            objects.extend(route.map(Object::Route));
+        })?;
+    }
+    for family in [0, AF_BRIDGE] {
+        let request = rtnetlink::neighbour::on(family, index);
+        socket.dump(rtm::GETNEIGH, &request, |message: Message<'_>| {
+            let entry = rtnetlink::neighbour::parse(message.payload);
+            let entry = entry.filter(|entry| entry.index == index);
+            objects.extend(entry.and_then(|entry| neighbour_object(&entry, name.clone())));
+        })?;
+    }
+    if link.vxlan.is_some_and(|it| it.filtered) {
+        let request = rtnetlink::vni::all(index);
+        let read = collect(socket, rtm::GETTUNNEL, &request, rtnetlink::vni::parse)?;
+        let vnis = read.into_iter().flatten().filter(|(on, _)| *on == index);
+        objects.extend(vnis.map(|(_, vni)| Object::Vni(Vni { link: name.clone(), vni })));
+    }
+    Ok(objects)
+}
+
+fn addresses_of(socket: &mut Socket, index: u32, name: &LinkName) -> Result<Vec<Object>> {
+    let request = rtnetlink::address::all(index);
+    let mut seen = collect(socket, rtm::GETADDR, &request, rtnetlink::address::parse)?;
+    // A kernel without strict checking sends those of every device.
+    seen.retain(|address| address.index == index);
+    let objects = seen.iter().filter_map(|address| address_object(address, name.clone()));
+    Ok(objects.map(Object::Address).collect())
+}
+
+fn all_rules(socket: &mut Socket) -> Result<Vec<net::Rule>> {
+    let mut rules = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = rtnetlink::rule::all(family);
+        rules.extend(collect(socket, rtm::GETRULE, &request, rtnetlink::rule::parse)?);
+    }
+    Ok(rules)
+}
+
+pub(crate) fn collect<T>(
     socket: &mut Socket,
     kind: u16,
     request: &[u8],
@@ -246,126 +354,4 @@ fn collect<T>(
     let mut all = Vec::new();
     socket.dump(kind, request, |message: Message<'_>| all.extend(parse(message.payload)))?;
     Ok(all)
-}
-
-impl Dump {
-    /// What of this a plan can speak of: what somebody wrote, not what the kernel adds by itself
-    /// (local routes, connected routes, link-local addresses, learned neighbours).
-    pub fn objects(&self) -> Vec<Object> {
-        let name = |index: u32| self.links.get(&index)?.name.parse::<LinkName>().ok();
-        let mut objects: Vec<Object> = Vec::new();
-        for link in self.links.values() {
-            let master = link.master.and_then(name);
-            objects.extend(link_object(link, master, &name).map(Object::Link));
-        }
-        for address in self.addresses.iter().filter(|a| a.scope != Scope::Link) {
-            objects.extend(name(address.index).map(|link| address_object(address, link).into()));
-        }
-        objects
-            .extend(self.routes.iter().filter_map(|r| route_object(r, &name)).map(Object::Route));
-        // Priorities 0, 32766 and 32767 are the three rules of every namespace.
-        let own_rules =
-            self.rules.iter().filter(|rule| ![0, 32766, 32767].contains(&rule.priority));
-        objects.extend(own_rules.cloned().map(Object::Rule));
-        for entry in &self.neighbours {
-            let Some(link) = name(entry.index) else { continue };
-            let Some(mac) = entry.mac else { continue };
-            match (entry.bridge, entry.address) {
-                (false, Some(address)) if entry.permanent => {
-                    objects.push(Neighbour { link, address, mac, protocol: entry.protocol }.into());
-                }
-                (true, to) if to.is_some() || entry.noarp => {
-                    objects.push(Fdb { link, mac, to }.into());
-                }
-                _ => {}
-            }
-        }
-        let vnis = self.vnis.iter().filter_map(|(index, vni)| Some((name(*index)?, *vni)));
-        objects.extend(vnis.map(|(link, vni)| Object::Vni(Vni { link, vni })));
-        for qdisc in &self.qdiscs {
-            if let (Some(link), Some(kind)) = (name(qdisc.index), qdisc.tbf.clone()) {
-                objects.push(Qdisc { link, kind }.into());
-            }
-        }
-        objects.extend(self.nft.iter().cloned().map(Object::Nft));
-        objects
-    }
-
-    /// Names by index, for those who print.
-    pub fn names(&self) -> BTreeMap<u32, &str> {
-        self.links.iter().map(|(index, link)| (*index, link.name.as_str())).collect()
-    }
-}
-
-/// A veth comes without its kind: where its far end is cannot be seen from this side.
-fn link_object(
-    link: &dump::Link,
-    master: Option<LinkName>,
-    name: &impl Fn(u32) -> Option<LinkName>,
-) -> Option<Link> {
-    let kind = match (link.kind.as_str(), &link.vxlan) {
-        // Hardware and the loopback device have none.
-        ("" | "veth", _) => None,
-        ("bridge", _) => Some(LinkKind::Bridge),
-        (_, Some(vxlan)) => Some(LinkKind::Vxlan(vxlan_object(vxlan, name))),
-        (kind, None) => Some(LinkKind::Other(kind.to_owned())),
-    };
-    Some(Link {
-        name: link.name.parse().ok()?,
-        kind,
-        mac: link.mac,
-        mtu: Some(link.mtu),
-        up: Some(link.up),
-        master,
-        promiscuous: Some(link.promiscuous),
-        tx_checksum: None,
-        port: link.port.map_or_else(Port::default, |port| Port {
-            hairpin: Some(port.hairpin),
-            isolated: Some(port.isolated),
-        }),
-    })
-}
-
-fn vxlan_object(it: &dump::Vxlan, name: &impl Fn(u32) -> Option<LinkName>) -> Vxlan {
-    let form = if it.external {
-        VxlanForm::External { gpe: it.gpe, filtered: it.filtered }
-    } else {
-        let underlay = it.underlay.and_then(name);
-        VxlanForm::Classic { vni: it.vni, underlay, local: it.local }
-    };
-    Vxlan { port: it.port, form }
-}
-
-fn address_object(address: &dump::Address, link: LinkName) -> Address {
-    Address { link, address: address.address, broadcast: address.broadcast, nodad: address.nodad }
-}
-
-fn route_object(route: &dump::Route, name: &impl Fn(u32) -> Option<LinkName>) -> Option<Route> {
-    const LOCAL_TABLE: u32 = 255;
-    if route.protocol == net::PROTOCOL_KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1
-    {
-        return None;
-    }
-    // A route that sends nothing on is shown with the loopback device, which nobody asked for.
-    let hop = route.hops.first().filter(|_| route.kind == dump::RouteKind::Unicast);
-    Some(Route {
-        destination: route.destination,
-        kind: match route.kind {
-            dump::RouteKind::Unicast => RouteKind::Unicast,
-            dump::RouteKind::Blackhole => RouteKind::Blackhole,
-            dump::RouteKind::Unreachable => RouteKind::Unreachable,
-            dump::RouteKind::Local | dump::RouteKind::Other(_) => return None,
-        },
-        gateway: hop.and_then(|hop| hop.gateway),
-        link: hop.and_then(|hop| hop.index).and_then(name),
-        source: route.source,
-        metric: route.metric,
-        table: route.table,
-        protocol: route.protocol,
-        scope: (route.scope != Scope::Universe).then_some(route.scope),
-        mtu: route.mtu,
-        advmss: route.advmss,
-        onlink: route.onlink,
-        encap: route.encap,
-    })
 }

@@ -40,7 +40,7 @@ pub(super) fn batch_header() -> [u8; HEADER] {
 
 /// Splits a message into its family and its attributes; `None` for a family that podwire does
 /// not know.
-fn split(payload: &[u8]) -> Option<(Family, &[u8])> {
+pub(super) fn split(payload: &[u8]) -> Option<(Family, &[u8])> {
     let families =
         [Family::Inet, Family::Ip, Family::Ip6, Family::Bridge, Family::Netdev, Family::Arp];
     let number = *payload.first()?;
@@ -347,6 +347,13 @@ pub(super) fn put_set(set: &Set, id: u32) -> Result<Writer, String> {
 pub(super) fn put_set_name(table: &TableId, name: &str) -> Writer {
     let mut w = begin(table.family);
     w.put_str(set::TABLE, &table.name).put_str(set::NAME, name);
+    w
+}
+
+/// The message that names all sets of a table.
+pub(super) fn put_sets_name(table: &TableId) -> Writer {
+    let mut w = begin(table.family);
+    w.put_str(set::TABLE, &table.name);
     w
 }
 

@@ -4,6 +4,7 @@
 //! ([`expression`]); chains, rules, sets and elements are [`message`]s; changes are one
 //! [`transaction`].
 
+mod droppers;
 mod element;
 mod expression;
 mod field;
@@ -20,19 +21,20 @@ mod tests;
 
 use std::collections::HashMap;
 
-use net::nft::{Chain, Element, Key, Object, Rule, Set, TableId};
+use net::nft::{Chain, Element, Key, Object, Rule, Set, Table, TableId};
 
 use self::element::{assemble, is_halves, parse_elements, put_element_key, put_elements_name};
 use self::expression::be32;
 use self::message::{
-    begin_any, parse_chain, parse_rule, parse_set, parse_table, put_chain_name, put_rule,
-    put_rules_name, put_set_name,
+    begin, begin_any, parse_chain, parse_rule, parse_set, parse_table, put_chain_name, put_rule,
+    put_rules_name, put_set_name, put_sets_name, put_table_name,
 };
 use self::uapi::{GEN_ID, SUBSYSTEM, msg};
-use crate::attribute::iterate;
+use crate::attribute::{Writer, iterate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::netlink::Socket;
 
+pub use self::droppers::ForeignDrop;
 pub(crate) use self::transaction::apply;
 
 /// A ruleset that keeps changing is read this often before it is given up.
@@ -43,28 +45,63 @@ const DUMP_TRIES: usize = 10;
 /// families) is left out.
 pub(crate) fn dump(socket: &mut Socket) -> Result<Vec<Object>> {
     consistent(socket, |socket| {
-        let tables = collect(socket, msg::GETTABLE, parse_table)?;
-        let sets = collect(socket, msg::GETSET, parse_set)?;
-        let mut chains = collect(socket, msg::GETCHAIN, parse_chain)?;
-        let mut rules: HashMap<(TableId, String), Vec<Rule>> = HashMap::new();
-        for (table, chain, rule) in collect(socket, msg::GETRULE, parse_rule)? {
-            rules.entry((table, chain)).or_default().push(rule);
-        }
-        for chain in &mut chains {
-            let key = (chain.table.clone(), chain.name.clone());
-            chain.rules = rules.remove(&key).unwrap_or_default();
-        }
-        let mut elements = Vec::new();
-        for set in &sets {
-            elements.extend(elements_of(socket, set, |_| true)?);
-        }
-        let mut objects: Vec<Object> = tables.into_iter().map(Object::from).collect();
-        objects.extend(sets.into_iter().map(Object::from));
-        objects.extend(chains.into_iter().map(Object::from));
-        objects.extend(elements.into_iter().map(Object::from));
-        Ok(objects)
+        let any = begin_any();
+        let tables = collect(socket, msg::GETTABLE, &any, parse_table)?;
+        let sets = collect(socket, msg::GETSET, &any, parse_set)?;
+        let chains = collect(socket, msg::GETCHAIN, &any, parse_chain)?;
+        let rules = collect(socket, msg::GETRULE, &any, parse_rule)?;
+        put_together(socket, tables, sets, chains, rules)
     })
     .map_err(|error| error.during("read the nftables ruleset"))
+}
+
+/// One table, and of all the others nothing but the names of their chains: those are all that the
+/// kernel cannot be asked for by table. Nothing if there is no such table.
+pub(crate) fn table(socket: &mut Socket, id: &TableId) -> Result<Vec<Object>> {
+    let read = consistent(socket, |socket| {
+        let mut tables = Vec::new();
+        socket.request(number(msg::GETTABLE), 0, put_table_name(id).bytes(), |message| {
+            tables.extend(parse_table(message.payload));
+        })?;
+        let sets = collect(socket, msg::GETSET, &put_sets_name(id), parse_set)?;
+        let mut chains = collect(socket, msg::GETCHAIN, &begin(id.family), parse_chain)?;
+        chains.retain(|chain| chain.table == *id);
+        let all = Chain { table: id.clone(), name: String::new(), base: None, rules: Vec::new() };
+        let rules = collect(socket, msg::GETRULE, &put_rules_name(&all), parse_rule)?;
+        put_together(socket, tables, sets, chains, rules)
+    });
+    match found(read) {
+        Ok(objects) => Ok(objects.unwrap_or_default()),
+        Err(error) => Err(error.during(format!("read nft table {id}"))),
+    }
+}
+
+/// What was read, in an order in which it can be made: chains with their rules, and the elements of
+/// the sets, which are read now.
+fn put_together(
+    socket: &mut Socket,
+    tables: Vec<Table>,
+    sets: Vec<Set>,
+    mut chains: Vec<Chain>,
+    rules: Vec<(TableId, String, Rule)>,
+) -> Result<Vec<Object>> {
+    let mut by_chain: HashMap<(TableId, String), Vec<Rule>> = HashMap::new();
+    for (table, chain, rule) in rules {
+        by_chain.entry((table, chain)).or_default().push(rule);
+    }
+    for chain in &mut chains {
+        let key = (chain.table.clone(), chain.name.clone());
+        chain.rules = by_chain.remove(&key).unwrap_or_default();
+    }
+    let mut elements = Vec::new();
+    for set in &sets {
+        elements.extend(elements_of(socket, set, |_| true)?);
+    }
+    let mut objects: Vec<Object> = tables.into_iter().map(Object::from).collect();
+    objects.extend(sets.into_iter().map(Object::from));
+    objects.extend(chains.into_iter().map(Object::from));
+    objects.extend(elements.into_iter().map(Object::from));
+    Ok(objects)
 }
 
 /// Whether the kernel has nftables and lets us use it.
@@ -168,14 +205,15 @@ fn elements_of(
     Ok(elements)
 }
 
-/// Everything of one kind, in all families.
+/// Everything of one kind that `request` names.
 fn collect<T>(
     socket: &mut Socket,
     kind: u16,
+    request: &Writer,
     parse: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>> {
     let mut all = Vec::new();
-    socket.dump(number(kind), begin_any().bytes(), |message| all.extend(parse(message.payload)))?;
+    socket.dump(number(kind), request.bytes(), |message| all.extend(parse(message.payload)))?;
     Ok(all)
 }
 

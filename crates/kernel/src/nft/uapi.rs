@@ -198,6 +198,8 @@ pub(super) mod expr {
     pub(crate) const IMMEDIATE_DREG: u16 = 1;
     pub(crate) const IMMEDIATE_DATA: u16 = 2;
 
+    pub(crate) const TARGET_NAME: u16 = 1;
+
     pub(crate) const NAT_TYPE: u16 = 1;
     pub(crate) const NAT_FAMILY: u16 = 2;
     pub(crate) const NAT_ADDRESS_MIN: u16 = 3;

@@ -9,6 +9,7 @@ use crate::dump;
 
 const DST: u16 = 1;
 const LLADDR: u16 = 2;
+const IFINDEX: u16 = 8;
 const MASTER: u16 = 9;
 const PROTOCOL: u16 = 12;
 
@@ -44,6 +45,14 @@ pub(crate) fn fdb_request(entry: &Fdb, index: u32) -> Vec<u8> {
 /// The payload of a request for all entries of a family (`AF_BRIDGE` for forwarding entries).
 pub(crate) fn all(family: u8) -> Vec<u8> {
     header(family, 0, 0, 0).to_vec()
+}
+
+/// The payload of a request for those of a family that are on the device `index` (strict checking
+/// filters).
+pub(crate) fn on(family: u8, index: u32) -> Vec<u8> {
+    let mut writer = Writer::after(&header(family, 0, 0, 0));
+    writer.put(IFINDEX, &index.to_ne_bytes());
+    writer.bytes().to_vec()
 }
 
 /// Reads a neighbour or forwarding entry.

@@ -117,6 +117,19 @@ pub(crate) fn all() -> Vec<u8> {
     vec![0; HEADER]
 }
 
+/// The payload of a request for those routes of a family that `protocol` has written, or that send by
+/// the device `index`, or for all (strict checking filters).
+pub(crate) fn some(family: u8, protocol: Option<u8>, index: Option<u32>) -> Vec<u8> {
+    let mut header = [0; HEADER];
+    header[0] = family;
+    header[5] = protocol.unwrap_or_default();
+    let mut writer = Writer::after(&header);
+    if let Some(index) = index {
+        writer.put(OIF, &index.to_ne_bytes());
+    }
+    writer.bytes().to_vec()
+}
+
 /// The entry of the routing tables that a packet of this namespace itself to `address` meets, if it
 /// sends it on.
 pub(crate) fn look_up(socket: &mut Socket, address: IpAddr) -> Result<Option<dump::Route>> {
