@@ -1,0 +1,216 @@
+//! The agent's nftables table: what leaves the cluster is masqueraded, what is tunnelled is not
+//! tracked, and tunnels are open to peers only.
+//!
+//! ```text
+//! table inet podwire {
+//!     set pods4 { type ipv4_addr; flags interval; }      all pods
+//!     set nodes4 { type ipv4_addr; }                     the other nodes, and this one
+//!     set spared4 { type ipv4_addr; flags interval; }    masquerade.except
+//!     chain postrouting { type nat hook postrouting priority srcnat; ip saddr <own pods> jump masquerade4 }
+//!     chain masquerade4 { ip daddr @pods4 return; …; masquerade fully-random }
+//!     chain tunnel_in { type filter hook prerouting priority raw; udp dport 8472 … }
+//!     chain tunnel_out { type filter hook output priority raw; udp dport 8472 notrack }
+//! }
+//! ```
+//!
+//! A peer is an element or two of sets, so that it costs the same at the thousandth as at the first.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use net::nft::{
+    AddressType, Base, Chain, ChainKind, Element, Field, Hook, Key, KeyType, Policy, Rule, Set,
+    SetFlags, Statement, TableId, Transport, Value, Verdict, priority,
+};
+use net::{Object, owner};
+
+use crate::family::PerFamily;
+use crate::{Config, Family, Node};
+
+/// The table.
+pub(crate) fn table() -> TableId {
+    TableId::new(net::nft::Family::Inet, owner::AGENT_NFT_TABLE)
+}
+
+/// All but what each peer adds.
+pub(crate) fn base(
+    config: &Config,
+    me: &Node,
+    own: PerFamily<IpAddr>,
+    tunnel: bool,
+) -> Vec<Object> {
+    let mut objects: Vec<Object> = vec![Object::Nft(table().into())];
+    for family in Family::ALL {
+        for (name, interval) in [(PODS, true), (NODES, false), (SPARED, true)] {
+            objects.push(set(name, family, interval).into());
+        }
+    }
+    for net in &config.pod_networks {
+        objects.push(element(PODS, Family::of_net(*net), (*net).into()));
+    }
+    for net in &config.masquerade.except {
+        objects.push(element(SPARED, Family::of_net(*net), (*net).into()));
+    }
+    if config.pod_networks.is_empty() {
+        objects.extend(me.subnets.iter().map(|(family, net)| element(PODS, family, (*net).into())));
+    }
+    for (family, address) in own.iter() {
+        objects.push(element(NODES, family, Key::Point(vec![Value::Address(*address)])));
+    }
+    objects.extend(Family::ALL.map(|family| masquerade(family).into()));
+    objects.push(postrouting(config, me).into());
+    if tunnel {
+        objects.push(tunnel_in(config).into());
+        objects.push(tunnel_out(config).into());
+    }
+    objects
+}
+
+/// What a peer adds for `family`.
+pub(crate) fn peer(config: &Config, peer: &Node, family: Family) -> Vec<Object> {
+    let subnet = peer.subnets.get(family).filter(|_| config.pod_networks.is_empty());
+    let address = peer.addresses.get(family);
+    let pods = subnet.map(|subnet| element(PODS, family, (*subnet).into()));
+    let node = address.map(|it| element(NODES, family, Key::Point(vec![Value::Address(*it)])));
+    pods.into_iter().chain(node).collect()
+}
+
+const PODS: &str = "pods";
+const NODES: &str = "nodes";
+const SPARED: &str = "spared";
+
+fn named(name: &str, family: Family) -> String {
+    match family {
+        Family::V4 => format!("{name}4"),
+        Family::V6 => format!("{name}6"),
+    }
+}
+
+fn set(name: &str, family: Family, interval: bool) -> Set {
+    let key = match family {
+        Family::V4 => KeyType::Ipv4Addr,
+        Family::V6 => KeyType::Ipv6Addr,
+    };
+    Set {
+        table: table(),
+        name: named(name, family),
+        key: vec![key],
+        value: None,
+        flags: SetFlags { interval, ..SetFlags::default() },
+        comment: None,
+    }
+}
+
+fn element(set: &str, family: Family, key: Key) -> Object {
+    let set = named(set, family);
+    Element { table: table(), set, key, value: None, comment: None }.into()
+}
+
+fn source(family: Family) -> Field {
+    match family {
+        Family::V4 => Field::IpSource,
+        Family::V6 => Field::Ip6Source,
+    }
+}
+
+fn destination(family: Family) -> Field {
+    match family {
+        Family::V4 => Field::IpDestination,
+        Family::V6 => Field::Ip6Destination,
+    }
+}
+
+fn chain(name: impl Into<String>, base: Option<Base>, rules: Vec<Rule>) -> Chain {
+    Chain { table: table(), name: name.into(), base, rules }
+}
+
+fn base_chain(kind: ChainKind, hook: Hook, priority: i32) -> Base {
+    Base { kind, hook, priority, policy: Policy::Accept, devices: Vec::new() }
+}
+
+/// What this node's own pods send is looked at; what other nodes' pods send was looked at there.
+fn postrouting(config: &Config, me: &Node) -> Chain {
+    let look = |(family, subnet): (Family, &IpNet)| {
+        Rule::new([
+            Statement::within(source(family), *subnet),
+            Statement::Verdict(Verdict::Jump(named("masquerade", family))),
+        ])
+    };
+    let rules = match config.masquerade.enabled {
+        true => me.subnets.iter().map(look).collect(),
+        false => Vec::new(),
+    };
+    chain(
+        "postrouting",
+        Some(base_chain(ChainKind::Nat, Hook::Postrouting, priority::SRCNAT)),
+        rules,
+    )
+}
+
+/// What stays in the cluster keeps its address.
+fn masquerade(family: Family) -> Chain {
+    let to = destination(family);
+    let back = || Statement::Verdict(Verdict::Return);
+    let spare = |set: &str| Rule::new([Statement::lookup([to], named(set, family)), back()]);
+    let multicast = match family {
+        Family::V4 => IpNet::new([224, 0, 0, 0].into(), 4),
+        Family::V6 => IpNet::new([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8),
+    };
+    let multicast = multicast.ok().map(|net| Rule::new([Statement::within(to, net), back()]));
+    // Ports by chance: two nodes' pods that ask one server at once do not run into each other.
+    let rest = Rule::new([Statement::Masquerade { fully_random: true }]);
+    let spared = [PODS, NODES, SPARED].map(spare);
+    let rules = spared.into_iter().chain(multicast).chain([rest]).collect();
+    chain(named("masquerade", family), None, rules)
+}
+
+/// A tunnel takes packets of its network from anybody, so that others' are kept out before it sees
+/// them. A flow through it is many flows inside: tracking it would say nothing and cost an entry.
+fn tunnel_in(config: &Config) -> Chain {
+    let to_tunnel = || {
+        [
+            Statement::is(Field::DestinationPort(Transport::Udp), Value::Port(config.tunnel.port)),
+            Statement::is(Field::DestinationType, AddressType::LOCAL),
+        ]
+    };
+    let stranger = |family: Family| {
+        let unknown = Statement::Lookup {
+            key: vec![source(family)],
+            negated: true,
+            set: named(NODES, family),
+        };
+        let [port, local] = to_tunnel();
+        Rule::new([port, local, unknown, Statement::Verdict(Verdict::Drop)])
+    };
+    let [port, local] = to_tunnel();
+    let untracked = Rule::new([port, local, Statement::NoTrack]);
+    let base = base_chain(ChainKind::Filter, Hook::Prerouting, priority::RAW);
+    let rules = Family::ALL.map(stranger).into_iter().chain([untracked]).collect();
+    chain("tunnel_in", Some(base), rules)
+}
+
+fn tunnel_out(config: &Config) -> Chain {
+    let untracked = |family: Family| {
+        let peer = Statement::lookup([destination(family)], named(NODES, family));
+        let port =
+            Statement::is(Field::DestinationPort(Transport::Udp), Value::Port(config.tunnel.port));
+        Rule::new([port, peer, Statement::NoTrack])
+    };
+    let base = base_chain(ChainKind::Filter, Hook::Output, priority::RAW);
+    chain("tunnel_out", Some(base), Family::ALL.map(untracked).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_masqueraded_where_that_is_off() {
+        let mut config = Config::of_file("/n".as_ref());
+        let mut me = Node::new("n1".parse().unwrap());
+        me.subnets.v4 = Some("10.1.0.0/24".parse().unwrap());
+        assert_eq!(postrouting(&config, &me).rules.len(), 1);
+        config.masquerade.enabled = false;
+        assert!(postrouting(&config, &me).rules.is_empty());
+    }
+}

@@ -1,0 +1,32 @@
+//! What joins the nodes: who they are, what a node's network should be for all of them to reach each
+//! other's pods, kept apart from all I/O.
+//!
+//! Nothing here does I/O. Sources tell [`Node`]s, the machine tells [`Machine`] and what it
+//!; [`desired`] computes what should be.
+
+mod backend;
+mod config;
+mod desired;
+mod family;
+mod firewall;
+pub mod flannel;
+mod machine;
+mod node;
+mod node_file;
+mod nodes;
+mod problem;
+mod report;
+
+pub use backend::{Chosen, Joint};
+pub use config::{
+    Backend, Cni, Config, ConfigError, Etcd, Kubernetes, Masquerade, Source, Tunnel, TunnelForm,
+    Underlay,
+};
+pub use desired::{Desired, desired};
+pub use family::{Family, PerFamily};
+pub use machine::{Machine, Uplink, choose_uplink};
+pub use node::{Node, NodeName, NodeNameError};
+pub use node_file::{NodeFileError, parse_nodes};
+pub use nodes::Nodes;
+pub use problem::{Code, Problem, Subject};
+pub use report::{Publication, Report};

@@ -1,0 +1,15 @@
+//! etcd and Kubernetes as sources of nodes: the only room with an async library, behind features.
+//!
+//! A source runs on a thread of its own, tells the agent [`Report`]s and has the other nodes know this
+//! one. It never touches the machine's network.
+
+use fabric::{Publication, Report};
+
+/// Where a source tells what it knows. Whoever listens may be gone; then nobody hears it.
+pub type Tell = Box<dyn Fn(Report) + Send>;
+
+/// A source at work; it ends when this is dropped.
+pub trait Running: Send {
+    /// Has the others know this from now on.
+    fn publish(&self, publication: Publication);
+}
