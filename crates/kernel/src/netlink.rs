@@ -4,17 +4,18 @@
 //! inside. Strict checking is on, so that the kernel refuses what it does not understand, and
 //! extended acknowledgements are on, so that it says why.
 
+mod batch;
+
 use std::io;
-use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink,
-    sockopt,
 };
 
+pub(crate) use self::batch::unanswered;
 use crate::error::{Error, Result};
 
 /// The netlink families that podwire speaks.
@@ -160,55 +161,6 @@ impl Socket {
             if let Some(result) = done {
                 return result;
             }
-        }
-    }
-
-    /// Sends a transaction in one go: messages with the sequence numbers of `range` and the one
-    /// that ends it. The kernel answers to the first number only if it refuses the transaction as
-    /// such, and to the last one when it has gone through all of it. Returns the failures by
-    /// sequence number, in order.
-    pub(crate) fn transact(
-        &mut self,
-        bytes: &[u8],
-        range: RangeInclusive<u32>,
-    ) -> Result<Vec<(u32, Error)>> {
-        let (first, last) = range.into_inner();
-        self.make_room(bytes.len());
-        self.send(bytes)?;
-        let mut failures = Vec::new();
-        let mut patience = PATIENCE;
-        loop {
-            let end = self.receive(patience, |header, message| {
-                let sequence = header.sequence;
-                let is_ours = sequence.wrapping_sub(first) <= last.wrapping_sub(first);
-                if message.kind != NLMSG_ERROR || !is_ours {
-                    return None;
-                }
-                if let Err(error) = acknowledgement(header.flags, message.payload) {
-                    failures.push((sequence, error));
-                }
-                (sequence == first || sequence == last).then_some(())
-            });
-            match end.map_err(|error| (error.raw_errno(), error)) {
-                Ok(Some(())) => return Ok(failures),
-                Ok(None) => {}
-                // More was refused than there is room for. What got in was told first, and
-                // nothing comes after it, because the kernel answers before the send returns.
-                Err((Some(libc::ENOBUFS), _)) => patience = Duration::ZERO,
-                Err((Some(libc::ETIMEDOUT), _)) if !failures.is_empty() => return Ok(failures),
-                Err((_, error)) => return Err(error),
-            }
-        }
-    }
-
-    /// Sees to it that a message of `length` bytes can be sent at once. Where it is not allowed
-    /// to be that large, sending it fails.
-    fn make_room(&self, length: usize) {
-        const USUAL: usize = 128 * 1024;
-        if length > USUAL {
-            let length = length.next_multiple_of(USUAL);
-            let _ = sockopt::set_socket_send_buffer_size_force(&self.fd, length)
-                .or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, length));
         }
     }
 
