@@ -1,11 +1,12 @@
-//! How long it takes to write and to read thousands of peers, beside the time that the kernel itself
-//! takes for the same messages. In a namespace of its own, because it writes where it runs:
-//! `unshare -rn target/release/examples/many`.
+//! How long it takes to write and to read thousands of peers, and to be told of them, beside the time
+//! that the kernel itself takes for the same messages. In a namespace of its own, because it writes
+//! where it runs: `unshare -n target/release/examples/many`, as root, to whom the kernel gives the room
+//! in which all events can wait.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use kernel::{Kernel, OnError, Query};
+use kernel::{Kernel, Monitor, Notice, OnError, Query};
 use net::{
     Change, Encap, Link, LinkName, Mac, Neighbour, Object, Plan, Route, Space, Step, Vxlan,
     VxlanForm,
@@ -52,9 +53,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     tell("routes applied together", together);
     tell("routes applied one by one", alone);
 
-    apply(&mut kernel, &plan, OnError::Continue)?;
     let neighbours: Plan = (0..PEERS).map(|n| step(Change::Create(neighbour(&name, n)))).collect();
-    apply(&mut kernel, &neighbours, OnError::Continue)?;
+    let mut monitor = Monitor::new(&Space::Here)?;
+    let mut times = Vec::new();
+    let mut told = 0;
+    for _ in 0..TURNS {
+        apply(&mut kernel, &net::undo(&neighbours), OnError::Continue)?;
+        apply(&mut kernel, &back, OnError::Continue)?;
+        while monitor.next(Some(Instant::now()))?.is_some() {}
+        apply(&mut kernel, &plan, OnError::Continue)?;
+        apply(&mut kernel, &neighbours, OnError::Continue)?;
+        let start = Instant::now();
+        told = 0;
+        while let Some(notice) = monitor.next(Some(start))? {
+            if notice == Notice::Lost {
+                return Err("there was no room for all events".into());
+            }
+            told += 1;
+        }
+        times.push(start.elapsed());
+    }
+    tell(&format!("{told} events told"), times);
     for query in [Query::On(name), Query::Routes { protocol: 112 }] {
         let mut times = Vec::new();
         let mut seen = Vec::new();

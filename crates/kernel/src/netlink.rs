@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink,
+    sockopt,
 };
 
 pub(crate) use self::batch::unanswered;
@@ -62,6 +63,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DUMP_TRIES: usize = 10;
 /// The kernel fills at most 32 KiB a datagram of a dump, given a reader that offers that much.
 const BUFFER: usize = 32 * 1024;
+/// What is tried, in errors.
+const RECEIVE: &str = "receive from netlink";
 
 /// One netlink socket, bound to the namespace that it was opened in.
 #[derive(Debug)]
@@ -102,14 +105,20 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Joins multicast `groups` (a bit mask, `RTMGRP_*`), so that [`Socket::event`] has something
-    /// to say.
-    pub(crate) fn subscribe(&mut self, groups: u32) -> Result<()> {
-        for group in (0..32).filter(|bit| groups & (1 << bit) != 0) {
-            self.set_option_value(libc::NETLINK_ADD_MEMBERSHIP, group + 1)
+    /// Joins multicast `groups` (`RTNLGRP_*`, `NFNLGRP_*`), so that [`Socket::event`] and
+    /// [`Socket::take`] have something to say.
+    pub(crate) fn subscribe(&mut self, groups: &[u32]) -> Result<()> {
+        for group in groups {
+            self.set_option_value(libc::NETLINK_ADD_MEMBERSHIP, *group as libc::c_int)
                 .map_err(|e| Error::io("subscribe to netlink events", &e))?;
         }
         Ok(())
+    }
+
+    /// Lets `length` bytes of messages wait to be read, or as many as this process is allowed.
+    pub(crate) fn let_wait(&self, length: usize) {
+        let _ = sockopt::set_socket_recv_buffer_size_force(&self.fd, length)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&self.fd, length));
     }
 
     /// Sends one request and waits for its acknowledgement. `answer` sees every message that the
@@ -260,6 +269,20 @@ impl Socket {
         }
     }
 
+    /// Hands the messages of one datagram to `each`; `false` if none has come in. `ENOBUFS` is
+    /// reported as by [`Socket::event`].
+    pub(crate) fn take(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<bool> {
+        let length = match self.receive_bytes(RecvFlags::DONTWAIT) {
+            Err(rustix::io::Errno::AGAIN) => return Ok(false),
+            other => other.map_err(|e| Error::errno(RECEIVE, e.raw_os_error(), None))?,
+        };
+        self.walk(length, |_, message| {
+            each(message);
+            None::<()>
+        })?;
+        Ok(true)
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let to = SocketAddrNetlink::new(0, 0);
         rustix::io::retry_on_intr(|| rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &to))
@@ -271,21 +294,29 @@ impl Socket {
     fn receive<T>(
         &mut self,
         patience: Duration,
-        mut each: impl FnMut(&Header, Message<'_>) -> Option<T>,
+        each: impl FnMut(&Header, Message<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let what = "receive from netlink";
         let length = match self.receive_bytes(RecvFlags::DONTWAIT) {
             Err(e) if e == rustix::io::Errno::AGAIN => {
-                if !readable(self.fd.as_fd(), patience).map_err(|e| Error::io(what, &e))? {
-                    return Err(Error::errno(what, libc::ETIMEDOUT, None));
+                if !readable(self.fd.as_fd(), patience).map_err(|e| Error::io(RECEIVE, &e))? {
+                    return Err(Error::errno(RECEIVE, libc::ETIMEDOUT, None));
                 }
                 self.receive_bytes(RecvFlags::empty())
             }
             other => other,
         }
-        .map_err(|e| Error::errno(what, e.raw_os_error(), None))?;
+        .map_err(|e| Error::errno(RECEIVE, e.raw_os_error(), None))?;
+        self.walk(length, each)
+    }
+
+    /// Walks the messages of a datagram of `length` bytes until `each` returns something.
+    fn walk<T>(
+        &self,
+        length: usize,
+        mut each: impl FnMut(&Header, Message<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
         if length > self.buffer.len() {
-            return Err(Error::errno(what, libc::EMSGSIZE, None));
+            return Err(Error::errno(RECEIVE, libc::EMSGSIZE, None));
         }
         let mut rest = &self.buffer[..length];
         while let Some((header, payload, next)) = split(rest) {

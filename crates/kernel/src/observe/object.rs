@@ -63,11 +63,12 @@ pub(crate) fn link_object(
         master,
         promiscuous: Some(link.promiscuous),
         tx_checksum: None,
-        port: link.port.map_or_else(Port::default, |port| Port {
-            hairpin: Some(port.hairpin),
-            isolated: Some(port.isolated),
-        }),
+        port: link.port.map_or_else(Port::default, port_object),
     })
+}
+
+pub(crate) fn port_object(port: dump::Port) -> Port {
+    Port { hairpin: Some(port.hairpin), isolated: Some(port.isolated) }
 }
 
 fn vxlan_object(it: &dump::Vxlan, name: &impl Fn(u32) -> Option<LinkName>) -> Vxlan {
