@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use net::nft::TableId;
 use net::{Link, LinkName, Object, Route, Space, Vni};
 
-use self::object::{address_object, is_written, link_object, neighbour_object, route_object};
+use self::object::{
+    address_object, is_assigned, is_written, link_object, neighbour_object, route_object,
+};
 
 use crate::dump::{self, Dump};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +28,7 @@ pub enum Query {
     All,
     /// One device, if it is there.
     Link(LinkName),
-    /// The addresses of one device; none if it is not there.
+    /// The addresses of one device, link-local ones as well; none if it is not there.
     Addresses(LinkName),
     /// One device and all that is on it: addresses, routes by it, permanent neighbours, forwarding
     /// entries, the networks that it takes packets of. Nothing if it is not there.
@@ -59,7 +61,7 @@ impl Kernel {
             Query::Addresses(name) => {
                 let (_, handle) = self.handle(space)?;
                 match handle.index(name) {
-                    Ok(index) => addresses_of(handle.route(), index, name),
+                    Ok(index) => addresses_of(handle.route(), index, name, |_| true),
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
                     Err(error) => Err(error),
                 }
@@ -299,7 +301,7 @@ pub(crate) fn one_link(
 /// All that is on a device, but for the device itself.
 fn what_is_on(socket: &mut Socket, link: &dump::Link, name: &LinkName) -> Result<Vec<Object>> {
     let index = link.index;
-    let mut objects = addresses_of(socket, index, name)?;
+    let mut objects = addresses_of(socket, index, name, is_assigned)?;
     // A kernel without strict checking sends what is on every device, so all is looked at again.
     for family in [AF_INET, AF_INET6] {
         let request = rtnetlink::route::some(family, None, Some(index));
@@ -327,12 +329,17 @@ fn what_is_on(socket: &mut Socket, link: &dump::Link, name: &LinkName) -> Result
     Ok(objects)
 }
 
-fn addresses_of(socket: &mut Socket, index: u32, name: &LinkName) -> Result<Vec<Object>> {
+fn addresses_of(
+    socket: &mut Socket,
+    index: u32,
+    name: &LinkName,
+    is_wanted: impl Fn(&dump::Address) -> bool,
+) -> Result<Vec<Object>> {
     let request = rtnetlink::address::all(index);
     let mut seen = collect(socket, rtm::GETADDR, &request, rtnetlink::address::parse)?;
     // A kernel without strict checking sends those of every device.
-    seen.retain(|address| address.index == index);
-    let objects = seen.iter().filter_map(|address| address_object(address, name.clone()));
+    seen.retain(|address| address.index == index && is_wanted(address));
+    let objects = seen.iter().map(|address| address_object(address, name.clone()));
     Ok(objects.map(Object::Address).collect())
 }
 

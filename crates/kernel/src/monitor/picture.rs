@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::netlink::Socket;
 use crate::observe::collect;
 use crate::observe::object::{
-    address_object, is_written, link_object, neighbour_object, port_object, route_object,
+    address_object, is_assigned, is_written, link_object, neighbour_object, port_object,
+    route_object,
 };
 use crate::rtnetlink::{address, link, neighbour, route, rtm, rule, vni};
 
@@ -67,8 +68,8 @@ impl Picture {
                 notices.extend(entry.and_then(|it| self.neighbour(&it, kind == rtm::NEWNEIGH)));
             }
             rtm::NEWADDR | rtm::DELADDR => {
-                let address = address::parse(payload);
-                let object = address.and_then(|it| address_object(&it, name(it.index)?));
+                let address = address::parse(payload).filter(is_assigned);
+                let object = address.and_then(|it| Some(address_object(&it, name(it.index)?)));
                 notices.extend(object.map(|it| notice(it.into())));
             }
             rtm::NEWROUTE | rtm::DELROUTE => {
