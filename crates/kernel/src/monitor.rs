@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::picture::Picture;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executor::Kernel;
 use crate::handle::Handle;
 use crate::netlink::{Protocol, Socket};
 use crate::netns::Netns;
@@ -65,6 +66,8 @@ pub struct Monitor {
     route: Socket,
     /// `None` on a kernel without netfilter.
     netfilter: Option<Socket>,
+    /// Whose changes of rules are no news.
+    known: Option<u32>,
     picture: Picture,
     ready: VecDeque<Notice>,
     is_lost: bool,
@@ -79,7 +82,17 @@ impl Monitor {
         let (route, netfilter) = handle.inside(&home, listen)??;
         // What happens from here on waits to be read, so nothing falls in between.
         let picture = Picture::look(handle.route())?;
-        Ok(Self { handle, route, netfilter, picture, ready: VecDeque::new(), is_lost: false })
+        let ready = VecDeque::new();
+        Ok(Self { handle, route, netfilter, known: None, picture, ready, is_lost: false })
+    }
+
+    /// From now on tells nothing of what `kernel` itself does to tables in `space`: whoever has
+    /// changed thousands of elements need not look at all of them because of that.
+    pub fn ignore_rules_by(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
+        if self.netfilter.is_some() {
+            self.known = Some(kernel.rules_port(space)?);
+        }
+        Ok(())
     }
 
     /// The next thing that happened; waits for it until `deadline`, or for as long as it takes.
@@ -106,7 +119,7 @@ impl Monitor {
 
     /// Reads what has come in; `false` if nothing has.
     fn read(&mut self) -> Result<bool> {
-        let Self { route, netfilter, picture, ready, .. } = self;
+        let Self { route, netfilter, known, picture, ready, .. } = self;
         let mut any = false;
         let mut turn = 0..TURN;
         while turn.next().is_some()
@@ -119,7 +132,11 @@ impl Monitor {
             let mut tables = BTreeSet::new();
             let mut turn = 0..TURN;
             while turn.next().is_some()
-                && socket.take(|it| tables.extend(nft::changed_table(it.kind, it.payload)))?
+                && socket.take(|it| {
+                    if Some(it.port) != *known {
+                        tables.extend(nft::changed_table(it.kind, it.payload));
+                    }
+                })?
             {
                 any = true;
             }
@@ -161,6 +178,14 @@ impl Monitor {
         self.picture = Picture::look(self.handle.route())?;
         self.is_lost = false;
         Ok(())
+    }
+}
+
+impl Kernel {
+    /// The number of the socket by which it changes rules in `space`.
+    fn rules_port(&mut self, space: &Space) -> Result<u32> {
+        let (home, handle) = self.handle(space)?;
+        handle.netfilter(home)?.port()
     }
 }
 

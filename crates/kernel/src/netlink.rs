@@ -78,6 +78,8 @@ pub(crate) struct Socket {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
+    /// The socket of the one who had the kernel do what this tells; 0 where the kernel does not say.
+    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -199,7 +201,7 @@ impl Socket {
                 Ok(true) => {
                     let mut rest = &bytes[..];
                     while let Some((header, payload, next)) = split(rest) {
-                        each(Message { kind: header.kind, payload });
+                        each(Message { kind: header.kind, port: header.port, payload });
                         rest = next;
                     }
                     return Ok(());
@@ -283,6 +285,15 @@ impl Socket {
         Ok(true)
     }
 
+    /// Its number, by which the kernel names who has asked for something.
+    pub(crate) fn port(&self) -> Result<u32> {
+        let what = "look up a netlink socket";
+        let failed = |e: rustix::io::Errno| Error::errno(what, e.raw_os_error(), None);
+        let address = rustix::net::getsockname(&self.fd).map_err(failed)?;
+        let address = SocketAddrNetlink::try_from(address).map_err(failed)?;
+        Ok(address.pid())
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let to = SocketAddrNetlink::new(0, 0);
         rustix::io::retry_on_intr(|| rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &to))
@@ -320,7 +331,9 @@ impl Socket {
         }
         let mut rest = &self.buffer[..length];
         while let Some((header, payload, next)) = split(rest) {
-            if let Some(found) = each(&header, Message { kind: header.kind, payload }) {
+            if let Some(found) =
+                each(&header, Message { kind: header.kind, port: header.port, payload })
+            {
                 return Ok(Some(found));
             }
             rest = next;
@@ -373,6 +386,7 @@ struct Header {
     kind: u16,
     flags: u16,
     sequence: u32,
+    port: u32,
 }
 
 /// One message with its header, as bytes.
@@ -403,6 +417,7 @@ fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
         kind: u16::from_ne_bytes([header[4], header[5]]),
         flags: u16::from_ne_bytes([header[6], header[7]]),
         sequence: u32_at(header, 8),
+        port: u32_at(header, 12),
     };
     Some((header, payload, rest))
 }

@@ -26,6 +26,10 @@ use crate::rtnetlink::{self, AF_BRIDGE, AF_INET, AF_INET6, rtm};
 pub enum Query {
     /// Everything that a plan can speak of.
     All,
+    /// All devices.
+    Links,
+    /// The addresses of all devices.
+    AllAddresses,
     /// One device, if it is there.
     Link(LinkName),
     /// The addresses of one device, link-local ones as well; none if it is not there.
@@ -52,6 +56,17 @@ impl Kernel {
     pub fn observe(&mut self, space: &Space, query: &Query) -> Result<Vec<Object>> {
         match query {
             Query::All => Ok(self.dump(space)?.objects()),
+            Query::Links => Ok(self.links(space)?.objects()),
+            Query::AllAddresses => {
+                let mut dump = self.links(space)?;
+                let (_, handle) = self.handle(space)?;
+                let request = rtnetlink::address::all(0);
+                let parse = rtnetlink::address::parse;
+                dump.addresses = collect(handle.route(), rtm::GETADDR, &request, parse)?;
+                let mut objects = dump.objects();
+                objects.retain(|object| matches!(object, Object::Address(_)));
+                Ok(objects)
+            }
             Query::Link(name) => {
                 let (_, handle) = self.handle(space)?;
                 let Some(seen) = handle.link(name)? else { return Ok(Vec::new()) };
@@ -102,6 +117,15 @@ impl Kernel {
                 Ok(without_nftables(read)?.into_iter().map(Object::Nft).collect())
             }
         }
+    }
+
+    /// A dump of devices alone.
+    fn links(&mut self, space: &Space) -> Result<Dump> {
+        let (_, handle) = self.handle(space)?;
+        let request = rtnetlink::link::all();
+        let read = collect(handle.route(), rtm::GETLINK, &request, rtnetlink::link::parse)?;
+        let links = read.into_iter().map(|link| (link.index, link)).collect();
+        Ok(Dump { links, ..Dump::default() })
     }
 
     /// The names of the devices that `routes` send by, each asked for once.
@@ -238,14 +262,9 @@ impl Kernel {
 
     /// Everything in `space`.
     pub fn dump(&mut self, space: &Space) -> Result<Dump> {
+        let mut dump = self.links(space)?;
         let (home, handle) = self.handle(space)?;
-        let mut dump = Dump::default();
         let socket = handle.route();
-        dump.links =
-            collect(socket, rtm::GETLINK, &rtnetlink::link::all(), rtnetlink::link::parse)?
-                .into_iter()
-                .map(|link| (link.index, link))
-                .collect();
         dump.addresses =
             collect(socket, rtm::GETADDR, &rtnetlink::address::all(0), rtnetlink::address::parse)?;
         dump.routes =

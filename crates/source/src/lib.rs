@@ -12,4 +12,10 @@ pub type Tell = Box<dyn Fn(Report) + Send>;
 pub trait Running: Send {
     /// Has the others know this from now on.
     fn publish(&self, publication: Publication);
+
+    /// Has everything read anew and told, even if it is the same.
+    fn resync(&self);
+
+    /// Tells whether pods can be made on this node, to those who want to know.
+    fn set_ready(&self, _ready: bool) {}
 }
