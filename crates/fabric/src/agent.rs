@@ -8,24 +8,27 @@
 //! suspiciously, and never touches what is not [ours](ours::Ours::is).
 
 mod belief;
+mod hold;
+mod order;
 mod ours;
+mod shape;
 mod status;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use ipnet::IpNet;
-use net::{Change, Key, Link, LinkName, MAIN_TABLE, Object, Plan, Space, Step, nft};
+use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step, nft};
 use serde::{Deserialize, Serialize};
 
 pub use self::status::{SourceStatus, Status};
 
 use self::belief::Belief;
+use self::hold::{HOLD, Held, is_suspicious};
+use self::order::{as_link, fits, forget_what_goes_with_devices, rules_first, rules_last};
 use self::ours::{Ours, device_of};
+use self::shape::{holds, is_of_peer, is_peer_route, kind};
 use crate::desired::{Desired, desired, is_tunnel};
-use crate::{
-    Code, Config, Machine, Node, NodeName, Nodes, Problem, Report, Subject, firewall, machine,
-};
+use crate::{Config, Machine, Node, NodeName, Nodes, Problem, Report, Subject, firewall, machine};
 
 /// What happens to the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,8 +89,6 @@ const SETTLE: Duration = Duration::from_millis(20);
 const SLOW: Duration = Duration::from_secs(60);
 /// How long a node that was ready may not be so before runtimes are told.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a suspicious shrinking is held at least.
-const HOLD: Duration = Duration::from_secs(60);
 
 /// The agent of one node.
 #[derive(Debug)]
@@ -125,25 +126,6 @@ enum Runtimes {
     Untold,
     Ready(Ready),
     Unready,
-}
-
-/// A shrinking that is held.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    since: Duration,
-    /// How many whole sets the source has told since.
-    told: u32,
-    removals: usize,
-    of: usize,
-    /// Whether the source was asked for one.
-    asked: bool,
-    accepted: bool,
-}
-
-impl Held {
-    fn is_over(&self, now: Duration) -> bool {
-        self.accepted || (self.told > 0 && now >= self.since + HOLD)
-    }
 }
 
 impl Agent {
@@ -316,6 +298,8 @@ impl Agent {
         let ours = self.ours.clone();
         let plan = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
         self.machine = Some(machine);
+        let routes = self.belief.iter().filter(|object| is_peer_route(object)).count();
+        let plan = self.restrain(plan, &want, routes);
         self.apply(plan, effects);
     }
 
@@ -421,11 +405,10 @@ impl Agent {
             _ => false,
         });
         let removals = removals.count();
-        let is_suspicious = routes >= 4 && removals * 3 > routes;
         let may_remove = if !self.here.is_empty() {
             // A family that cannot be joined just now is one that may come back.
             false
-        } else if !is_suspicious {
+        } else if !is_suspicious(removals, routes) {
             self.held = None;
             self.is_complete
         } else {
@@ -608,160 +591,6 @@ impl Agent {
     pub fn is_ready(&self) -> bool {
         matches!(self.runtimes, Runtimes::Ready(_)) && self.unready_since.is_none()
     }
-
-    /// How things are.
-    pub fn status(&self) -> Status {
-        let desired = self
-            .machine
-            .as_ref()
-            .map(|machine| desired(&self.config, &self.name, &self.nodes, machine));
-        let joint = desired.and_then(|desired| desired.joint);
-        let is_me = usize::from(self.nodes.get(&self.name).is_some());
-        let peers = self.nodes.len() - is_me;
-        let refused: HashSet<IpNet> =
-            self.failed.iter().filter_map(|(change, _)| subnet_of(change)).collect();
-        let is_failing = |node: &&Node| {
-            self.peers.contains_key(&node.name)
-                || node.subnets.iter().any(|(_, subnet)| refused.contains(subnet))
-        };
-        let failing =
-            self.nodes.iter().filter(|node| node.name != self.name).filter(is_failing).count();
-        let programmed = if joint.is_some() && self.has_looked { peers - failing } else { 0 };
-        Status {
-            node: self.name.clone(),
-            ready: self.is_ready(),
-            mtu: joint.as_ref().and_then(crate::Joint::mtu),
-            uplinks: joint.as_ref().map(|joint| joint.uplinks.clone()).unwrap_or_default(),
-            backend: joint.map(|joint| joint.chosen),
-            peers,
-            programmed,
-            source: self.source.clone(),
-            problems: self.problems(),
-            changes: self.changes.clone(),
-            timing: BTreeMap::new(),
-            last_change: self.last_change.map(millis),
-            uptime: millis(self.now),
-        }
-    }
-
-    /// What is wrong, this node first.
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.here.clone();
-        problems.extend(self.withdrawn.iter().map(|why| Problem::here(Code::Withdrawn, why)));
-        if let SourceStatus::Astray(why) = &self.source {
-            let text = format!("the source is not in sync, its last word stays in force: {why}");
-            problems.push(Problem::note(Code::Source, text));
-        }
-        if let Some(held) = self.held {
-            let text = format!(
-                "the source has lost {} of {} peers at once, which is held until it says so again \
-                 after {} s; `podwire agent accept` takes it as meant",
-                held.removals,
-                held.of,
-                HOLD.as_secs()
-            );
-            problems.push(Problem::note(Code::Held, text));
-        }
-        problems.extend(self.contradictions.iter().cloned());
-        problems.extend(self.peers.values().flatten().cloned());
-        for (change, why) in &self.failed {
-            let text = format!("{}: {why}", kind(change));
-            problems.push(match is_of_peer(change) {
-                true => Problem::note(Code::Kernel, text),
-                false => Problem::here(Code::Kernel, text),
-            });
-        }
-        problems
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Whether `seen` is what is believed, as far as an event tells.
-fn holds(believed: &Object, seen: &Object) -> bool {
-    let one = std::slice::from_ref(believed);
-    let told = match (believed, seen) {
-        // Events do not say what only ethtool does.
-        (Object::Link(want), Object::Link(seen)) => {
-            Object::Link(Link { tx_checksum: want.tx_checksum, ..seen.clone() })
-        }
-        _ => seen.clone(),
-    };
-    net::diff(&Space::Here, one, &[told], |_| false).is_empty()
-}
-
-/// Rules keep what a pod sends in the cluster from being masqueraded: they are there before a route
-/// has it sent. And what is adjacent is one transaction.
-fn rules_first(objects: &mut [Object]) {
-    objects.sort_by_key(|object| match object {
-        Object::Link(_) | Object::Address(_) | Object::Vni(_) | Object::Rule(_) => 0,
-        Object::Nft(nft::Object::Table(_)) => 1,
-        Object::Nft(nft::Object::Set(_)) => 2,
-        // Those that others jump to come first.
-        Object::Nft(nft::Object::Chain(chain)) if chain.base.is_none() => 3,
-        Object::Nft(nft::Object::Chain(_)) => 4,
-        Object::Nft(nft::Object::Element(_)) => 5,
-        _ => 6,
-    });
-}
-
-/// Deletions are made in reverse order of what is seen.
-fn rules_last(objects: &mut [Object]) {
-    objects.sort_by_key(|object| match object {
-        Object::Link(_) => 0,
-        Object::Nft(nft::Object::Table(_)) => 1,
-        Object::Nft(nft::Object::Set(_)) => 2,
-        Object::Nft(nft::Object::Chain(chain)) if chain.base.is_none() => 3,
-        Object::Nft(nft::Object::Chain(_)) => 4,
-        Object::Nft(nft::Object::Element(_)) => 5,
-        Object::Address(_) | Object::Vni(_) => 6,
-        Object::Neighbour(_) | Object::Fdb(_) => 7,
-        _ => 8,
-    });
-}
-
-/// A device that is made anew takes with it all that is on it, so that all is made anew.
-fn forget_what_goes_with_devices(want: &[Object], seen: &mut Vec<Object>) {
-    for link in want.iter().filter_map(as_link) {
-        let found = seen.iter().filter_map(as_link).find(|it| it.name == link.name);
-        if found.is_none_or(|found| found.kind != link.kind) {
-            seen.retain(|object| device_of(object) != Some(&link.name));
-        }
-    }
-}
-
-fn as_link(object: &Object) -> Option<&Link> {
-    match object {
-        Object::Link(link) => Some(link),
-        _ => None,
-    }
-}
-
-/// Whether what is there of our table can be turned into what is wanted.
-fn fits(want: &[Object], seen: &[Object]) -> bool {
-    let mut found = std::collections::HashMap::new();
-    for object in seen.iter().filter(|object| is_form(object)) {
-        found.insert(Key::of(object), object);
-    }
-    want.iter().filter(|object| is_form(object)).all(|object| {
-        match (object, found.get(&Key::of(object))) {
-            (_, None) => true,
-            (Object::Nft(nft::Object::Set(want)), Some(Object::Nft(nft::Object::Set(seen)))) => {
-                want == seen
-            }
-            (
-                Object::Nft(nft::Object::Chain(want)),
-                Some(Object::Nft(nft::Object::Chain(seen))),
-            ) => want.base == seen.base,
-            _ => true,
-        }
-    })
-}
-
-fn is_form(object: &Object) -> bool {
-    matches!(object, Object::Nft(nft::Object::Set(_) | nft::Object::Chain(_)))
 }
 
 /// The steps that remove all that is ours of what is `seen`, and nothing else.
@@ -782,53 +611,5 @@ pub fn cleanup(config: &Config, seen: &[Object]) -> Plan {
     net::diff(&Space::Here, &[], &left, |_| true)
 }
 
-/// Whether an object is the route to a peer's pods, of which there is one a peer and family.
-fn is_peer_route(object: &Object) -> bool {
-    matches!(object, Object::Route(route) if route.table == MAIN_TABLE)
-}
-
-fn subnet_of(change: &Change) -> Option<IpNet> {
-    match change {
-        Change::Create(Object::Route(it)) | Change::Replace { to: Object::Route(it), .. } => {
-            Some(it.destination)
-        }
-        _ => None,
-    }
-}
-
-/// Whether a change is about one peer, so that the others do not suffer.
-fn is_of_peer(change: &Change) -> bool {
-    let object = match change {
-        Change::Create(object)
-        | Change::Ensure(object)
-        | Change::Delete(object)
-        | Change::Replace { to: object, .. } => object,
-        Change::Act(_) => return false,
-    };
-    matches!(object, Object::Route(_) | Object::Neighbour(_) | Object::Fdb(_))
-}
-
-/// What an object is called in metrics.
-fn kind(change: &Change) -> &'static str {
-    let object = match change {
-        Change::Create(object)
-        | Change::Ensure(object)
-        | Change::Delete(object)
-        | Change::Replace { to: object, .. } => object,
-        Change::Act(_) => return "action",
-    };
-    match object {
-        Object::Netns(_) => "netns",
-        Object::Link(_) => "link",
-        Object::Address(_) => "address",
-        Object::Route(_) => "route",
-        Object::Rule(_) => "rule",
-        Object::Neighbour(_) => "neighbour",
-        Object::Fdb(_) => "fdb",
-        Object::Vni(_) => "vni",
-        Object::Qdisc(_) => "qdisc",
-        Object::Sysctl(_) => "sysctl",
-        Object::Nft(_) => "nft",
-        Object::File(_) => "file",
-    }
-}
+#[cfg(test)]
+mod tests;
