@@ -1,0 +1,322 @@
+//! Our own lease: taken, kept, given back where another was first. Never tells anybody.
+
+use std::time::{Duration, Instant};
+
+use fabric::flannel::Lease;
+use fabric::{Node, PerFamily, Publication};
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::Here;
+use super::client::{Client, Failure};
+use super::conf;
+use super::error::Error;
+use super::leases::{Entry, Keys, Owner, Picture};
+use super::subnets::{Range, choose};
+use super::wire::{self, LeaseAnswer, Only, Streamed, TxnAnswer};
+
+/// How often another may be faster.
+const RACES: usize = 10;
+
+/// Whoever keeps our lease.
+pub(super) struct Holding {
+    pub(super) client: Client,
+    pub(super) keys: Keys,
+    pub(super) publication: Publication,
+    pub(super) here: Here,
+    /// How long a lease lives, in seconds.
+    pub(super) seconds: u64,
+    pub(super) own: Option<Own>,
+    races: usize,
+}
+
+/// What we have.
+pub(super) struct Own {
+    pub(super) key: String,
+    subnets: PerFamily<IpNet>,
+    /// etcd's lease, 0 if it is ours for ever.
+    ttl: i64,
+    seconds: u64,
+    renewed: Instant,
+    /// Nobody has been told yet, so it can be given back.
+    is_fresh: bool,
+}
+
+/// How things are, after all has been done that could be.
+pub(super) enum Settled {
+    /// Something was written: all has to be read again.
+    Written,
+    /// Our lease is there, and the configuration is right.
+    Well,
+    /// Something is wrong that only others can change.
+    Amiss(Error),
+}
+
+/// What became of a lease of etcd.
+enum Renewed {
+    Alive(u64),
+    Gone,
+}
+
+impl Own {
+    /// When it should be renewed: twice more before it ends.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        (self.ttl != 0).then(|| self.renewed + Duration::from_secs(self.seconds) / 3)
+    }
+
+    /// Whether it has ended, as far as we know.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.ttl != 0 && now > self.renewed + Duration::from_secs(self.seconds)
+    }
+}
+
+impl Holding {
+    pub(super) fn new(
+        client: Client,
+        keys: Keys,
+        publication: Publication,
+        here: Here,
+        seconds: u64,
+    ) -> Self {
+        // etcd knows no lease of less, and raises what is too short for it.
+        Self { client, keys, publication, here, seconds: seconds.max(1), own: None, races: 0 }
+    }
+
+    /// All that is in etcd.
+    pub(super) fn list(&mut self) -> Result<Picture, Error> {
+        let question = wire::list(&self.keys.config, &self.keys.leases);
+        let answer: TxnAnswer = self.client.ask("/v3/kv/txn", &question)?;
+        let revision = answer.header.revision.0;
+        Ok(Picture::of(&self.keys, revision, answer.key_values()))
+    }
+
+    /// Makes our lease what it should be, if it is not.
+    pub(super) fn settle(&mut self, picture: &Picture) -> Result<Settled, Error> {
+        let config = picture.config.as_deref();
+        let ranges = conf::ranges_of(&self.keys.config, config, &self.publication, self.here.port);
+        let Some(own) = &self.own else {
+            return match ranges {
+                Ok(ranges) => self.acquire(picture, &ranges),
+                Err(error) => Ok(Settled::Amiss(error)),
+            };
+        };
+        let (key, subnets) = (own.key.clone(), own.subnets);
+        let rival = picture.rival(&self.publication, &key, &subnets);
+        let Some(entry) = picture.entries.get(&key) else {
+            return match rival {
+                Some((_, rival)) => Ok(Settled::Amiss(taken(&key, rival))),
+                None => self.write(Only::New),
+            };
+        };
+        if entry.owner_now(&self.publication) != Owner::We {
+            return Ok(Settled::Amiss(taken(&key, entry)));
+        }
+        if own.is_fresh && rival.is_some() {
+            // Keys that differ in one family only do not keep each other out.
+            self.own = None;
+            self.remove(&key, entry.modified)?;
+            return self.lost_race();
+        }
+        if let Some(own) = &mut self.own {
+            own.is_fresh = false;
+            if entry.ttl == 0 {
+                // A person has made it ours for ever.
+                own.ttl = 0;
+            }
+        }
+        self.races = 0;
+        if !self.is_as_wanted(entry) {
+            return self.write(Only::Unchanged(entry.modified));
+        }
+        Ok(match ranges {
+            Err(error) => Settled::Amiss(error),
+            Ok(ranges) if !fits(&ranges, &subnets) => {
+                Settled::Amiss(Error::Outside { lease: key, key: self.keys.config.clone() })
+            }
+            Ok(_) => Settled::Well,
+        })
+    }
+
+    /// Takes over what we had before, or takes a free subnet.
+    fn acquire(&mut self, picture: &Picture, ranges: &PerFamily<Range>) -> Result<Settled, Error> {
+        let me = &self.publication;
+        let old = picture.own(me, |entry| fits(ranges, &entry.subnets));
+        let is_good = |key: &str, entry: &Entry| {
+            fits(ranges, &entry.subnets) && picture.rival(me, key, &entry.subnets).is_none()
+        };
+        if let Some((key, entry)) = old
+            && is_good(key, entry)
+        {
+            self.take_over(key, entry)?;
+            return self.settle(picture);
+        }
+        let before = old.map_or(self.here.subnets, |(_, entry)| entry.subnets);
+        let taken = picture.taken(old.map(|(key, _)| key));
+        let subnets = choose(ranges, &taken, &before, self.seed()).map_err(|range| {
+            let (first, last) = range.bounds();
+            let prefix = self.keys.leases.clone();
+            Error::Full { network: range.network.to_string(), first, last, prefix }
+        });
+        let subnets = match subnets {
+            Ok(subnets) => subnets,
+            Err(error) => return Ok(Settled::Amiss(error)),
+        };
+        self.own = Some(Own {
+            key: self.keys.of(&subnets),
+            subnets,
+            ttl: 0,
+            seconds: 0,
+            renewed: Instant::now(),
+            is_fresh: true,
+        });
+        let is_written = self.put(Only::New);
+        if !matches!(is_written, Ok(true)) {
+            self.own = None;
+            is_written?;
+            return self.lost_race();
+        }
+        if let Some((key, entry)) = old {
+            self.remove(key, entry.modified)?;
+        }
+        Ok(Settled::Written)
+    }
+
+    /// From our address or by the name: nodes that come at once try different subnets, and one that
+    /// lost tries another.
+    fn seed(&self) -> u64 {
+        let mac = self.publication.name.mac().0;
+        let name = mac.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        name.wrapping_add(self.races as u64 * 37)
+    }
+
+    fn lost_race(&mut self) -> Result<Settled, Error> {
+        self.races += 1;
+        if self.races < RACES {
+            return Ok(Settled::Written);
+        }
+        let races = std::mem::take(&mut self.races);
+        Err(Error::Race(races))
+    }
+
+    /// Has what a run before this one, or flannel, had leased.
+    fn take_over(&mut self, key: &str, entry: &Entry) -> Result<(), Error> {
+        let renewed = Instant::now();
+        let mut own = Own {
+            key: key.to_owned(),
+            subnets: entry.subnets,
+            ttl: entry.ttl,
+            seconds: self.seconds,
+            renewed,
+            is_fresh: false,
+        };
+        if entry.ttl != 0 {
+            match self.keep_alive(entry.ttl)? {
+                Renewed::Alive(seconds) if seconds == self.seconds => {}
+                // One that lives longer or shorter than is asked for now is let go.
+                Renewed::Alive(_) | Renewed::Gone => {
+                    (own.ttl, own.seconds) = self.grant()?;
+                }
+            }
+        }
+        self.own = Some(own);
+        Ok(())
+    }
+
+    /// Renews etcd's lease. `false`: it has gone, and our key with it.
+    pub(super) fn renew(&mut self) -> Result<bool, Error> {
+        let now = Instant::now();
+        let Some(Own { ttl, .. }) = self.own else { return Ok(true) };
+        match self.keep_alive(ttl)? {
+            Renewed::Gone => Ok(false),
+            Renewed::Alive(left) => {
+                if let Some(own) = &mut self.own {
+                    (own.renewed, own.seconds) = (now, left);
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn keep_alive(&mut self, ttl: i64) -> Result<Renewed, Error> {
+        let question = json!({ "ID": ttl.to_string() });
+        let answer = self.client.ask("/v3/lease/keepalive", &question)?;
+        match answer {
+            Streamed::Result(LeaseAnswer { ttl, .. }) => Ok(match u64::try_from(ttl.0) {
+                Ok(seconds @ 1..) => Renewed::Alive(seconds),
+                _ => Renewed::Gone,
+            }),
+            Streamed::Error(status) => Err(Error::Unreachable(status.message)),
+        }
+    }
+
+    fn grant(&mut self) -> Result<(i64, u64), Error> {
+        let question = json!({ "TTL": self.seconds.to_string() });
+        let answer: LeaseAnswer = self.client.ask("/v3/lease/grant", &question)?;
+        Ok((answer.id.0, u64::try_from(answer.ttl.0).unwrap_or(self.seconds)))
+    }
+
+    fn wanted(&self, subnets: PerFamily<IpNet>) -> String {
+        let me = &self.publication;
+        let node = Node { addresses: me.addresses, subnets, ..Node::new(me.name.clone()) };
+        let lease = Lease::of(&node, &me.backend, me.vni);
+        serde_json::to_string(&lease).unwrap_or_default()
+    }
+
+    fn is_as_wanted(&self, entry: &Entry) -> bool {
+        let is_held = self.own.as_ref().is_some_and(|own| own.ttl == entry.ttl);
+        is_held && entry.value == self.wanted(entry.subnets).as_bytes()
+    }
+
+    /// Writes our key. If somebody was there before, the next look says who.
+    fn write(&mut self, only: Only) -> Result<Settled, Error> {
+        self.put(only)?;
+        Ok(Settled::Written)
+    }
+
+    fn put(&mut self, only: Only) -> Result<bool, Error> {
+        let Some(own) = &self.own else { return Ok(false) };
+        let (key, value) = (own.key.clone(), self.wanted(own.subnets));
+        let is_for_ever = own.ttl == 0 && only != Only::New;
+        let mut ttl = own.ttl;
+        if ttl == 0 && !is_for_ever {
+            ttl = self.lease_anew()?;
+        }
+        let question = wire::put(&key, &value, ttl, only);
+        let answer = match self.client.ask::<TxnAnswer>("/v3/kv/txn", &question) {
+            Err(Failure::Said(status)) if status.is_without_lease() => {
+                let ttl = self.lease_anew()?;
+                self.client.ask("/v3/kv/txn", &wire::put(&key, &value, ttl, only))?
+            }
+            other => other?,
+        };
+        Ok(answer.succeeded)
+    }
+
+    fn lease_anew(&mut self) -> Result<i64, Error> {
+        let renewed = Instant::now();
+        let (ttl, seconds) = self.grant()?;
+        if let Some(own) = &mut self.own {
+            (own.ttl, own.seconds, own.renewed) = (ttl, seconds, renewed);
+        }
+        Ok(ttl)
+    }
+
+    fn remove(&mut self, key: &str, revision: i64) -> Result<(), Error> {
+        self.client.ask::<TxnAnswer>("/v3/kv/txn", &wire::delete(key, revision))?;
+        Ok(())
+    }
+}
+
+/// Whether the subnets are what the configuration offers, family by family.
+fn fits(ranges: &PerFamily<Range>, subnets: &PerFamily<IpNet>) -> bool {
+    fabric::Family::ALL.into_iter().all(|family| match (ranges.get(family), subnets.get(family)) {
+        (Some(range), Some(subnet)) => range.has(*subnet),
+        (None, None) => true,
+        _ => false,
+    })
+}
+
+fn taken(key: &str, entry: &Entry) -> Error {
+    let (name, address) = entry.holder();
+    Error::Taken { lease: key.to_owned(), who: Error::who(name, address) }
+}

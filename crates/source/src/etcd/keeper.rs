@@ -1,0 +1,299 @@
+//! The thread: it lists, keeps our lease, watches, and tells what it knows.
+//!
+//! It waits for one thing only, its own channel, so that it hears at once that it is to end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fabric::{Node, Publication, Report};
+
+use super::client::Stopper;
+use super::error::Error;
+use super::holding::{Holding, Settled};
+use super::leases::Picture;
+use super::wire::{self, WatchMessage};
+use crate::Tell;
+
+/// For how long what may pass is not told.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long it is waited after the first failure, and after many.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How long it is slept where nothing is to be renewed.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// All that makes the thread do something.
+pub(super) enum Event {
+    /// It is to end.
+    Stop,
+    /// The others are to know this.
+    Publish(Publication),
+    /// The watch of this number says something.
+    Heard(u64, WatchMessage),
+    /// The watch of this number is over.
+    Over(u64, Result<(), Error>),
+}
+
+/// What comes next.
+enum Next {
+    Stop,
+    Again,
+}
+
+pub(super) struct Keeper {
+    pub(super) holding: Holding,
+    pub(super) tell: Tell,
+    pub(super) events: Receiver<Event>,
+    /// Where watches tell what they hear.
+    pub(super) ears: Sender<Event>,
+    pub(super) is_stopped: Arc<AtomicBool>,
+    /// `None`: all has to be read.
+    pub(super) picture: Option<Picture>,
+    pub(super) state: State,
+}
+
+/// What the listener knows, and how well things went lately.
+#[derive(Default)]
+pub(super) struct State {
+    /// What was told last, unless something else was said since.
+    told: Option<Vec<Node>>,
+    /// The code of what was said to be wrong, and is.
+    said: Option<&'static str>,
+    /// Since when nothing has been heard.
+    since: Option<Instant>,
+    failures: u32,
+    /// The number of the watch that counts.
+    watch: u64,
+}
+
+/// Ends a watch with the value.
+struct Watching(Option<Stopper>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(stopper) = self.0.take() {
+            stopper.stop();
+        }
+    }
+}
+
+impl Keeper {
+    pub(super) fn run(mut self) {
+        loop {
+            match self.round() {
+                Ok(Next::Again) => {}
+                Ok(Next::Stop) => return,
+                Err(error) => {
+                    self.suffer(&error);
+                    if matches!(self.pause(), Next::Stop) {
+                        return;
+                    }
+                }
+            }
+            if self.is_stopped.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
+    /// From a look at everything, or from where the last watch ended, to the end of a watch.
+    fn round(&mut self) -> Result<Next, Error> {
+        self.renew_in_time()?;
+        // After silence that was worth a word nothing is taken for granted.
+        let mut amiss = None;
+        if self.picture.is_none() || self.state.said.is_some() {
+            self.picture = None;
+            let picture = self.holding.list()?;
+            match self.holding.settle(&picture)? {
+                Settled::Written => return Ok(Next::Again),
+                Settled::Well => {}
+                Settled::Amiss(error) => amiss = Some(error),
+            }
+            self.picture = Some(picture);
+        }
+        self.follow(amiss)
+    }
+
+    fn renew_in_time(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let renewal = self.holding.own.as_ref().and_then(super::holding::Own::renewal);
+        if renewal.is_some_and(|due| due <= now) && !self.holding.renew()? {
+            self.picture = None;
+        }
+        Ok(())
+    }
+
+    /// Begins a watch where the picture ends, and takes in what it says.
+    fn follow(&mut self, mut amiss: Option<Error>) -> Result<Next, Error> {
+        let Some(picture) = &self.picture else { return Ok(Next::Again) };
+        let (config, leases) = picture.next;
+        let keys = &self.holding.keys;
+        let question = wire::watch((&keys.config, config), (&keys.leases, leases));
+        let known = config.max(leases) - 1;
+        let _watching = self.begin_watch(question)?;
+        let (mut begun, mut is_news) = (0, false);
+        loop {
+            let wait = if is_news { Duration::ZERO } else { self.rest() };
+            match self.events.recv_timeout(wait) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(Next::Stop),
+                Ok(Event::Publish(publication)) => {
+                    self.holding.publication = publication;
+                    self.picture = None;
+                    return Ok(Next::Again);
+                }
+                Ok(Event::Heard(number, message)) if number == self.state.watch => {
+                    if message.compact_revision.0 != 0 {
+                        self.picture = None;
+                        return Ok(Next::Again);
+                    }
+                    if message.canceled {
+                        self.picture = None;
+                        let why = format!("the watch was ended: {}", message.cancel_reason);
+                        return Err(Error::Unreachable(why));
+                    }
+                    if message.created {
+                        begun += 1;
+                        // It has forgotten what it knew: another etcd, or an old copy of it.
+                        if message.header.revision.0 < known {
+                            self.picture = None;
+                            return Ok(Next::Again);
+                        }
+                    }
+                    if begun == 2 {
+                        (self.state.since, self.state.failures) = (None, 0);
+                        is_news = true;
+                    }
+                    let Some(picture) = &mut self.picture else { return Ok(Next::Again) };
+                    if !message.events.is_empty() {
+                        amiss = None;
+                    }
+                    for event in message.events {
+                        picture.apply(&self.holding.keys, event);
+                    }
+                }
+                Ok(Event::Over(number, end)) if number == self.state.watch => {
+                    // Whoever does not keep his word is not asked first next time.
+                    end.inspect_err(|_| self.holding.client.pass_on())?;
+                    return Ok(Next::Again);
+                }
+                Ok(Event::Heard(..) | Event::Over(..)) => {}
+                Err(RecvTimeoutError::Timeout) if is_news => {
+                    is_news = false;
+                    if amiss.is_none() {
+                        let Some(picture) = &self.picture else { return Ok(Next::Again) };
+                        match self.holding.settle(picture) {
+                            Ok(Settled::Well) => {}
+                            Ok(Settled::Amiss(error)) => amiss = Some(error),
+                            Ok(Settled::Written) => {
+                                self.picture = None;
+                                return Ok(Next::Again);
+                            }
+                            Err(error) => {
+                                self.picture = None;
+                                return Err(error);
+                            }
+                        }
+                    }
+                    self.report(amiss.as_ref());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.renew_in_time()?;
+                    if self.picture.is_none() {
+                        return Ok(Next::Again);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long nothing is to be done.
+    fn rest(&self) -> Duration {
+        let renewal = self.holding.own.as_ref().and_then(super::holding::Own::renewal);
+        renewal.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()))
+    }
+
+    fn begin_watch(&mut self, question: String) -> Result<Watching, Error> {
+        self.state.watch += 1;
+        let number = self.state.watch;
+        let (watch, stopper) = self.holding.client.watch(question);
+        let ears = self.ears.clone();
+        let listen = move || {
+            let end = watch.read(|message| ears.send(Event::Heard(number, message)).is_ok());
+            // Nobody may be there any more.
+            let _ = ears.send(Event::Over(number, end));
+        };
+        let builder = thread::Builder::new().name("etcd-watch".to_owned());
+        builder.spawn(listen).map_err(|error| Error::Thread(error.to_string()))?;
+        Ok(Watching(Some(stopper)))
+    }
+
+    /// Tells how things are, if that is new.
+    fn report(&mut self, amiss: Option<&Error>) {
+        if let Some(error) = amiss {
+            self.say(error);
+            return;
+        }
+        let (Some(picture), Some(own)) = (&self.picture, &self.holding.own) else { return };
+        let nodes = picture.nodes(&self.holding.keys, &own.key);
+        self.state.said = None;
+        if self.state.told.as_ref() != Some(&nodes) {
+            self.tell(Report::Complete(nodes.clone()));
+            self.state.told = Some(nodes);
+        }
+    }
+
+    /// Something went wrong on the way to etcd. It is told if it lasts, or cannot pass.
+    fn suffer(&mut self, error: &Error) {
+        let now = Instant::now();
+        let since = *self.state.since.get_or_insert(now);
+        self.state.failures += 1;
+        if let Some(own) = self.holding.own.as_ref().filter(|own| own.is_over(now)) {
+            let error = Error::Expired { lease: own.key.clone(), why: error.to_string() };
+            self.say(&error);
+        } else if !(error.may_pass() && self.state.told.is_some() && now - since < GRACE) {
+            self.say(error);
+        }
+    }
+
+    /// Says once what is wrong.
+    fn say(&mut self, error: &Error) {
+        if self.state.said.replace(error.code()) == Some(error.code()) {
+            return;
+        }
+        self.state.told = None;
+        let text = error.to_string();
+        let is_taken = matches!(error, Error::Taken { .. });
+        self.tell(if is_taken { Report::Withdrawn(text) } else { Report::Astray(text) });
+    }
+
+    fn tell(&self, report: Report) {
+        if !self.is_stopped.load(Ordering::Relaxed) {
+            (self.tell)(report);
+        }
+    }
+
+    /// Waits longer and longer, each node somewhat differently, so that not all come back at once.
+    fn pause(&mut self) -> Next {
+        let (least, most) = PAUSE;
+        let doubled = least * (1 << self.state.failures.min(8));
+        let byte = u32::from(self.holding.publication.name.mac().0[5]);
+        let pause = doubled.min(most) * (128 + byte) / 256;
+        let end = Instant::now() + pause;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Next::Stop,
+                Ok(Event::Publish(publication)) => {
+                    self.holding.publication = publication;
+                    self.picture = None;
+                }
+                Ok(Event::Heard(..) | Event::Over(..)) => {}
+                Err(RecvTimeoutError::Timeout) => return Next::Again,
+            }
+        }
+    }
+}
