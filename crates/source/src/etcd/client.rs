@@ -2,7 +2,7 @@
 //!
 //! Every request is bounded in time and size, and whoever holds a [`Stopper`] can end them all.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -147,10 +147,10 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("Authorization", token);
         }
-        let failed = |error: &dyn std::fmt::Display| self.unreachable(error);
-        let mut response = request.send(question).map_err(|error| failed(&error))?;
+        let failed = |error| Failure::Error(unreachable(self.endpoint(), &error));
+        let mut response = request.send(question).map_err(failed)?;
         let body = response.body_mut().with_config().limit(LARGEST).read_to_vec();
-        let body = body.map_err(|error| failed(&error))?;
+        let body = body.map_err(failed)?;
         if response.status() != 200 {
             return Err(self.refusal(response.status().as_u16(), &body));
         }
@@ -180,10 +180,6 @@ impl Client {
     /// Another member is asked from now on.
     pub(super) fn pass_on(&mut self) {
         self.current = (self.current + 1) % self.endpoints.len();
-    }
-
-    fn unreachable(&self, error: &dyn std::fmt::Display) -> Failure {
-        Failure::Error(Error::Unreachable(format!("{}: {error}", self.endpoint())))
     }
 
     fn not_understood(&self, what: &dyn std::fmt::Display) -> Error {
@@ -246,25 +242,23 @@ impl Watch {
         }
         // A member that is cut off from the others would be silent for ever.
         request = request.header("Grpc-Metadata-hasleader", "true");
-        let unreachable =
+        let broken =
             |what: &dyn std::fmt::Display| Error::Unreachable(format!("{}: {what}", self.endpoint));
-        let response = request.send(&self.question).map_err(|error| unreachable(&error))?;
+        let response = request.send(&self.question);
+        let response = response.map_err(|error| unreachable(&self.endpoint, &error))?;
         if response.status() != 200 {
             let http = response.status().as_u16();
             let mut body = Vec::new();
             let _ = response.into_body().into_reader().take(4096).read_to_end(&mut body);
-            return Err(unreachable(&format!(
-                "HTTP status {http}: {}",
-                Status::parse(&body).message
-            )));
+            return Err(broken(&format!("HTTP status {http}: {}", Status::parse(&body).message)));
         }
         let mut reader = reader(response);
         loop {
             let mut line = Vec::new();
             match (&mut reader).take(LARGEST).read_until(b'\n', &mut line) {
-                Ok(0) => return Err(unreachable(&"the watch was broken off")),
+                Ok(0) => return Err(broken(&"the watch was broken off")),
                 Ok(_) if line.last() != Some(&b'\n') => {
-                    return Err(unreachable(&"the watch was broken off, or a line is too long"));
+                    return Err(broken(&"the watch was broken off, or a line is too long"));
                 }
                 Ok(_) if line.trim_ascii().is_empty() => {}
                 Ok(_) => match serde_json::from_slice(&line) {
@@ -273,14 +267,32 @@ impl Watch {
                             return Ok(());
                         }
                     }
-                    Ok(Streamed::Error(status)) => return Err(unreachable(&status.message)),
+                    Ok(Streamed::Error(status)) => return Err(broken(&status.message)),
                     Err(error) => return Err(Error::Answer(format!("{}: {error}", self.endpoint))),
                 },
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Ok(()),
-                Err(error) => return Err(unreachable(&error)),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(()),
+                Err(error) => return Err(broken(&error)),
             }
         }
     }
+}
+
+/// A member that is not content with our certificate lets a handshake end well and breaks off then:
+/// mostly the only word about it comes too late to be heard.
+fn unreachable(endpoint: &str, error: &ureq::Error) -> Error {
+    let is_broken_off = |kind| {
+        matches!(
+            kind,
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+        )
+    };
+    let hint = match error {
+        ureq::Error::Io(error) if endpoint.starts_with("https:") && is_broken_off(error.kind()) => {
+            " (does it ask for a client certificate, and accept that of certFile?)"
+        }
+        _ => "",
+    };
+    Error::Unreachable(format!("{endpoint}: {error}{hint}"))
 }
 
 fn reader(response: Response<ureq::Body>) -> impl BufRead {

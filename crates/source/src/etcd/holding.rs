@@ -34,12 +34,16 @@ pub(super) struct Holding {
 pub(super) struct Own {
     pub(super) key: String,
     subnets: PerFamily<IpNet>,
-    /// etcd's lease, 0 if it is ours for ever.
+    /// etcd's lease, 0 if there is none: because it has gone, or because none is needed.
     ttl: i64,
+    /// A person has reserved it for us.
+    is_for_ever: bool,
     seconds: u64,
     renewed: Instant,
     /// Nobody has been told yet, so it can be given back.
     is_fresh: bool,
+    /// What we wrote there: the last value that is known to have arrived, and what may have since.
+    written: Vec<String>,
 }
 
 /// How things are, after all has been done that could be.
@@ -66,7 +70,7 @@ impl Own {
 
     /// Whether it has ended, as far as we know.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.ttl != 0 && now > self.renewed + Duration::from_secs(self.seconds)
+        !self.is_for_ever && now > self.renewed + Duration::from_secs(self.seconds)
     }
 }
 
@@ -105,10 +109,12 @@ impl Holding {
         let Some(entry) = picture.entries.get(&key) else {
             return match rival {
                 Some((_, rival)) => Ok(Settled::Amiss(taken(&key, rival))),
-                None => self.write(Only::New),
+                None => self.write_again(),
             };
         };
-        if entry.owner_now(&self.publication) != Owner::We {
+        // Where our own address has changed, what is there is that of a stranger, but for this.
+        let is_ours = own.written.iter().any(|value| value.as_bytes() == entry.value);
+        if !is_ours && entry.owner_now(&self.publication) != Owner::We {
             return Ok(Settled::Amiss(taken(&key, entry)));
         }
         if own.is_fresh && rival.is_some() {
@@ -119,8 +125,8 @@ impl Holding {
         }
         if let Some(own) = &mut self.own {
             own.is_fresh = false;
-            if entry.ttl == 0 {
-                // A person has made it ours for ever.
+            own.is_for_ever = entry.ttl == 0;
+            if own.is_for_ever {
                 own.ttl = 0;
             }
         }
@@ -165,9 +171,11 @@ impl Holding {
             key: self.keys.of(&subnets),
             subnets,
             ttl: 0,
-            seconds: 0,
+            is_for_ever: false,
+            seconds: self.seconds,
             renewed: Instant::now(),
             is_fresh: true,
+            written: Vec::new(),
         });
         let is_written = self.put(Only::New);
         if !matches!(is_written, Ok(true)) {
@@ -205,9 +213,11 @@ impl Holding {
             key: key.to_owned(),
             subnets: entry.subnets,
             ttl: entry.ttl,
+            is_for_ever: entry.ttl == 0,
             seconds: self.seconds,
             renewed,
             is_fresh: false,
+            written: vec![String::from_utf8_lossy(&entry.value).into_owned()],
         };
         if entry.ttl != 0 {
             match self.keep_alive(entry.ttl)? {
@@ -225,9 +235,14 @@ impl Holding {
     /// Renews etcd's lease. `false`: it has gone, and our key with it.
     pub(super) fn renew(&mut self) -> Result<bool, Error> {
         let now = Instant::now();
-        let Some(Own { ttl, .. }) = self.own else { return Ok(true) };
+        let Some(Own { ttl: ttl @ 1.., .. }) = self.own else { return Ok(true) };
         match self.keep_alive(ttl)? {
-            Renewed::Gone => Ok(false),
+            Renewed::Gone => {
+                if let Some(own) = &mut self.own {
+                    own.ttl = 0;
+                }
+                Ok(false)
+            }
             Renewed::Alive(left) => {
                 if let Some(own) = &mut self.own {
                     (own.renewed, own.seconds) = (now, left);
@@ -255,16 +270,9 @@ impl Holding {
         Ok((answer.id.0, u64::try_from(answer.ttl.0).unwrap_or(self.seconds)))
     }
 
-    fn wanted(&self, subnets: PerFamily<IpNet>) -> String {
-        let me = &self.publication;
-        let node = Node { addresses: me.addresses, subnets, ..Node::new(me.name.clone()) };
-        let lease = Lease::of(&node, &me.backend, me.vni);
-        serde_json::to_string(&lease).unwrap_or_default()
-    }
-
     fn is_as_wanted(&self, entry: &Entry) -> bool {
         let is_held = self.own.as_ref().is_some_and(|own| own.ttl == entry.ttl);
-        is_held && entry.value == self.wanted(entry.subnets).as_bytes()
+        is_held && entry.value == value(&self.publication, entry.subnets).as_bytes()
     }
 
     /// Writes our key. If somebody was there before, the next look says who.
@@ -273,12 +281,24 @@ impl Holding {
         Ok(Settled::Written)
     }
 
+    /// Writes our key where there is none any more. If it was reserved, that is over, too.
+    fn write_again(&mut self) -> Result<Settled, Error> {
+        if let Some(own) = &mut self.own {
+            own.is_for_ever = false;
+        }
+        self.write(Only::New)
+    }
+
     fn put(&mut self, only: Only) -> Result<bool, Error> {
-        let Some(own) = &self.own else { return Ok(false) };
-        let (key, value) = (own.key.clone(), self.wanted(own.subnets));
-        let is_for_ever = own.ttl == 0 && only != Only::New;
+        let me = &self.publication;
+        let Some(own) = &mut self.own else { return Ok(false) };
+        let value = value(me, own.subnets);
+        if !own.written.contains(&value) {
+            own.written.push(value.clone());
+        }
+        let key = own.key.clone();
         let mut ttl = own.ttl;
-        if ttl == 0 && !is_for_ever {
+        if ttl == 0 && !own.is_for_ever {
             ttl = self.lease_anew()?;
         }
         let question = wire::put(&key, &value, ttl, only);
@@ -289,6 +309,9 @@ impl Holding {
             }
             other => other?,
         };
+        if let Some(own) = self.own.as_mut().filter(|_| answer.succeeded) {
+            own.written = vec![value];
+        }
         Ok(answer.succeeded)
     }
 
@@ -319,4 +342,12 @@ fn fits(ranges: &PerFamily<Range>, subnets: &PerFamily<IpNet>) -> bool {
 fn taken(key: &str, entry: &Entry) -> Error {
     let (name, address) = entry.holder();
     Error::Taken { lease: key.to_owned(), who: Error::who(name, address) }
+}
+
+/// What we write at the key of `subnets`.
+fn value(me: &Publication, subnets: PerFamily<IpNet>) -> String {
+    let node = Node { addresses: me.addresses, subnets, ..Node::new(me.name.clone()) };
+    let lease = Lease::of(&node, &me.backend, me.vni);
+    // A value of strings and numbers: there is nothing that could fail.
+    serde_json::to_string(&lease).unwrap_or_default()
 }

@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long it is waited after the first failure, and after many.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// How often all may begin anew without a pause.
+const HASTE: u32 = 5;
+
 /// How long it is slept where nothing is to be renewed.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -66,6 +69,8 @@ pub(super) struct State {
     /// Since when nothing has been heard.
     since: Option<Instant>,
     failures: u32,
+    /// How often in a row all was begun anew within a second.
+    haste: u32,
     /// The number of the watch that counts.
     watch: u64,
 }
@@ -84,17 +89,20 @@ impl Drop for Watching {
 impl Keeper {
     pub(super) fn run(mut self) {
         loop {
-            match self.round() {
-                Ok(Next::Again) => {}
-                Ok(Next::Stop) => return,
+            let start = Instant::now();
+            let next = self.round();
+            let is_hasty = start.elapsed() < Duration::from_secs(1);
+            self.state.haste = if is_hasty { self.state.haste + 1 } else { 0 };
+            let next = match next {
+                // Two that write over each other must not keep etcd busy.
+                Ok(Next::Again) if self.state.haste > HASTE => self.pause(),
+                Ok(next) => next,
                 Err(error) => {
                     self.suffer(&error);
-                    if matches!(self.pause(), Next::Stop) {
-                        return;
-                    }
+                    self.pause()
                 }
-            }
-            if self.is_stopped.load(Ordering::Relaxed) {
+            };
+            if matches!(next, Next::Stop) || self.is_stopped.load(Ordering::Relaxed) {
                 return;
             }
         }
@@ -279,7 +287,8 @@ impl Keeper {
     /// Waits longer and longer, each node somewhat differently, so that not all come back at once.
     fn pause(&mut self) -> Next {
         let (least, most) = PAUSE;
-        let doubled = least * (1 << self.state.failures.min(8));
+        let State { failures, haste, .. } = self.state;
+        let doubled = least * (1 << failures.max(haste.saturating_sub(HASTE)).min(8));
         let byte = u32::from(self.holding.publication.name.mac().0[5]);
         let pause = doubled.min(most) * (128 + byte) / 256;
         let end = Instant::now() + pause;

@@ -136,13 +136,6 @@ pub(crate) fn delete(key: &str) {
     etcd("/v3/kv/deleterange", &json!({ "key": full(key) }));
 }
 
-/// Gives a key to another, so that nobody is between.
-pub(crate) fn replace(key: &str, value: &str) {
-    let delete = json!({ "requestDeleteRange": { "key": full(key) } });
-    etcd("/v3/kv/txn", &json!({ "success": [delete] }));
-    put(key, value);
-}
-
 /// Forgets what was before now.
 pub(crate) fn compact() {
     let now = etcd("/v3/kv/range", &json!({ "key": base64("x") }));
