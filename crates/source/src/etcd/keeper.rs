@@ -23,6 +23,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long it is waited after the first failure, and after many.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// For how long a picture is trusted that changes were only added to. An etcd whose past was replaced
+/// by another one says nothing about that.
+const TRUST: Duration = Duration::from_secs(600);
+
 /// How often all may begin anew without a pause.
 const HASTE: u32 = 5;
 
@@ -66,6 +70,10 @@ pub(super) struct State {
     told: Option<Vec<Node>>,
     /// The code of what was said to be wrong, and is.
     said: Option<&'static str>,
+    /// Whether that was that our subnet is another's.
+    is_withdrawn: bool,
+    /// When everything was read last.
+    listed: Option<Instant>,
     /// Since when nothing has been heard.
     since: Option<Instant>,
     failures: u32,
@@ -112,10 +120,12 @@ impl Keeper {
     fn round(&mut self) -> Result<Next, Error> {
         self.renew_in_time()?;
         // After silence that was worth a word nothing is taken for granted.
+        let is_old = self.state.listed.is_none_or(|listed| listed.elapsed() > TRUST);
         let mut amiss = None;
-        if self.picture.is_none() || self.state.said.is_some() {
+        if self.picture.is_none() || self.state.said.is_some() || is_old {
             self.picture = None;
             let picture = self.holding.list()?;
+            self.state.listed = Some(Instant::now());
             match self.holding.settle(&picture)? {
                 Settled::Written => return Ok(Next::Again),
                 Settled::Well => {}
@@ -246,8 +256,9 @@ impl Keeper {
             return;
         }
         let (Some(picture), Some(own)) = (&self.picture, &self.holding.own) else { return };
-        let nodes = picture.nodes(&self.holding.keys, &own.key);
-        self.state.said = None;
+        let Holding { keys, publication, .. } = &self.holding;
+        let nodes = picture.nodes(keys, publication, &own.key);
+        (self.state.said, self.state.is_withdrawn) = (None, false);
         if self.state.told.as_ref() != Some(&nodes) {
             self.tell(Report::Complete(nodes.clone()));
             self.state.told = Some(nodes);
@@ -259,6 +270,10 @@ impl Keeper {
         let now = Instant::now();
         let since = *self.state.since.get_or_insert(now);
         self.state.failures += 1;
+        // What was withdrawn stays so until etcd says otherwise.
+        if self.state.is_withdrawn && error.may_pass() {
+            return;
+        }
         if let Some(own) = self.holding.own.as_ref().filter(|own| own.is_over(now)) {
             let error = Error::Expired { lease: own.key.clone(), why: error.to_string() };
             self.say(&error);
@@ -274,8 +289,12 @@ impl Keeper {
         }
         self.state.told = None;
         let text = error.to_string();
-        let is_taken = matches!(error, Error::Taken { .. });
-        self.tell(if is_taken { Report::Withdrawn(text) } else { Report::Astray(text) });
+        self.state.is_withdrawn = matches!(error, Error::Taken { .. });
+        self.tell(if self.state.is_withdrawn {
+            Report::Withdrawn(text)
+        } else {
+            Report::Astray(text)
+        });
     }
 
     fn tell(&self, report: Report) {

@@ -106,21 +106,25 @@ impl Picture {
         self.entries.insert(key, entry);
     }
 
-    /// The nodes, in the order of their keys. `own` is the key of ours, which is so in any case.
-    pub(super) fn nodes(&self, keys: &Keys, own: &str) -> Vec<Node> {
+    /// The nodes, in the order of their keys. `own` is the key of ours; others that would be ours are
+    /// left over from earlier.
+    pub(super) fn nodes(&self, keys: &Keys, me: &Publication, own: &str) -> Vec<Node> {
         // The newest of one name is right; the others are what it had before.
-        let mut newest: BTreeMap<NodeName, (bool, i64, &str)> = BTreeMap::new();
+        let mut newest: BTreeMap<NodeName, (i64, &str)> = BTreeMap::new();
         let mut nodes = BTreeMap::new();
         for (key, entry) in &self.entries {
+            if key != own && entry.owner(me) == Owner::We {
+                continue;
+            }
             let Some(node) = entry.node(key.strip_prefix(&keys.leases).unwrap_or(key)) else {
                 continue;
             };
-            let rank = (key == own, entry.modified, key.as_str());
+            let rank = (entry.modified, key.as_str());
             let best = newest.entry(node.name.clone()).or_insert(rank);
             *best = (*best).max(rank);
             nodes.insert(key.as_str(), node);
         }
-        nodes.retain(|key, node| newest.get(&node.name).is_some_and(|(_, _, it)| it == key));
+        nodes.retain(|key, node| newest.get(&node.name).is_some_and(|(_, it)| it == key));
         nodes.into_values().collect()
     }
 

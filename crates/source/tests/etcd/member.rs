@@ -43,8 +43,11 @@ impl Member {
 
     /// Starts it with what it had.
     pub(crate) fn restart(&mut self) {
-        let mut command = Command::new(testbed::need("etcd", "etcd-server"));
+        // Whoever kills the test takes it along.
+        let mut command = Command::new(testbed::need("setpriv", "util-linux"));
         command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(testbed::need("etcd", "etcd-server"))
             .args(["--name", "m", "--data-dir"])
             .arg(&self.data)
             .args(["--listen-peer-urls", "http://127.0.0.1:2380"])

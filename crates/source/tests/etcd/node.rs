@@ -69,6 +69,13 @@ impl At {
         self.setup().begin(here).unwrap()
     }
 
+    /// The same name at another address.
+    pub(crate) fn from(&self, address: &str) -> Setup {
+        let mut setup = self.setup();
+        setup.publication.addresses.v4 = Some(address.parse().unwrap());
+        setup
+    }
+
     pub(crate) fn through(&self, url: &str) -> Setup {
         self.with(|etcd| etcd.endpoints = vec![url.to_owned()])
     }

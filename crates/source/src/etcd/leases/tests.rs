@@ -35,7 +35,7 @@ fn me() -> Publication {
 
 fn names(picture: &Picture, own: &str) -> Vec<String> {
     let own = format!("{}{own}", keys().leases);
-    let nodes = picture.nodes(&keys(), &own);
+    let nodes = picture.nodes(&keys(), &me(), &own);
     nodes.iter().map(|node| format!("{} {:?}", node.name, node.subnets.v4)).collect()
 }
 
@@ -98,10 +98,11 @@ fn one_name_is_one_node() {
         ("10.5.2.0-24", &lease("n2", "192.0.2.2")),
         ("10.5.1.0-24", &lease("n1", "192.0.2.1")),
         ("10.5.3.0-24", &lease("n2", "192.0.2.2")),
+        ("10.5.4.0-24", &lease("", "192.0.2.1")),
     ]);
     let here = "10.5.9.0-24";
     assert_eq!(names(&picture, here), ["n2 Some(10.5.3.0/24)", "n1 Some(10.5.9.0/24)"]);
-    assert_eq!(names(&picture, ""), ["n1 Some(10.5.1.0/24)", "n2 Some(10.5.3.0/24)"]);
+    assert_eq!(names(&picture, ""), ["n2 Some(10.5.3.0/24)"]);
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn changes_are_taken_in() {
         event
     };
     it.apply(&keys(), event("PUT", &kv("10.5.2.0-24", &lease("n2", "192.0.2.2"), 101)));
-    assert_eq!(names(&it, "").len(), 2);
+    assert_eq!(names(&it, "10.5.1.0-24").len(), 2);
     it.apply(&keys(), event("DELETE", &kv("10.5.1.0-24", "", 103)));
     assert_eq!(names(&it, ""), ["n2 Some(10.5.2.0/24)"]);
     assert_eq!(it.next, (101, 104));
