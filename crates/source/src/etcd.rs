@@ -50,6 +50,10 @@ pub struct Here {
 
 /// Leases a subnet for this node and tells all nodes, from now until what it returns is dropped.
 /// Only what is wrong with the configuration itself is an error; all else is told.
+///
+/// After [`Report::Withdrawn`](fabric::Report::Withdrawn) it takes the same subnet again if that is
+/// free again, and no other: what becomes of pods with the old addresses is for the agent to say,
+/// which drops this and starts anew.
 pub fn start(
     config: &Etcd,
     publication: Publication,

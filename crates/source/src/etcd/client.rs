@@ -177,8 +177,13 @@ impl Client {
         &self.endpoints[self.current]
     }
 
-    /// Another member is asked from now on.
-    pub(super) fn pass_on(&mut self) {
+    /// Whoever did not keep his word is not asked first any more, and may not have known us.
+    pub(super) fn distrust(&mut self) {
+        self.pass_on();
+        self.token = None;
+    }
+
+    fn pass_on(&mut self) {
         self.current = (self.current + 1) % self.endpoints.len();
     }
 
@@ -187,7 +192,8 @@ impl Client {
     }
 
     /// A watch to be read by another thread, which has to begin it there too, and what ends it.
-    pub(super) fn watch(&self, question: String) -> (Watch, Stopper) {
+    pub(super) fn watch(&mut self, question: String) -> Result<(Watch, Stopper), Error> {
+        self.log_in()?;
         let config = common(&self.tls)
             .timeout_resolve(Some(CONNECT))
             .timeout_send_request(Some(ANSWER))
@@ -199,7 +205,7 @@ impl Client {
         let agent = Agent::from(config);
         let stopper = Stopper(agent.clone());
         let endpoint = self.endpoint().to_owned();
-        (Watch { agent, endpoint, token: self.token.clone(), question }, stopper)
+        Ok((Watch { agent, endpoint, token: self.token.clone(), question }, stopper))
     }
 }
 

@@ -127,6 +127,15 @@ impl Error {
         matches!(self, Self::Unreachable(_) | Self::Answer(_) | Self::Race(_))
     }
 
+    /// What makes it worth another word: what differs from one try to the next does not.
+    pub(super) fn gist(&self) -> String {
+        match self {
+            Self::Expired { .. } => self.code().to_owned(),
+            _ if self.may_pass() => self.code().to_owned(),
+            _ => self.to_string(),
+        }
+    }
+
     /// How another node is called in [`Error::Taken`].
     pub(super) fn who(name: Option<&NodeName>, address: Option<IpAddr>) -> String {
         match (name, address) {

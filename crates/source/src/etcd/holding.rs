@@ -34,8 +34,8 @@ pub(super) struct Holding {
 pub(super) struct Own {
     pub(super) key: String,
     subnets: PerFamily<IpNet>,
-    /// etcd's lease, 0 if there is none: because it has gone, or because none is needed.
-    ttl: i64,
+    /// etcd's own lease, a grant of time: 0 if there is none, because it has gone or none is needed.
+    grant: i64,
     /// A person has reserved it for us.
     is_for_ever: bool,
     seconds: u64,
@@ -56,7 +56,7 @@ pub(super) enum Settled {
     Amiss(Error),
 }
 
-/// What became of a lease of etcd.
+/// What became of a grant.
 enum Renewed {
     Alive(u64),
     Gone,
@@ -65,7 +65,7 @@ enum Renewed {
 impl Own {
     /// When it should be renewed: twice more before it ends.
     pub(super) fn renewal(&self) -> Option<Instant> {
-        (self.ttl != 0).then(|| self.renewed + Duration::from_secs(self.seconds) / 3)
+        (self.grant != 0).then(|| self.renewed + Duration::from_secs(self.seconds) / 3)
     }
 
     /// Whether it has ended, as far as we know.
@@ -125,9 +125,9 @@ impl Holding {
         }
         if let Some(own) = &mut self.own {
             own.is_fresh = false;
-            own.is_for_ever = entry.ttl == 0;
+            own.is_for_ever = entry.grant == 0;
             if own.is_for_ever {
-                own.ttl = 0;
+                own.grant = 0;
             }
         }
         self.races = 0;
@@ -170,7 +170,7 @@ impl Holding {
         self.own = Some(Own {
             key: self.keys.of(&subnets),
             subnets,
-            ttl: 0,
+            grant: 0,
             is_for_ever: false,
             seconds: self.seconds,
             renewed: Instant::now(),
@@ -189,7 +189,7 @@ impl Holding {
         Ok(Settled::Written)
     }
 
-    /// From our address or by the name: nodes that come at once try different subnets, and one that
+    /// From the name: nodes that come at once try different subnets, and one that
     /// lost tries another.
     fn seed(&self) -> u64 {
         let mac = self.publication.name.mac().0;
@@ -212,19 +212,19 @@ impl Holding {
         let mut own = Own {
             key: key.to_owned(),
             subnets: entry.subnets,
-            ttl: entry.ttl,
-            is_for_ever: entry.ttl == 0,
+            grant: entry.grant,
+            is_for_ever: entry.grant == 0,
             seconds: self.seconds,
             renewed,
             is_fresh: false,
             written: vec![String::from_utf8_lossy(&entry.value).into_owned()],
         };
-        if entry.ttl != 0 {
-            match self.keep_alive(entry.ttl)? {
+        if entry.grant != 0 {
+            match self.keep_alive(entry.grant)? {
                 Renewed::Alive(seconds) if seconds == self.seconds => {}
                 // One that lives longer or shorter than is asked for now is let go.
                 Renewed::Alive(_) | Renewed::Gone => {
-                    (own.ttl, own.seconds) = self.grant()?;
+                    (own.grant, own.seconds) = self.ask_grant()?;
                 }
             }
         }
@@ -232,14 +232,14 @@ impl Holding {
         Ok(())
     }
 
-    /// Renews etcd's lease. `false`: it has gone, and our key with it.
+    /// Has the grant renewed. `false`: it has gone, and our key with it.
     pub(super) fn renew(&mut self) -> Result<bool, Error> {
         let now = Instant::now();
-        let Some(Own { ttl: ttl @ 1.., .. }) = self.own else { return Ok(true) };
-        match self.keep_alive(ttl)? {
+        let Some(Own { grant: grant @ 1.., .. }) = self.own else { return Ok(true) };
+        match self.keep_alive(grant)? {
             Renewed::Gone => {
                 if let Some(own) = &mut self.own {
-                    own.ttl = 0;
+                    own.grant = 0;
                 }
                 Ok(false)
             }
@@ -252,8 +252,8 @@ impl Holding {
         }
     }
 
-    fn keep_alive(&mut self, ttl: i64) -> Result<Renewed, Error> {
-        let question = json!({ "ID": ttl.to_string() });
+    fn keep_alive(&mut self, grant: i64) -> Result<Renewed, Error> {
+        let question = json!({ "ID": grant.to_string() });
         let answer = self.client.ask("/v3/lease/keepalive", &question)?;
         match answer {
             Streamed::Result(LeaseAnswer { ttl, .. }) => Ok(match u64::try_from(ttl.0) {
@@ -264,14 +264,14 @@ impl Holding {
         }
     }
 
-    fn grant(&mut self) -> Result<(i64, u64), Error> {
+    fn ask_grant(&mut self) -> Result<(i64, u64), Error> {
         let question = json!({ "TTL": self.seconds.to_string() });
         let answer: LeaseAnswer = self.client.ask("/v3/lease/grant", &question)?;
         Ok((answer.id.0, u64::try_from(answer.ttl.0).unwrap_or(self.seconds)))
     }
 
     fn is_as_wanted(&self, entry: &Entry) -> bool {
-        let is_held = self.own.as_ref().is_some_and(|own| own.ttl == entry.ttl);
+        let is_held = self.own.as_ref().is_some_and(|own| own.grant == entry.grant);
         is_held && entry.value == value(&self.publication, entry.subnets).as_bytes()
     }
 
@@ -297,15 +297,15 @@ impl Holding {
             own.written.push(value.clone());
         }
         let key = own.key.clone();
-        let mut ttl = own.ttl;
-        if ttl == 0 && !own.is_for_ever {
-            ttl = self.lease_anew()?;
+        let mut grant = own.grant;
+        if grant == 0 && !own.is_for_ever {
+            grant = self.grant_anew()?;
         }
-        let question = wire::put(&key, &value, ttl, only);
+        let question = wire::put(&key, &value, grant, only);
         let answer = match self.client.ask::<TxnAnswer>("/v3/kv/txn", &question) {
             Err(Failure::Said(status)) if status.is_without_lease() => {
-                let ttl = self.lease_anew()?;
-                self.client.ask("/v3/kv/txn", &wire::put(&key, &value, ttl, only))?
+                let grant = self.grant_anew()?;
+                self.client.ask("/v3/kv/txn", &wire::put(&key, &value, grant, only))?
             }
             other => other?,
         };
@@ -315,13 +315,13 @@ impl Holding {
         Ok(answer.succeeded)
     }
 
-    fn lease_anew(&mut self) -> Result<i64, Error> {
+    fn grant_anew(&mut self) -> Result<i64, Error> {
         let renewed = Instant::now();
-        let (ttl, seconds) = self.grant()?;
+        let (grant, seconds) = self.ask_grant()?;
         if let Some(own) = &mut self.own {
-            (own.ttl, own.seconds, own.renewed) = (ttl, seconds, renewed);
+            (own.grant, own.seconds, own.renewed) = (grant, seconds, renewed);
         }
-        Ok(ttl)
+        Ok(grant)
     }
 
     fn remove(&mut self, key: &str, revision: i64) -> Result<(), Error> {

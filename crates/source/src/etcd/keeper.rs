@@ -12,7 +12,7 @@ use fabric::{Node, Publication, Report};
 
 use super::client::Stopper;
 use super::error::Error;
-use super::holding::{Holding, Settled};
+use super::holding::{Holding, Own, Settled};
 use super::leases::Picture;
 use super::wire::{self, WatchMessage};
 use crate::Tell;
@@ -29,6 +29,9 @@ const TRUST: Duration = Duration::from_secs(600);
 
 /// How often all may begin anew without a pause.
 const HASTE: u32 = 5;
+
+/// How many etcd makes of what is one watch to us: of the configuration, and of leases.
+const WATCHES: usize = 2;
 
 /// How long it is slept where nothing is to be renewed.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -68,8 +71,8 @@ pub(super) struct Keeper {
 pub(super) struct State {
     /// What was told last, unless something else was said since.
     told: Option<Vec<Node>>,
-    /// The code of what was said to be wrong, and is.
-    said: Option<&'static str>,
+    /// The gist of what was said to be wrong, and is.
+    said: Option<String>,
     /// Whether that was that our subnet is another's.
     is_withdrawn: bool,
     /// When everything was read last.
@@ -81,6 +84,18 @@ pub(super) struct State {
     haste: u32,
     /// The number of the watch that counts.
     watch: u64,
+}
+
+/// How one watch goes.
+struct Course {
+    /// The latest revision that was heard of before.
+    known: i64,
+    /// How many of its [`WATCHES`] have begun.
+    begun: usize,
+    /// Whether there is something to be done about what was heard.
+    is_news: bool,
+    /// What is wrong, as long as nothing changes.
+    amiss: Option<Error>,
 }
 
 /// Ends a watch with the value.
@@ -138,7 +153,7 @@ impl Keeper {
 
     fn renew_in_time(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let renewal = self.holding.own.as_ref().and_then(super::holding::Own::renewal);
+        let renewal = self.holding.own.as_ref().and_then(Own::renewal);
         if renewal.is_some_and(|due| due <= now) && !self.holding.renew()? {
             self.picture = None;
         }
@@ -146,98 +161,100 @@ impl Keeper {
     }
 
     /// Begins a watch where the picture ends, and takes in what it says.
-    fn follow(&mut self, mut amiss: Option<Error>) -> Result<Next, Error> {
+    fn follow(&mut self, amiss: Option<Error>) -> Result<Next, Error> {
         let Some(picture) = &self.picture else { return Ok(Next::Again) };
         let (config, leases) = picture.next;
         let keys = &self.holding.keys;
         let question = wire::watch((&keys.config, config), (&keys.leases, leases));
-        let known = config.max(leases) - 1;
         let _watching = self.begin_watch(question)?;
-        let (mut begun, mut is_news) = (0, false);
-        loop {
-            let wait = if is_news { Duration::ZERO } else { self.rest() };
+        let known = config.max(leases) - 1;
+        let mut course = Course { known, begun: 0, is_news: false, amiss };
+        while self.picture.is_some() {
+            let wait = if course.is_news { Duration::ZERO } else { self.rest() };
             match self.events.recv_timeout(wait) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(Next::Stop),
                 Ok(Event::Publish(publication)) => {
                     self.holding.publication = publication;
                     self.picture = None;
-                    return Ok(Next::Again);
                 }
                 Ok(Event::Heard(number, message)) if number == self.state.watch => {
-                    if message.compact_revision.0 != 0 {
-                        self.picture = None;
-                        return Ok(Next::Again);
-                    }
-                    if message.canceled {
-                        self.picture = None;
-                        let why = format!("the watch was ended: {}", message.cancel_reason);
-                        return Err(Error::Unreachable(why));
-                    }
-                    if message.created {
-                        begun += 1;
-                        // It has forgotten what it knew: another etcd, or an old copy of it.
-                        if message.header.revision.0 < known {
-                            self.picture = None;
-                            return Ok(Next::Again);
-                        }
-                    }
-                    if begun == 2 {
-                        (self.state.since, self.state.failures) = (None, 0);
-                        is_news = true;
-                    }
-                    let Some(picture) = &mut self.picture else { return Ok(Next::Again) };
-                    if !message.events.is_empty() {
-                        amiss = None;
-                    }
-                    for event in message.events {
-                        picture.apply(&self.holding.keys, event);
-                    }
+                    self.hear(&mut course, message)?;
                 }
                 Ok(Event::Over(number, end)) if number == self.state.watch => {
-                    // Whoever does not keep his word is not asked first next time.
-                    end.inspect_err(|_| self.holding.client.pass_on())?;
+                    end.inspect_err(|_| self.holding.client.distrust())?;
                     return Ok(Next::Again);
                 }
                 Ok(Event::Heard(..) | Event::Over(..)) => {}
-                Err(RecvTimeoutError::Timeout) if is_news => {
-                    is_news = false;
-                    if amiss.is_none() {
-                        let Some(picture) = &self.picture else { return Ok(Next::Again) };
-                        match self.holding.settle(picture) {
-                            Ok(Settled::Well) => {}
-                            Ok(Settled::Amiss(error)) => amiss = Some(error),
-                            Ok(Settled::Written) => {
-                                self.picture = None;
-                                return Ok(Next::Again);
-                            }
-                            Err(error) => {
-                                self.picture = None;
-                                return Err(error);
-                            }
-                        }
-                    }
-                    self.report(amiss.as_ref());
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.renew_in_time()?;
-                    if self.picture.is_none() {
-                        return Ok(Next::Again);
-                    }
-                }
+                // Only when all has been taken in that was there.
+                Err(RecvTimeoutError::Timeout) if course.is_news => self.digest(&mut course)?,
+                Err(RecvTimeoutError::Timeout) => self.renew_in_time()?,
             }
         }
+        Ok(Next::Again)
+    }
+
+    /// Takes in one message. The picture is gone if it cannot be added to.
+    fn hear(&mut self, course: &mut Course, message: WatchMessage) -> Result<(), Error> {
+        if message.compact_revision.0 != 0 {
+            self.picture = None;
+            return Ok(());
+        }
+        if message.canceled {
+            self.picture = None;
+            self.holding.client.distrust();
+            let why = format!("the watch was ended: {}", message.cancel_reason);
+            return Err(Error::Unreachable(why));
+        }
+        if message.created {
+            course.begun += 1;
+            // It has forgotten what it knew: another etcd, or an old copy of it.
+            if message.header.revision.0 < course.known {
+                self.picture = None;
+                return Ok(());
+            }
+        }
+        if course.begun == WATCHES {
+            (self.state.since, self.state.failures) = (None, 0);
+            course.is_news = true;
+        }
+        if !message.events.is_empty() {
+            course.amiss = None;
+        }
+        if let Some(picture) = &mut self.picture {
+            for event in message.events {
+                picture.apply(&self.holding.keys, event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the picture asks for, and tells how things are.
+    fn digest(&mut self, course: &mut Course) -> Result<(), Error> {
+        course.is_news = false;
+        // Ours again only if all goes well.
+        let Some(picture) = self.picture.take() else { return Ok(()) };
+        if course.amiss.is_none() {
+            match self.holding.settle(&picture)? {
+                Settled::Well => {}
+                Settled::Amiss(error) => course.amiss = Some(error),
+                Settled::Written => return Ok(()),
+            }
+        }
+        self.report(&picture, course.amiss.as_ref());
+        self.picture = Some(picture);
+        Ok(())
     }
 
     /// How long nothing is to be done.
     fn rest(&self) -> Duration {
-        let renewal = self.holding.own.as_ref().and_then(super::holding::Own::renewal);
+        let renewal = self.holding.own.as_ref().and_then(Own::renewal);
         renewal.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()))
     }
 
     fn begin_watch(&mut self, question: String) -> Result<Watching, Error> {
         self.state.watch += 1;
         let number = self.state.watch;
-        let (watch, stopper) = self.holding.client.watch(question);
+        let (watch, stopper) = self.holding.client.watch(question)?;
         let ears = self.ears.clone();
         let listen = move || {
             let end = watch.read(|message| ears.send(Event::Heard(number, message)).is_ok());
@@ -250,12 +267,12 @@ impl Keeper {
     }
 
     /// Tells how things are, if that is new.
-    fn report(&mut self, amiss: Option<&Error>) {
+    fn report(&mut self, picture: &Picture, amiss: Option<&Error>) {
         if let Some(error) = amiss {
             self.say(error);
             return;
         }
-        let (Some(picture), Some(own)) = (&self.picture, &self.holding.own) else { return };
+        let Some(own) = &self.holding.own else { return };
         let Holding { keys, publication, .. } = &self.holding;
         let nodes = picture.nodes(keys, publication, &own.key);
         (self.state.said, self.state.is_withdrawn) = (None, false);
@@ -284,9 +301,11 @@ impl Keeper {
 
     /// Says once what is wrong.
     fn say(&mut self, error: &Error) {
-        if self.state.said.replace(error.code()) == Some(error.code()) {
+        let gist = Some(error.gist());
+        if self.state.said == gist {
             return;
         }
+        self.state.said = gist;
         self.state.told = None;
         let text = error.to_string();
         self.state.is_withdrawn = matches!(error, Error::Taken { .. });

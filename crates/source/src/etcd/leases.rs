@@ -45,8 +45,8 @@ pub(super) struct Entry {
     pub(super) value: Vec<u8>,
     pub(super) created: i64,
     pub(super) modified: i64,
-    /// etcd's lease, 0 if it never ends.
-    pub(super) ttl: i64,
+    /// etcd's own lease, a grant of time: 0 if it never ends.
+    pub(super) grant: i64,
 }
 
 /// All that is known of etcd, as it was at one revision.
@@ -101,7 +101,7 @@ impl Picture {
             value,
             created: kv.create_revision.0,
             modified: kv.mod_revision.0,
-            ttl: kv.lease.0,
+            grant: kv.lease.0,
         };
         self.entries.insert(key, entry);
     }

@@ -139,10 +139,15 @@ pub(crate) fn delete(key: &str) {
     etcd("/v3/kv/deleterange", &json!({ "key": full(key) }));
 }
 
+/// How often anything was written.
+pub(crate) fn revision() -> i64 {
+    let now = etcd("/v3/kv/range", &json!({ "key": base64("x") }));
+    now["header"]["revision"].as_str().unwrap().parse().unwrap()
+}
+
 /// Forgets what was before now.
 pub(crate) fn compact() {
-    let now = etcd("/v3/kv/range", &json!({ "key": base64("x") }));
-    etcd("/v3/kv/compaction", &json!({ "revision": now["header"]["revision"] }));
+    etcd("/v3/kv/compaction", &json!({ "revision": revision().to_string() }));
 }
 
 fn full(key: &str) -> String {

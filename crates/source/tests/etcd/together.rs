@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fabric::Family;
 use testbed::isolated;
 
-use crate::member::{Member, configure, delete, leases, put, put_leased};
+use crate::member::{Member, configure, delete, leases, put, put_leased, revision};
 use crate::node::{At, NET, Seen};
 
 #[test]
@@ -218,4 +218,23 @@ fn a_second_machine_of_the_same_name_takes_it_once() {
     assert!(text.contains("node n1 at 192.0.2.99"), "{text}");
     first.hears_nothing();
     second.hears_nothing();
+}
+
+#[test]
+fn two_agents_of_one_node_do_not_keep_etcd_busy() {
+    isolated!();
+    let _member = Member::start();
+    // Nothing says which of the two is right.
+    configure(r#"{"Network":"10.244.0.0/16"}"#);
+    let first = At(1).start();
+    first.complete(|_| true);
+    let second = At(1).start();
+    second.publish(|publication| publication.vni = 7);
+    thread::sleep(Duration::from_secs(1));
+    let before = revision();
+    thread::sleep(Duration::from_secs(4));
+    let writes = revision() - before;
+    assert!((1..40).contains(&writes), "{writes} writes in 4 s");
+    println!("{writes} writes in 4 s");
+    assert_eq!(leases().len(), 1);
 }

@@ -68,6 +68,13 @@ fn etcd_may_be_slow() {
     let nodes = here.complete(|nodes| nodes.len() == 2);
     assert!(nodes.iter().any(|node| node.name.as_str() == "n1"));
 
+    // So slow that our lease may have ended.
+    member.signal(Signal::STOP);
+    let text = here.astray();
+    assert!(text.contains("has run out, and another node may be given it"), "{text}");
+    member.signal(Signal::CONT);
+    assert_eq!(here.complete(|_| true), nodes);
+
     // And an end does not wait for it.
     member.signal(Signal::STOP);
     thread::sleep(Duration::from_millis(1500));
