@@ -3,6 +3,9 @@
 //! A source runs on a thread of its own, tells the agent [`Report`]s and has the other nodes know this
 //! one. It never touches the machine's network.
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
+
 use fabric::{Publication, Report};
 
 /// Where a source tells what it knows. Whoever listens may be gone; then nobody hears it.
