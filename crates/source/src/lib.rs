@@ -3,6 +3,9 @@
 //! A source runs on a thread of its own, tells the agent [`Report`]s and has the other nodes know this
 //! one. It never touches the machine's network.
 
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+
 use fabric::{Publication, Report};
 
 /// Where a source tells what it knows. Whoever listens may be gone; then nobody hears it.
@@ -12,4 +15,7 @@ pub type Tell = Box<dyn Fn(Report) + Send>;
 pub trait Running: Send {
     /// Has the others know this from now on.
     fn publish(&self, publication: Publication);
+
+    /// Says whether this node's network is there, to sources that keep pods off a node until then.
+    fn set_ready(&self, _ready: bool) {}
 }
