@@ -4,7 +4,7 @@
 //! quiet cluster nothing does, and the agent would be astray long after the API is back.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use kube::Client;
@@ -18,7 +18,7 @@ use super::object::{List, Object};
 
 /// Nodes a page, so that never more than that are in memory as they were sent: of whole objects, each
 /// easily 15 kB, and of metadata.
-const PAGE: [u32; 2] = [100, 500];
+const PAGE: [u32; 2] = [100, 250];
 
 /// After how long without anything a watch is begun anew: the API sends a bookmark a minute, so it is
 /// broken, and nobody has told.
@@ -26,6 +26,9 @@ const SILENCE: Duration = Duration::from_secs(90);
 
 /// How long a watch lasts at most; some less, so that not all nodes ask at once.
 const LONGEST: Duration = Duration::from_secs(290);
+
+/// How long a watch has to last for the API to be sound again.
+const SOUND: Duration = Duration::from_secs(1);
 
 /// Which of the two watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,22 +92,25 @@ impl Watch {
     /// Watches for as long as somebody listens.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
-        let (mut version, mut wait) = (None, Duration::ZERO);
+        let mut version = None;
         loop {
+            let mut live: Option<Instant> = None;
             let ended = match &mut version {
                 None => self.list().await.map(|listed| version = Some(listed)),
-                Some(version) => self.follow(version, &mut backoff).await.map(|()| {
-                    // Also where it ends well: it may end at once each time.
-                    wait = backoff.next(chance());
-                }),
+                Some(version) => self.follow(version, &mut live).await,
             };
-            match ended {
-                Ok(()) => {}
+            if live.is_some_and(|since| since.elapsed() >= SOUND) {
+                backoff.reset();
+            }
+            let wait = match ended {
+                // What has just been listed is followed at once; a watch may end at once each time.
+                Ok(()) if live.is_none() => Duration::ZERO,
+                Ok(()) => backoff.next(chance()),
                 Err(End::Unheard) => return,
                 Err(End::Failure(Failure::Gone)) => {
                     version = None;
                     // All nodes may have been told the same.
-                    wait = backoff.next(chance()) + share(Duration::from_millis(200), chance());
+                    backoff.next(chance()) + share(Duration::from_millis(200), chance())
                 }
                 Err(End::Failure(failure)) => {
                     let text = failure.to_string();
@@ -115,10 +121,10 @@ impl Watch {
                         Failure::Refused { wait, .. } => wait.unwrap_or_default(),
                         _ => Duration::ZERO,
                     };
-                    wait = backoff.next(chance()).max(asked);
+                    backoff.next(chance()).max(asked)
                 }
-            }
-            sleep(std::mem::take(&mut wait)).await;
+            };
+            sleep(wait).await;
         }
     }
 
@@ -150,8 +156,9 @@ impl Watch {
         }
     }
 
-    /// Tells what changes after `version`, and moves that on, until the API ends it.
-    async fn follow(&self, version: &mut String, backoff: &mut Backoff) -> Result<(), End> {
+    /// Tells what changes after `version`, and moves that on, until the API ends it; since when it has
+    /// been `live`.
+    async fn follow(&self, version: &mut String, live: &mut Option<Instant>) -> Result<(), End> {
         let length = LONGEST - share(LONGEST / 4, chance());
         let params = WatchParams {
             field_selector: self.fields.clone(),
@@ -165,6 +172,7 @@ impl Watch {
         let answer = timeout(ANSWER, self.client.request_events::<Object>(request)).await;
         let mut events = pin!(answer.map_err(|_| Failure::silence())??);
         self.tell(Event::Live).await?;
+        *live = Some(Instant::now());
         loop {
             let Ok(event) = timeout(SILENCE, events.try_next()).await else { return Ok(()) };
             let event = match event? {
@@ -172,7 +180,6 @@ impl Watch {
                 Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
                 Some(WatchEvent::Bookmark(bookmark)) => {
                     *version = bookmark.metadata.resource_version;
-                    backoff.reset();
                     continue;
                 }
                 Some(WatchEvent::Deleted(object)) => {
@@ -184,7 +191,6 @@ impl Watch {
                     Event::Seen(Box::new(object))
                 }
             };
-            backoff.reset();
             self.tell(event).await?;
         }
     }
