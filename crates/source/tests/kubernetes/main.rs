@@ -200,7 +200,7 @@ fn a_bookmark_saves_a_list() {
     let agent = Agent::start(&server);
     agent.complete();
     wait_until("it is published", || server.annotation("n1", OURS).is_some());
-    let asked = || server.count(|request| request.is_watch());
+    let asked = || server.count(server::Request::is_watch);
     server.forget();
     server.bookmark();
     std::thread::sleep(Duration::from_millis(200));
