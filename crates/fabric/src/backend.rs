@@ -31,7 +31,7 @@ pub struct Chosen {
 }
 
 /// Everything about this node that joining a peer depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joint<'a> {
     /// What was asked for.
     pub config: &'a Config,
@@ -116,16 +116,7 @@ impl Joint<'_> {
 
     /// The tunnel device that packets of `family` go by.
     pub(crate) fn device(&self, family: Family) -> LinkName {
-        let name = &self.config.tunnel.device;
-        if family == Family::V4 || !self.is_classic() {
-            return name.clone();
-        }
-        // As flannel calls it; else a name that fits whatever the first one is.
-        let text = match name.as_str().strip_prefix("flannel.") {
-            Some(vni) => format!("flannel-v6.{vni}"),
-            None => format!("{}-6", &name.as_str()[..name.as_str().len().min(13)]),
-        };
-        text.parse().unwrap_or_else(|_| name.clone())
+        self.config.tunnel.device_of(if self.is_classic() { family } else { Family::V4 })
     }
 
     pub(crate) fn is_classic(&self) -> bool {

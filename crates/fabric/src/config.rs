@@ -8,7 +8,7 @@ use net::LinkName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Node, NodeName};
+use crate::{Family, Node, NodeName};
 
 /// The agent's configuration: YAML or JSON, all keys optional but `source`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,6 +244,21 @@ impl Default for Tunnel {
             form: TunnelForm::default(),
             tx_checksum: None,
         }
+    }
+}
+
+impl Tunnel {
+    /// The device that packets of `family` go by, where each has its own.
+    pub fn device_of(&self, family: Family) -> LinkName {
+        if family == Family::V4 {
+            return self.device.clone();
+        }
+        // As flannel calls it; else a name that fits whatever the first one is.
+        let text = match self.device.as_str().strip_prefix("flannel.") {
+            Some(vni) => format!("flannel-v6.{vni}"),
+            None => format!("{:.13}-6", self.device.as_str()),
+        };
+        text.parse().unwrap_or_else(|_| self.device.clone())
     }
 }
 

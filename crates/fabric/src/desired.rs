@@ -1,8 +1,6 @@
 //! What should be, of everything that is known: this node, all nodes, the machine.
 
-use std::collections::BTreeSet;
-
-use net::{Link, LinkKind, LinkName, Object, Sysctl};
+use net::{Link, LinkKind, Object, Sysctl};
 
 use crate::backend::{Joint, choose};
 use crate::{
@@ -11,7 +9,7 @@ use crate::{
 };
 
 /// What should be on this node.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Desired<'a> {
     /// How peers are joined; `None` if nothing can be.
     pub joint: Option<Joint<'a>>,
@@ -75,6 +73,7 @@ pub fn desired<'a>(
         let text = format!("{} is down, so that no node is reached; set it up", uplink.link);
         problems.push(Problem::here(Code::UplinkDown, text));
     }
+    problems.extend(machine.droppers.iter().map(|text| Problem::note(Code::Dropper, text)));
     let own = PerFamily {
         v4: joint.uplinks.v4.as_ref().map(|uplink| uplink.address),
         v6: joint.uplinks.v6.as_ref().map(|uplink| uplink.address),
@@ -98,12 +97,6 @@ impl Desired<'_> {
             objects.extend(firewall::peer(joint.config, peer, family));
         }
         (objects, problems)
-    }
-
-    /// The devices that are ours.
-    pub fn devices(&self) -> BTreeSet<LinkName> {
-        let joint = self.joint.iter().filter(|joint| joint.has_tunnel());
-        joint.flat_map(|joint| Family::ALL.map(|family| joint.device(family))).collect()
     }
 }
 

@@ -1,9 +1,10 @@
 //! What joins the nodes: who they are, what a node's network should be for all of them to reach each
-//! other's pods, kept apart from all I/O.
+//! other's pods, and the agent that keeps it so, as a state machine.
 //!
-//! Nothing here does I/O. Sources tell [`Node`]s, the machine tells [`Machine`] and what it
-//!; [`desired`] computes what should be.
+//! Nothing here does I/O. A source tells [`Node`]s, a look at the machine gives a [`Machine`];
+//! [`desired`] computes what should be, [`agent::Agent`] says what to do about it.
 
+pub mod agent;
 mod backend;
 mod config;
 mod desired;

@@ -24,6 +24,8 @@ pub struct Machine {
     /// Devices that cut and sum up what is sent through UDP tunnels by themselves
     /// (`tx-udp_tnl-segmentation`).
     pub tunnel_offload: Vec<LinkName>,
+    /// What of other programs may drop what this node forwards, each in a sentence.
+    pub droppers: Vec<String>,
 }
 
 /// By which device and address a node is reached, in one family.
@@ -115,4 +117,12 @@ pub fn choose_uplink(
         (found, "the default route leads by it".to_owned())
     };
     machine.uplink(found, why).ok_or_else(|| nowhere(format!("{} has gone", found.link)))
+}
+
+/// Whether an address is one that every IPv6 device has, and that tells nobody from others.
+pub(crate) fn is_link_local(address: &Address) -> bool {
+    match address.address.addr() {
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    }
 }

@@ -1,10 +1,11 @@
 //! The one place where plans become true: applies steps in order, and takes them back.
 //!
-//! Requests are sent one by one, because rtnetlink goes on with the next message of a datagram
-//! after one has failed, and a later step would then meet somebody else's object. A request costs
-//! about a microsecond of system calls; what takes time is the kernel's own work. Only nftables
-//! has transactions, and uses one for each run of adjacent steps.
+//! rtnetlink goes on with the next message of a datagram after one has failed. Where a failure ends
+//! the plan, requests are therefore sent one by one: a later step would meet somebody else's object.
+//! Where the plan goes on ([`OnError::Continue`]), adjacent steps are sent together, see [`batch`].
+//! Only nftables has transactions, and uses one for each run of adjacent steps.
 
+mod batch;
 mod link;
 mod request;
 
@@ -81,7 +82,7 @@ impl Kernel {
         let mut applied = Applied::default();
         let mut at = 0;
         while at < plan.len() {
-            let end = at + group(&plan[at..]);
+            let end = at + group(&plan[at..], on_error);
             let end = fault.map_or(end, |fault| end.min(fault.max(at + 1)));
             let before = applied.failed.len();
             if fault == Some(at) {
@@ -89,7 +90,7 @@ impl Kernel {
                 let error = Error::text(what, ErrorKind::Injected, "fault point");
                 applied.failed.push((at, error));
             } else {
-                self.apply_group(plan, at..end, &mut applied);
+                self.apply_group(plan, at..end, on_error, &mut applied);
             }
             if applied.failed.len() > before && on_error != OnError::Continue {
                 break;
@@ -141,12 +142,19 @@ impl Kernel {
     }
 
     /// Applies a run of steps that go together.
-    fn apply_group(&mut self, plan: &[Step], range: std::ops::Range<usize>, applied: &mut Applied) {
+    fn apply_group(
+        &mut self,
+        plan: &[Step],
+        range: std::ops::Range<usize>,
+        on_error: OnError,
+        applied: &mut Applied,
+    ) {
         let first = range.start;
         let steps = &plan[range];
-        let (done, failed) = match Way::of(&steps[0].change) {
+        let (done, failed) = match Way::of(&steps[0], on_error) {
             Way::Visit => self.ensure_sysctls(steps),
             Way::Transaction => self.apply_nft(steps),
+            Way::Together => return self.apply_together(first, steps, applied),
             Way::Alone => match self.apply_one(&steps[0]) {
                 Ok(changed) => (vec![changed], None),
                 Err(error) => (Vec::new(), Some((0, error))),
@@ -159,6 +167,22 @@ impl Kernel {
         }
         if let Some((place, error)) = failed {
             applied.failed.push((first + place, error));
+        }
+    }
+
+    /// Applies steps, of which the first has the place `first`, as a batch.
+    fn apply_together(&mut self, first: usize, steps: &[Step], applied: &mut Applied) {
+        let outcomes = match self.handle(&steps[0].space) {
+            Ok((_, handle)) => batch::apply(handle, steps),
+            // Each step fails by itself.
+            Err(_) => steps.iter().map(|step| self.apply_one(step)).collect(),
+        };
+        for ((place, step), outcome) in (first..).zip(steps).zip(outcomes) {
+            match outcome {
+                Ok(true) => applied.done.push(step.clone()),
+                Ok(false) => {}
+                Err(error) => applied.failed.push((place, error)),
+            }
         }
     }
 
@@ -321,6 +345,8 @@ impl Kernel {
 enum Way {
     /// By itself.
     Alone,
+    /// With its neighbours, each of which may fail by itself.
+    Together,
     /// With its neighbours, in one nftables transaction.
     Transaction,
     /// With its neighbours, in one visit of their namespace.
@@ -328,25 +354,26 @@ enum Way {
 }
 
 impl Way {
-    fn of(change: &Change) -> Self {
-        match change {
+    fn of(step: &Step, on_error: OnError) -> Self {
+        match &step.change {
             Change::Ensure(Object::Sysctl(_)) => Self::Visit,
             Change::Create(Object::Nft(_))
             | Change::Ensure(Object::Nft(_))
             | Change::Delete(Object::Nft(_))
             | Change::Replace { to: Object::Nft(_), .. } => Self::Transaction,
+            _ if on_error == OnError::Continue && batch::takes(step) => Self::Together,
             _ => Self::Alone,
         }
     }
 }
 
 /// How many of the first steps of `plan` go together.
-fn group(plan: &[Step]) -> usize {
-    let (way, space) = (Way::of(&plan[0].change), &plan[0].space);
+fn group(plan: &[Step], on_error: OnError) -> usize {
+    let (way, space) = (Way::of(&plan[0], on_error), &plan[0].space);
     if way == Way::Alone {
         return 1;
     }
-    let belongs = |step: &&Step| Way::of(&step.change) == way && step.space == *space;
+    let belongs = |step: &&Step| step.space == *space && Way::of(step, on_error) == way;
     plan.iter().take_while(belongs).count()
 }
 

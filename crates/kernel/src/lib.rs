@@ -12,6 +12,7 @@ mod ethtool;
 mod executor;
 mod handle;
 mod legacy;
+mod monitor;
 mod netlink;
 mod netns;
 mod nft;
@@ -25,6 +26,7 @@ mod wait;
 pub use error::{Error, ErrorKind, Result};
 pub use ethtool::LinkFeatures;
 pub use executor::{Applied, Kernel, OnError};
+pub use monitor::{Monitor, Notice};
 pub use netns::{
     Netns, NetnsId, is_prepared, isolate_process, prepare_directory, release_directory,
 };

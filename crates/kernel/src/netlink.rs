@@ -4,8 +4,9 @@
 //! inside. Strict checking is on, so that the kernel refuses what it does not understand, and
 //! extended acknowledgements are on, so that it says why.
 
+mod batch;
+
 use std::io;
-use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use rustix::net::{
     sockopt,
 };
 
+pub(crate) use self::batch::unanswered;
 use crate::error::{Error, Result};
 
 /// The netlink families that podwire speaks.
@@ -61,6 +63,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DUMP_TRIES: usize = 10;
 /// The kernel fills at most 32 KiB a datagram of a dump, given a reader that offers that much.
 const BUFFER: usize = 32 * 1024;
+/// What is tried, in errors.
+const RECEIVE: &str = "receive from netlink";
 
 /// One netlink socket, bound to the namespace that it was opened in.
 #[derive(Debug)]
@@ -74,6 +78,8 @@ pub(crate) struct Socket {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
+    /// The socket of the one who had the kernel do what this tells; 0 where the kernel does not say.
+    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -101,14 +107,20 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Joins multicast `groups` (a bit mask, `RTMGRP_*`), so that [`Socket::event`] has something
-    /// to say.
-    pub(crate) fn subscribe(&mut self, groups: u32) -> Result<()> {
-        for group in (0..32).filter(|bit| groups & (1 << bit) != 0) {
-            self.set_option_value(libc::NETLINK_ADD_MEMBERSHIP, group + 1)
+    /// Joins multicast `groups` (`RTNLGRP_*`, `NFNLGRP_*`), so that [`Socket::event`] and
+    /// [`Socket::take`] have something to say.
+    pub(crate) fn subscribe(&mut self, groups: &[u32]) -> Result<()> {
+        for group in groups {
+            self.set_option_value(libc::NETLINK_ADD_MEMBERSHIP, *group as libc::c_int)
                 .map_err(|e| Error::io("subscribe to netlink events", &e))?;
         }
         Ok(())
+    }
+
+    /// Lets `length` bytes of messages wait to be read, or as many as this process is allowed.
+    pub(crate) fn let_wait(&self, length: usize) {
+        let _ = sockopt::set_socket_recv_buffer_size_force(&self.fd, length)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&self.fd, length));
     }
 
     /// Sends one request and waits for its acknowledgement. `answer` sees every message that the
@@ -163,55 +175,6 @@ impl Socket {
         }
     }
 
-    /// Sends a transaction in one go: messages with the sequence numbers of `range` and the one
-    /// that ends it. The kernel answers to the first number only if it refuses the transaction as
-    /// such, and to the last one when it has gone through all of it. Returns the failures by
-    /// sequence number, in order.
-    pub(crate) fn transact(
-        &mut self,
-        bytes: &[u8],
-        range: RangeInclusive<u32>,
-    ) -> Result<Vec<(u32, Error)>> {
-        let (first, last) = range.into_inner();
-        self.make_room(bytes.len());
-        self.send(bytes)?;
-        let mut failures = Vec::new();
-        let mut patience = PATIENCE;
-        loop {
-            let end = self.receive(patience, |header, message| {
-                let sequence = header.sequence;
-                let is_ours = sequence.wrapping_sub(first) <= last.wrapping_sub(first);
-                if message.kind != NLMSG_ERROR || !is_ours {
-                    return None;
-                }
-                if let Err(error) = acknowledgement(header.flags, message.payload) {
-                    failures.push((sequence, error));
-                }
-                (sequence == first || sequence == last).then_some(())
-            });
-            match end.map_err(|error| (error.raw_errno(), error)) {
-                Ok(Some(())) => return Ok(failures),
-                Ok(None) => {}
-                // More was refused than there is room for. What got in was told first, and
-                // nothing comes after it, because the kernel answers before the send returns.
-                Err((Some(libc::ENOBUFS), _)) => patience = Duration::ZERO,
-                Err((Some(libc::ETIMEDOUT), _)) if !failures.is_empty() => return Ok(failures),
-                Err((_, error)) => return Err(error),
-            }
-        }
-    }
-
-    /// Sees to it that a message of `length` bytes can be sent at once. Where it is not allowed
-    /// to be that large, sending it fails.
-    fn make_room(&self, length: usize) {
-        const USUAL: usize = 128 * 1024;
-        if length > USUAL {
-            let length = length.next_multiple_of(USUAL);
-            let _ = sockopt::set_socket_send_buffer_size_force(&self.fd, length)
-                .or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, length));
-        }
-    }
-
     /// Sets `count` sequence numbers aside for [`Socket::transact`] and returns the first.
     pub(crate) fn next_sequences(&mut self, count: u32) -> u32 {
         let first = self.sequence.wrapping_add(1);
@@ -238,7 +201,7 @@ impl Socket {
                 Ok(true) => {
                     let mut rest = &bytes[..];
                     while let Some((header, payload, next)) = split(rest) {
-                        each(Message { kind: header.kind, payload });
+                        each(Message { kind: header.kind, port: header.port, payload });
                         rest = next;
                     }
                     return Ok(());
@@ -308,6 +271,29 @@ impl Socket {
         }
     }
 
+    /// Hands the messages of one datagram to `each`; `false` if none has come in. `ENOBUFS` is
+    /// reported as by [`Socket::event`].
+    pub(crate) fn take(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<bool> {
+        let length = match self.receive_bytes(RecvFlags::DONTWAIT) {
+            Err(rustix::io::Errno::AGAIN) => return Ok(false),
+            other => other.map_err(|e| Error::errno(RECEIVE, e.raw_os_error(), None))?,
+        };
+        self.walk(length, |_, message| {
+            each(message);
+            None::<()>
+        })?;
+        Ok(true)
+    }
+
+    /// Its number, by which the kernel names who has asked for something.
+    pub(crate) fn port(&self) -> Result<u32> {
+        let what = "look up a netlink socket";
+        let failed = |e: rustix::io::Errno| Error::errno(what, e.raw_os_error(), None);
+        let address = rustix::net::getsockname(&self.fd).map_err(failed)?;
+        let address = SocketAddrNetlink::try_from(address).map_err(failed)?;
+        Ok(address.pid())
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let to = SocketAddrNetlink::new(0, 0);
         rustix::io::retry_on_intr(|| rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &to))
@@ -319,25 +305,35 @@ impl Socket {
     fn receive<T>(
         &mut self,
         patience: Duration,
-        mut each: impl FnMut(&Header, Message<'_>) -> Option<T>,
+        each: impl FnMut(&Header, Message<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let what = "receive from netlink";
         let length = match self.receive_bytes(RecvFlags::DONTWAIT) {
             Err(e) if e == rustix::io::Errno::AGAIN => {
-                if !readable(self.fd.as_fd(), patience).map_err(|e| Error::io(what, &e))? {
-                    return Err(Error::errno(what, libc::ETIMEDOUT, None));
+                if !readable(self.fd.as_fd(), patience).map_err(|e| Error::io(RECEIVE, &e))? {
+                    return Err(Error::errno(RECEIVE, libc::ETIMEDOUT, None));
                 }
                 self.receive_bytes(RecvFlags::empty())
             }
             other => other,
         }
-        .map_err(|e| Error::errno(what, e.raw_os_error(), None))?;
+        .map_err(|e| Error::errno(RECEIVE, e.raw_os_error(), None))?;
+        self.walk(length, each)
+    }
+
+    /// Walks the messages of a datagram of `length` bytes until `each` returns something.
+    fn walk<T>(
+        &self,
+        length: usize,
+        mut each: impl FnMut(&Header, Message<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
         if length > self.buffer.len() {
-            return Err(Error::errno(what, libc::EMSGSIZE, None));
+            return Err(Error::errno(RECEIVE, libc::EMSGSIZE, None));
         }
         let mut rest = &self.buffer[..length];
         while let Some((header, payload, next)) = split(rest) {
-            if let Some(found) = each(&header, Message { kind: header.kind, payload }) {
+            if let Some(found) =
+                each(&header, Message { kind: header.kind, port: header.port, payload })
+            {
                 return Ok(Some(found));
             }
             rest = next;
@@ -390,6 +386,7 @@ struct Header {
     kind: u16,
     flags: u16,
     sequence: u32,
+    port: u32,
 }
 
 /// One message with its header, as bytes.
@@ -420,6 +417,7 @@ fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
         kind: u16::from_ne_bytes([header[4], header[5]]),
         flags: u16::from_ne_bytes([header[6], header[7]]),
         sequence: u32_at(header, 8),
+        port: u32_at(header, 12),
     };
     Some((header, payload, rest))
 }

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use net::nft::TableId;
 use net::{Link, LinkName, Object, Route, Space, Vni};
 
-use self::object::{address_object, is_written, link_object, neighbour_object, route_object};
+use self::object::{
+    address_object, is_assigned, is_written, link_object, neighbour_object, route_object,
+};
 
 use crate::dump::{self, Dump};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,9 +26,13 @@ use crate::rtnetlink::{self, AF_BRIDGE, AF_INET, AF_INET6, rtm};
 pub enum Query {
     /// Everything that a plan can speak of.
     All,
+    /// All devices.
+    Links,
+    /// The addresses of all devices.
+    AllAddresses,
     /// One device, if it is there.
     Link(LinkName),
-    /// The addresses of one device; none if it is not there.
+    /// The addresses of one device, link-local ones as well; none if it is not there.
     Addresses(LinkName),
     /// One device and all that is on it: addresses, routes by it, permanent neighbours, forwarding
     /// entries, the networks that it takes packets of. Nothing if it is not there.
@@ -50,6 +56,17 @@ impl Kernel {
     pub fn observe(&mut self, space: &Space, query: &Query) -> Result<Vec<Object>> {
         match query {
             Query::All => Ok(self.dump(space)?.objects()),
+            Query::Links => Ok(self.links(space)?.objects()),
+            Query::AllAddresses => {
+                let mut dump = self.links(space)?;
+                let (_, handle) = self.handle(space)?;
+                let request = rtnetlink::address::all(0);
+                let parse = rtnetlink::address::parse;
+                dump.addresses = collect(handle.route(), rtm::GETADDR, &request, parse)?;
+                let mut objects = dump.objects();
+                objects.retain(|object| matches!(object, Object::Address(_)));
+                Ok(objects)
+            }
             Query::Link(name) => {
                 let (_, handle) = self.handle(space)?;
                 let Some(seen) = handle.link(name)? else { return Ok(Vec::new()) };
@@ -59,7 +76,7 @@ impl Kernel {
             Query::Addresses(name) => {
                 let (_, handle) = self.handle(space)?;
                 match handle.index(name) {
-                    Ok(index) => addresses_of(handle.route(), index, name),
+                    Ok(index) => addresses_of(handle.route(), index, name, |_| true),
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
                     Err(error) => Err(error),
                 }
@@ -100,6 +117,15 @@ impl Kernel {
                 Ok(without_nftables(read)?.into_iter().map(Object::Nft).collect())
             }
         }
+    }
+
+    /// A dump of devices alone.
+    fn links(&mut self, space: &Space) -> Result<Dump> {
+        let (_, handle) = self.handle(space)?;
+        let request = rtnetlink::link::all();
+        let read = collect(handle.route(), rtm::GETLINK, &request, rtnetlink::link::parse)?;
+        let links = read.into_iter().map(|link| (link.index, link)).collect();
+        Ok(Dump { links, ..Dump::default() })
     }
 
     /// The names of the devices that `routes` send by, each asked for once.
@@ -236,14 +262,9 @@ impl Kernel {
 
     /// Everything in `space`.
     pub fn dump(&mut self, space: &Space) -> Result<Dump> {
+        let mut dump = self.links(space)?;
         let (home, handle) = self.handle(space)?;
-        let mut dump = Dump::default();
         let socket = handle.route();
-        dump.links =
-            collect(socket, rtm::GETLINK, &rtnetlink::link::all(), rtnetlink::link::parse)?
-                .into_iter()
-                .map(|link| (link.index, link))
-                .collect();
         dump.addresses =
             collect(socket, rtm::GETADDR, &rtnetlink::address::all(0), rtnetlink::address::parse)?;
         dump.routes =
@@ -299,7 +320,7 @@ pub(crate) fn one_link(
 /// All that is on a device, but for the device itself.
 fn what_is_on(socket: &mut Socket, link: &dump::Link, name: &LinkName) -> Result<Vec<Object>> {
     let index = link.index;
-    let mut objects = addresses_of(socket, index, name)?;
+    let mut objects = addresses_of(socket, index, name, is_assigned)?;
     // A kernel without strict checking sends what is on every device, so all is looked at again.
     for family in [AF_INET, AF_INET6] {
         let request = rtnetlink::route::some(family, None, Some(index));
@@ -327,12 +348,17 @@ fn what_is_on(socket: &mut Socket, link: &dump::Link, name: &LinkName) -> Result
     Ok(objects)
 }
 
-fn addresses_of(socket: &mut Socket, index: u32, name: &LinkName) -> Result<Vec<Object>> {
+fn addresses_of(
+    socket: &mut Socket,
+    index: u32,
+    name: &LinkName,
+    is_wanted: impl Fn(&dump::Address) -> bool,
+) -> Result<Vec<Object>> {
     let request = rtnetlink::address::all(index);
     let mut seen = collect(socket, rtm::GETADDR, &request, rtnetlink::address::parse)?;
     // A kernel without strict checking sends those of every device.
-    seen.retain(|address| address.index == index);
-    let objects = seen.iter().filter_map(|address| address_object(address, name.clone()));
+    seen.retain(|address| address.index == index && is_wanted(address));
+    let objects = seen.iter().map(|address| address_object(address, name.clone()));
     Ok(objects.map(Object::Address).collect())
 }
 

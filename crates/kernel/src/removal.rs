@@ -19,8 +19,7 @@ use crate::conntrack;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Kernel;
 use crate::netlink::{Protocol, Socket};
-use crate::rtnetlink::{self, rtm};
-use crate::wait::LINK_EVENTS;
+use crate::rtnetlink::{self, group, rtm};
 
 /// The kernel announces within milliseconds; this is how long a machine under load may take before
 /// the parent does the work itself.
@@ -52,7 +51,7 @@ impl Kernel {
         // reclaimed, some 10 ms; the child, which keeps it open, will be the last one.
         let netfilter = handle.netfilter(home)?.as_fd().as_raw_fd();
         let mut events = Socket::open(Protocol::Route)?;
-        events.subscribe(LINK_EVENTS)?;
+        events.subscribe(&[group::LINK])?;
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|e| Error::errno("make a pipe", e.raw_os_error(), None))?;
         // SAFETY: the child only makes system calls and allocates; no lock of another thread is

@@ -10,12 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::netlink::{Protocol, Socket};
 use crate::netns::Netns;
-use crate::rtnetlink::{self, rtm};
-
-/// Multicast groups (`RTMGRP_*`).
-pub(crate) const LINK_EVENTS: u32 = 0x1;
-const IPV6_ADDRESS_EVENTS: u32 = 0x100;
-const IPV6_ROUTE_EVENTS: u32 = 0x400;
+use crate::rtnetlink::{self, group, rtm};
 
 /// Waits until `link` can carry packets.
 pub(crate) fn up(
@@ -29,7 +24,7 @@ pub(crate) fn up(
         Some(link) => Ok(link.oper_state == OperState::Up),
         None => Err(Error::errno(what(), libc::ENODEV, None)),
     };
-    match until(handle, home, LINK_EVENTS, patience, is_up)? {
+    match until(handle, home, &[group::LINK], patience, is_up)? {
         true => Ok(()),
         false => Err(late(what(), patience, "it is still not up")),
     }
@@ -73,8 +68,8 @@ pub(crate) fn addresses(
         }
         Ok(true)
     };
-    let groups = IPV6_ADDRESS_EVENTS | IPV6_ROUTE_EVENTS;
-    if until(handle, home, groups, patience, are_settled)?
+    let groups = [group::ADDRESS_V6, group::ROUTE_V6];
+    if until(handle, home, &groups, patience, are_settled)?
         // Rules of the administrator may hide a local route for ever.
         || look(handle)?.iter().all(|address| !address.tentative)
     {
@@ -98,7 +93,7 @@ fn is_delivered(handle: &mut Handle, address: &dump::Address) -> Result<bool> {
 fn until(
     handle: &mut Handle,
     home: &Netns,
-    groups: u32,
+    groups: &[u32],
     patience: Duration,
     is_done: impl Fn(&mut Handle) -> Result<bool>,
 ) -> Result<bool> {

@@ -3,7 +3,7 @@
 
 use kernel::{ForeignDrop, Kernel, Query};
 use net::nft::{Family, TableId};
-use net::{Link, LinkName, Object, Space};
+use net::{Address, Link, LinkName, Object, Space};
 use testbed::Namespace;
 
 fn name(text: &str) -> LinkName {
@@ -83,6 +83,20 @@ fn what_is_on_a_device_is_found_alone() {
         assert_eq!(seen.len(), count, "{link}: {seen:#?}");
     }
     assert_eq!(kernel.observe(&node.space(), &Query::On(name("none"))).unwrap(), []);
+}
+
+#[test]
+fn link_local_addresses_are_found_where_addresses_are_asked_for() {
+    testbed::isolated!();
+    let node = Namespace::new("node");
+    node.sh(NODE);
+    node.sh("ip address add fe80::7/64 dev under nodad");
+    let address = Address::new(name("under"), "fe80::7/64".parse().unwrap());
+    let address = Object::Address(Address { nodad: true, ..address });
+    let mut kernel = Kernel::new().unwrap();
+    let mut finds = |query| kernel.observe(&node.space(), &query).unwrap().contains(&address);
+    assert!(finds(Query::Addresses(name("under"))));
+    assert!(!finds(Query::On(name("under"))) && !finds(Query::All));
 }
 
 #[test]

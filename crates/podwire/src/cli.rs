@@ -1,5 +1,6 @@
 //! The command line as it is typed.
 
+pub(crate) mod agent;
 pub(crate) mod cni;
 pub(crate) mod ipam;
 
@@ -46,6 +47,9 @@ enum Command {
     /// Show and repair the addresses that host-local has given out on this node.
     #[command(subcommand)]
     Ipam(IpamCommand),
+    /// Join this node to the others, and keep it joined.
+    #[command(after_help = agent::EXAMPLES)]
+    Agent(agent::Agent),
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -279,6 +283,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Demo(demo) => demo::run(demo, terminal),
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
+        Command::Agent(agent) => crate::agent::run(&agent, terminal),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {
             completion::print(shell)?;

@@ -1,5 +1,6 @@
 //! `podwire`: the command line. Called by a plugin's name, it is that plugin.
 
+mod agent;
 mod cli;
 mod cni;
 mod completion;

@@ -100,6 +100,10 @@ impl Running for Handle {
         let _ = self.commands.send(Command::Publish(publication));
     }
 
+    fn resync(&self) {
+        let _ = self.commands.send(Command::Resync);
+    }
+
     fn set_ready(&self, ready: bool) {
         let _ = self.commands.send(Command::Ready(ready));
     }

@@ -16,6 +16,9 @@ pub trait Running: Send {
     /// Has the others know this from now on.
     fn publish(&self, publication: Publication);
 
-    /// Says whether this node's network is there, to sources that keep pods off a node until then.
+    /// Has everything read anew and told, even if it is the same.
+    fn resync(&self);
+
+    /// Tells whether pods can be made on this node, to those who want to know.
     fn set_ready(&self, _ready: bool) {}
 }

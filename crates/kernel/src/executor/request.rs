@@ -64,6 +64,16 @@ impl<'a> Wish<'a> {
         is_one.then_some(Self { verb, object, moot })
     }
 
+    /// Whether its message can be sent with others: whether what is there need not be looked at
+    /// first, and the kernel's answer is all there is to know.
+    pub(super) fn goes_with_others(&self) -> bool {
+        match self.object {
+            Object::Qdisc(_) => false,
+            Object::Vni(_) => self.verb == Verb::Delete,
+            _ => true,
+        }
+    }
+
     /// Sends the message by itself; `false` if there was nothing to do.
     pub(super) fn fulfil(&self, handle: &mut Handle) -> Result<bool> {
         let answer = self.request(handle).and_then(|request| {

@@ -93,6 +93,14 @@ pub(super) fn parse_table(payload: &[u8]) -> Option<Table> {
     Some(Table { id: TableId { family, name: name? }, comment })
 }
 
+/// The table that a message is about, or that what it is about is in: every kind of message says so
+/// in the same place.
+pub(super) fn parse_table_id(payload: &[u8]) -> Option<TableId> {
+    let (family, attributes) = split(payload)?;
+    let (_, name) = iterate(attributes).find(|(kind, _)| *kind == table::NAME)?;
+    Some(TableId { family, name: text(name) })
+}
+
 /// The message about a chain, without its rules.
 pub(super) fn put_chain(chain: &Chain) -> Result<Writer, String> {
     let mut w = put_chain_name(chain);

@@ -26,8 +26,8 @@ use net::nft::{Chain, Element, Key, Object, Rule, Set, Table, TableId};
 use self::element::{assemble, is_halves, parse_elements, put_element_key, put_elements_name};
 use self::expression::be32;
 use self::message::{
-    begin, begin_any, parse_chain, parse_rule, parse_set, parse_table, put_chain_name, put_rule,
-    put_rules_name, put_set_name, put_sets_name, put_table_name,
+    begin, begin_any, parse_chain, parse_rule, parse_set, parse_table, parse_table_id,
+    put_chain_name, put_rule, put_rules_name, put_set_name, put_sets_name, put_table_name,
 };
 use self::uapi::{GEN_ID, SUBSYSTEM, msg};
 use crate::attribute::{Writer, iterate};
@@ -36,6 +36,7 @@ use crate::netlink::Socket;
 
 pub use self::droppers::ForeignDrop;
 pub(crate) use self::transaction::apply;
+pub(crate) use self::uapi::GROUP;
 
 /// A ruleset that keeps changing is read this often before it is given up.
 const DUMP_TRIES: usize = 10;
@@ -102,6 +103,14 @@ fn put_together(
     objects.extend(chains.into_iter().map(Object::from));
     objects.extend(elements.into_iter().map(Object::from));
     Ok(objects)
+}
+
+/// The table that an event tells a change of: of itself or of anything that is in it.
+pub(crate) fn changed_table(kind: u16, payload: &[u8]) -> Option<TableId> {
+    if kind >> 8 != SUBSYSTEM || kind == number(msg::NEWGEN) {
+        return None;
+    }
+    parse_table_id(payload)
 }
 
 /// Whether the kernel has nftables and lets us use it.

@@ -3,6 +3,8 @@
 
 /// `NFNL_SUBSYS_NFTABLES` (include/uapi/linux/netfilter/nfnetlink.h).
 pub(super) const SUBSYSTEM: u16 = 10;
+/// `NFNLGRP_NFTABLES` (the same file): the multicast group of all changes.
+pub(crate) const GROUP: u32 = 7;
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`: around a transaction.
 pub(super) const BATCH_BEGIN: u16 = 16;
 pub(super) const BATCH_END: u16 = 17;
@@ -24,6 +26,7 @@ pub(super) mod msg {
     pub(crate) const NEWSETELEM: u16 = 12;
     pub(crate) const GETSETELEM: u16 = 13;
     pub(crate) const DELSETELEM: u16 = 14;
+    pub(crate) const NEWGEN: u16 = 15;
     pub(crate) const GETGEN: u16 = 16;
 }
 

@@ -18,7 +18,8 @@ impl Dump {
             let master = link.master.and_then(name);
             objects.extend(link_object(link, master, &name).map(Object::Link));
         }
-        let addresses = self.addresses.iter().filter_map(|it| address_object(it, name(it.index)?));
+        let addresses = self.addresses.iter().filter(|it| is_assigned(it));
+        let addresses = addresses.filter_map(|it| Some(address_object(it, name(it.index)?)));
         objects.extend(addresses.map(Object::Address));
         objects.extend(self.routes.iter().filter_map(|r| route_object(r, name)).map(Object::Route));
         objects.extend(self.rules.iter().filter(|it| is_written(it)).cloned().map(Object::Rule));
@@ -63,11 +64,12 @@ pub(crate) fn link_object(
         master,
         promiscuous: Some(link.promiscuous),
         tx_checksum: None,
-        port: link.port.map_or_else(Port::default, |port| Port {
-            hairpin: Some(port.hairpin),
-            isolated: Some(port.isolated),
-        }),
+        port: link.port.map_or_else(Port::default, port_object),
     })
+}
+
+pub(crate) fn port_object(port: dump::Port) -> Port {
+    Port { hairpin: Some(port.hairpin), isolated: Some(port.isolated) }
 }
 
 fn vxlan_object(it: &dump::Vxlan, name: &impl Fn(u32) -> Option<LinkName>) -> Vxlan {
@@ -80,10 +82,14 @@ fn vxlan_object(it: &dump::Vxlan, name: &impl Fn(u32) -> Option<LinkName>) -> Vx
     Vxlan { port: it.port, form }
 }
 
-/// Link-local addresses are the kernel's own.
-pub(crate) fn address_object(it: &dump::Address, link: LinkName) -> Option<Address> {
+/// Whether somebody gave an address to its device: link-local ones are mostly the kernel's own.
+pub(crate) fn is_assigned(address: &dump::Address) -> bool {
+    address.scope != Scope::Link
+}
+
+pub(crate) fn address_object(it: &dump::Address, link: LinkName) -> Address {
     let dump::Address { address, broadcast, nodad, .. } = *it;
-    (it.scope != Scope::Link).then_some(Address { link, address, broadcast, nodad })
+    Address { link, address, broadcast, nodad }
 }
 
 /// A neighbour or a forwarding entry that somebody wrote.

@@ -122,6 +122,16 @@ pub(crate) fn index(payload: &[u8]) -> Option<u32> {
     (header[0] == 0).then(|| u32_of(&header[4..])).flatten()
 }
 
+/// Reads a message of a bridge about one of its ports: the port's index and its flags.
+pub(crate) fn parse_port_message(payload: &[u8]) -> Option<(u32, dump::Port)> {
+    let header = payload.get(..HEADER)?;
+    if header[0] != AF_BRIDGE {
+        return None;
+    }
+    let (_, flags) = iterate(&payload[HEADER..]).find(|(kind, _)| *kind == IFLA_PROTINFO)?;
+    Some((u32_of(&header[4..])?, parse_port(flags)))
+}
+
 /// Reads a link message.
 pub(crate) fn parse(payload: &[u8]) -> Option<dump::Link> {
     let header = payload.get(..HEADER)?;
@@ -243,22 +253,24 @@ fn parse_info(info: &[u8], link: &mut dump::Link) {
             INFO_KIND => link.kind = text(value),
             INFO_DATA if link.kind == "vxlan" => link.vxlan = Some(parse_vxlan(value)),
             INFO_SLAVE_KIND => is_port = text(value) == "bridge",
-            INFO_SLAVE_DATA if is_port => {
-                let mut port = dump::Port::default();
-                for (kind, value) in iterate(value) {
-                    let byte = value.first().copied().unwrap_or_default();
-                    match kind {
-                        BRPORT_STATE => port.state = byte,
-                        BRPORT_MODE => port.hairpin = byte != 0,
-                        BRPORT_ISOLATED => port.isolated = byte != 0,
-                        _ => {}
-                    }
-                }
-                link.port = Some(port);
-            }
+            INFO_SLAVE_DATA if is_port => link.port = Some(parse_port(value)),
             _ => {}
         }
     }
+}
+
+fn parse_port(flags: &[u8]) -> dump::Port {
+    let mut port = dump::Port::default();
+    for (kind, value) in iterate(flags) {
+        let byte = value.first().copied().unwrap_or_default();
+        match kind {
+            BRPORT_STATE => port.state = byte,
+            BRPORT_MODE => port.hairpin = byte != 0,
+            BRPORT_ISOLATED => port.isolated = byte != 0,
+            _ => {}
+        }
+    }
+    port
 }
 
 fn parse_vxlan(data: &[u8]) -> dump::Vxlan {

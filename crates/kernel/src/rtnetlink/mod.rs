@@ -42,6 +42,20 @@ pub(crate) mod rtm {
     pub(crate) const GETTUNNEL: u16 = 122;
 }
 
+/// Multicast groups (`RTNLGRP_*`).
+pub(crate) mod group {
+    pub(crate) const LINK: u32 = 1;
+    pub(crate) const NEIGHBOUR: u32 = 3;
+    pub(crate) const ADDRESS_V4: u32 = 5;
+    pub(crate) const ROUTE_V4: u32 = 7;
+    pub(crate) const RULE_V4: u32 = 8;
+    pub(crate) const ADDRESS_V6: u32 = 9;
+    pub(crate) const ROUTE_V6: u32 = 11;
+    pub(crate) const RULE_V6: u32 = 19;
+    /// Linux 5.18.
+    pub(crate) const TUNNEL: u32 = 35;
+}
+
 /// Address families.
 pub(crate) const AF_INET: u8 = 2;
 pub(crate) const AF_BRIDGE: u8 = 7;

@@ -17,6 +17,7 @@ const PERMANENT: u16 = 0x80;
 const NOARP: u16 = 0x40;
 const SELF: u8 = 0x02;
 const TO_MASTER: u8 = 0x04;
+const PROXY: u8 = 0x08;
 
 const HEADER: usize = 12;
 
@@ -55,9 +56,12 @@ pub(crate) fn on(family: u8, index: u32) -> Vec<u8> {
     writer.bytes().to_vec()
 }
 
-/// Reads a neighbour or forwarding entry.
+/// Reads a neighbour or forwarding entry. Those that the node answers for are none of its own.
 pub(crate) fn parse(payload: &[u8]) -> Option<dump::Neighbour> {
     let header = payload.get(..HEADER)?;
+    if header[10] & PROXY != 0 {
+        return None;
+    }
     let state = u16::from_ne_bytes([header[8], header[9]]);
     let mut entry = dump::Neighbour {
         bridge: header[0] == AF_BRIDGE,

@@ -45,6 +45,15 @@ struct Peer {
     node: Node,
 }
 
+/// Somebody wants to hear it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Of a list that begins after this.
+    Raised,
+    /// Of the list that is under way.
+    Examined,
+}
+
 /// All that is known.
 pub(super) struct Index {
     publication: Publication,
@@ -56,6 +65,8 @@ pub(super) struct Index {
     peers: Option<BTreeMap<NodeName, Peer>>,
     /// What a list that is under way has brought so far; it is all there is only when it is complete.
     listing: Option<BTreeMap<NodeName, Peer>>,
+    /// Whether the list that begins next, or is under way, is told even if it says nothing new.
+    doubt: Option<Doubt>,
     troubles: BTreeMap<Trouble, (Instant, String)>,
     was_published: bool,
     is_changed: bool,
@@ -71,6 +82,7 @@ impl Index {
             own_listed: false,
             peers: None,
             listing: None,
+            doubt: None,
             troubles: BTreeMap::new(),
             was_published: false,
             is_changed: false,
@@ -87,6 +99,11 @@ impl Index {
     /// Whether pods may be told that the network is there.
     pub(super) fn set_ready(&mut self, is_ready: bool) {
         self.is_ready = is_ready;
+    }
+
+    /// Has the next list of all nodes told even if nothing has changed.
+    pub(super) fn resync(&mut self) {
+        self.doubt = Some(Doubt::Raised);
     }
 
     /// Takes in what a watch has to say.
@@ -106,7 +123,10 @@ impl Index {
                 }
             }
             (Which::Own, Event::Gone(_)) => self.lose_own(now),
-            (Which::All, Event::Listing) => self.listing = Some(BTreeMap::new()),
+            (Which::All, Event::Listing) => {
+                self.listing = Some(BTreeMap::new());
+                self.doubt = self.doubt.map(|_| Doubt::Examined);
+            }
             (Which::All, Event::Seen(object)) => self.see_peer(*object),
             (Which::All, Event::Listed) => {
                 let nodes = |peers: &BTreeMap<_, Peer>| -> Vec<Node> {
@@ -115,6 +135,7 @@ impl Index {
                 let listed = self.listing.take();
                 self.is_changed |= self.peers.as_ref().map(nodes) != listed.as_ref().map(nodes);
                 self.peers = listed;
+                self.is_changed |= self.doubt.take_if(|it| *it == Doubt::Examined).is_some();
             }
             (Which::All, Event::Gone(name)) => {
                 let name = name.parse::<NodeName>().ok();

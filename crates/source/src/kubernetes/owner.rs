@@ -4,11 +4,13 @@
 use std::future::Future;
 use std::mem::{Discriminant, discriminant};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fabric::{NodeName, Publication, Report};
 use futures_util::future::OptionFuture;
 use kube::Client;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, channel};
 use tokio::time::sleep_until;
 
@@ -30,6 +32,8 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(super) enum Command {
     /// Has others know this.
     Publish(Publication),
+    /// Reads all nodes anew.
+    Resync,
     /// Whether pods may come.
     Ready(bool),
 }
@@ -48,14 +52,22 @@ pub(super) async fn run(
     let mut index = Index::new(publication, flannel);
     // Small, so that a long list waits on the wire and not here.
     let (events, mut seen) = channel(64);
+    let anew = Arc::new(Notify::new());
     for (which, fields) in [(Own, Some(format!("metadata.name={name}"))), (All, None)] {
         let is_metadata = which == All && !flannel;
         let (client, events) = (client.clone(), events.clone());
-        tokio::spawn(Watch { client, which, fields, is_metadata, events }.run());
+        let anew = Arc::clone(&anew);
+        tokio::spawn(Watch { client, which, fields, is_metadata, events, anew }.run());
     }
     let mut teller = Teller::default();
-    let mut writer =
-        Writer { client, name, backoff: Backoff::default(), at: Instant::now(), wrote: None };
+    let mut writer = Writer {
+        client,
+        name,
+        backoff: Backoff::default(),
+        at: Instant::now(),
+        wrote: None,
+        failure: None,
+    };
     let mut writing: Option<Writing> = None;
     loop {
         let now = Instant::now();
@@ -74,6 +86,10 @@ pub(super) async fn run(
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Publish(publication)) => index.publish(publication),
+                Some(Command::Resync) => {
+                    index.resync();
+                    anew.notify_one();
+                }
                 Some(Command::Ready(is_ready)) => index.set_ready(is_ready),
                 None => return,
             },
@@ -82,6 +98,7 @@ pub(super) async fn run(
                 writing = None;
                 writer.pause(&result, Instant::now());
                 let result = result.map_err(|failure| failure.to_string());
+                writer.log(&change, &result);
                 index.wrote(&change, result, Instant::now());
             }
             Some(()) = sleep => {}
@@ -142,6 +159,7 @@ struct Writer {
     backoff: Backoff,
     at: Instant,
     wrote: Option<Instant>,
+    failure: Option<String>,
 }
 
 impl Writer {
@@ -151,6 +169,23 @@ impl Writer {
             let result = write(&client, &name, change.clone()).await;
             (change, result)
         })
+    }
+
+    /// Says for people what it did; what goes wrong again in the same way only once.
+    fn log(&mut self, change: &Change, result: &Result<(), String>) {
+        match (result, change) {
+            (Ok(()), Change::Annotations(_)) => {
+                tracing::info!(node = %self.name, "published this node in its annotations");
+            }
+            (Ok(()), Change::NetworkAvailable) => {
+                tracing::info!(node = %self.name, "told Kubernetes that the network is there");
+            }
+            (Err(why), _) if self.failure.as_ref() != Some(why) => {
+                tracing::warn!(node = %self.name, why, "could not write to this node's object");
+            }
+            (Err(_), _) => {}
+        }
+        self.failure = result.as_ref().err().cloned();
     }
 
     /// Waits before it writes again: after a success too, until the watch has shown it, and longer if

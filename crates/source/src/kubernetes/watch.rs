@@ -4,11 +4,13 @@
 //! quiet cluster nothing does, and the agent would be astray long after the API is back.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use kube::Client;
 use kube::api::{ListParams, WatchEvent, WatchParams};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{sleep, timeout};
 
@@ -65,6 +67,8 @@ pub(super) struct Watch {
     /// Whether spec and status are not needed.
     pub(super) is_metadata: bool,
     pub(super) events: Sender<(Which, Event)>,
+    /// Says that all nodes are to be listed anew.
+    pub(super) anew: Arc<Notify>,
 }
 
 /// Nobody listens any more.
@@ -95,9 +99,18 @@ impl Watch {
         let mut version = None;
         loop {
             let mut live: Option<Instant> = None;
-            let ended = match &mut version {
-                None => self.list().await.map(|listed| version = Some(listed)),
-                Some(version) => self.follow(version, &mut live).await,
+            let step = async {
+                match &mut version {
+                    None => self.list().await.map(|listed| version = Some(listed)),
+                    Some(version) => self.follow(version, &mut live).await,
+                }
+            };
+            let ended = tokio::select! {
+                ended = step => ended,
+                () = self.told_anew() => {
+                    version = None;
+                    continue;
+                }
             };
             if live.is_some_and(|since| since.elapsed() >= SOUND) {
                 backoff.reset();
@@ -124,7 +137,18 @@ impl Watch {
                     backoff.next(chance()).max(asked)
                 }
             };
-            sleep(wait).await;
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.told_anew() => version = None,
+            }
+        }
+    }
+
+    /// The own Node is always told again when it changes, and is not what somebody doubts.
+    async fn told_anew(&self) {
+        match self.which {
+            Which::All => self.anew.notified().await,
+            Which::Own => std::future::pending().await,
         }
     }
 
@@ -141,8 +165,11 @@ impl Watch {
                 true => nodes().list_metadata(&params)?,
                 false => nodes().list(&params)?,
             };
-            let answer = timeout(ANSWER, self.client.request::<List>(request)).await;
-            let page = answer.map_err(|_| Failure::silence())??;
+            // Not read by kube, which would log a page that it does not understand.
+            let answer = timeout(ANSWER, self.client.request_text(request)).await;
+            let text = answer.map_err(|_| Failure::silence())??;
+            let page: List = serde_json::from_str(&text).map_err(kube::Error::SerdeError)?;
+            drop(text);
             for object in page.items {
                 self.tell(Event::Seen(Box::new(object))).await?;
             }

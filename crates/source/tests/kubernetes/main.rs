@@ -277,6 +277,19 @@ fn what_is_not_allowed_is_told_with_the_remedy() {
 }
 
 #[test]
+fn what_is_doubted_is_read_and_told_again() {
+    let server = three();
+    let agent = Agent::start(&server);
+    let before = agent.complete();
+    agent.running.resync();
+    assert_eq!(agent.complete(), before);
+    assert_eq!(server.count(|request| request.is_list() && request.is_of_all()), 2);
+    agent.is_silent(Duration::from_millis(200));
+    server.put(node(4));
+    assert_eq!(agent.complete().len(), 4);
+}
+
+#[test]
 fn changed_addresses_are_published() {
     let server = three();
     let agent = Agent::start(&server);

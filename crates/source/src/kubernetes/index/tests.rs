@@ -111,6 +111,21 @@ fn a_list_that_breaks_off_takes_nothing_away() {
 }
 
 #[test]
+fn what_is_doubted_is_told_again() {
+    let mut case = Case::standing();
+    case.apply(Which::All, Event::Listing);
+    case.index.resync();
+    case.see(Which::All, &other(2));
+    case.see(Which::All, &other(3));
+    case.apply(Which::All, Event::Listed);
+    assert!(!case.index.is_changed(), "that list began before");
+    case.list(Which::All, &[other(2), other(3)]);
+    assert!(case.index.take_change());
+    case.list(Which::All, &[other(2), other(3)]);
+    assert!(!case.index.is_changed());
+}
+
+#[test]
 fn what_says_nothing_new_is_no_change() {
     let mut case = Case::standing();
     case.see(Which::All, &other(2));

@@ -1,0 +1,615 @@
+//! The agent as a state machine: events come in, effects go out, and nothing else happens.
+//!
+//! It keeps a belief of what is in the kernel. A word from the source is a difference of that belief;
+//! an event that contradicts it, a failure and a slow timer cause one look at everything, and a
+//! difference of that. A restart, a lost event and a deleted device are all the same case.
+//!
+//! It never deletes anything of a peer from data that is not known to be complete, or that has shrunk
+//! suspiciously, and never touches what is not [ours](ours::Ours::is).
+
+mod belief;
+mod hold;
+mod order;
+mod ours;
+mod shape;
+mod status;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step, nft};
+use serde::{Deserialize, Serialize};
+
+pub use self::status::{SourceStatus, Status};
+
+use self::belief::Belief;
+use self::hold::{HOLD, Held, is_suspicious};
+use self::order::{as_link, fits, forget_what_goes_with_devices, rules_first, rules_last};
+use self::ours::{Ours, device_of};
+use self::shape::{holds, is_of_peer, is_peer_route, kind};
+use crate::desired::{Desired, desired, is_tunnel};
+use crate::{Config, Machine, Node, NodeName, Nodes, Problem, Report, Subject, firewall, machine};
+
+/// What happens to the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The source has said something.
+    Source(Report),
+    /// The machine, as [`Effect::Survey`] asked for.
+    Surveyed(Machine),
+    /// All that may be ours, as [`Effect::Look`] asked for.
+    Looked(Vec<Object>),
+    /// What came of [`Effect::Apply`]: changes that failed, each with the reason.
+    Applied(Vec<(Change, String)>),
+    /// The kernel says that this is there now, or is so now.
+    Seen(Object),
+    /// The kernel says that this has gone.
+    Gone(Object),
+    /// Somebody else has changed our table.
+    Rules,
+    /// Events were lost.
+    Lost,
+    /// A person says that a suspicious shrinking of the cluster is meant.
+    Accept,
+    /// The time that [`Agent::deadline`] named has come.
+    Tick,
+}
+
+/// What the agent has done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// See what the machine has; the answer is [`Event::Surveyed`].
+    Survey,
+    /// See what may be ours; the answer is [`Event::Looked`].
+    Look,
+    /// Make these changes, all that can be made; the answer is [`Event::Applied`].
+    Apply(Plan),
+    /// Have the source tell the whole set anew, even if it is the same.
+    Resync,
+    /// Keep the last complete set of nodes over a restart.
+    Keep(Vec<Node>),
+    /// Tell runtimes that the node's network stands, with everything that they have to know.
+    Ready(Ready),
+    /// Tell runtimes that it does not.
+    Unready,
+}
+
+/// What runtimes have to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// This node, with the subnets that are joined.
+    pub me: Node,
+    /// The largest packet of a pod, in bytes.
+    pub mtu: u32,
+}
+
+/// How long events are collected before the machine is looked at: a flap is many of them.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How often the machine is looked at without any reason.
+const SLOW: Duration = Duration::from_secs(60);
+/// How long a node that was ready may not be so before runtimes are told.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The agent of one node.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    name: NodeName,
+    nodes: Nodes,
+    contradictions: Vec<Problem>,
+    source: SourceStatus,
+    /// Whether the source has told the whole set since the start.
+    is_complete: bool,
+    withdrawn: Option<String>,
+    machine: Option<Machine>,
+    belief: Belief,
+    has_looked: bool,
+    ours: Ours,
+    /// What is wrong with this node, and what with peers.
+    here: Vec<Problem>,
+    peers: BTreeMap<NodeName, Vec<Problem>>,
+    failed: Vec<(Change, String)>,
+    held: Option<Held>,
+    look_at: Option<Duration>,
+    retry: Duration,
+    survey_at: Option<Duration>,
+    runtimes: Runtimes,
+    unready_since: Option<Duration>,
+    changes: BTreeMap<String, u64>,
+    last_change: Option<Duration>,
+    now: Duration,
+}
+
+/// What runtimes were told last.
+#[derive(Debug, PartialEq, Eq)]
+enum Runtimes {
+    Untold,
+    Ready(Ready),
+    Unready,
+}
+
+impl Agent {
+    /// The agent of the node `name`, with what was the last complete set of nodes before the start.
+    pub fn new(config: Config, name: NodeName, kept: Vec<Node>) -> Self {
+        let (nodes, contradictions) = Nodes::consistent(kept, &Nodes::default());
+        let ours = Ours::of(&config);
+        Self {
+            config,
+            name,
+            nodes,
+            contradictions,
+            source: SourceStatus::Awaited,
+            is_complete: false,
+            withdrawn: None,
+            machine: None,
+            belief: Belief::default(),
+            has_looked: false,
+            ours,
+            here: Vec::new(),
+            peers: BTreeMap::new(),
+            failed: Vec::new(),
+            held: None,
+            look_at: None,
+            retry: Duration::ZERO,
+            survey_at: None,
+            runtimes: Runtimes::Untold,
+            unready_since: None,
+            changes: BTreeMap::new(),
+            last_change: None,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// What to do first.
+    pub fn start(&self) -> Vec<Effect> {
+        vec![Effect::Survey, Effect::Look]
+    }
+
+    /// When [`Event::Tick`] is due, in the time that `on` is given.
+    pub fn deadline(&self) -> Option<Duration> {
+        let held = self.held.filter(|held| !held.asked || held.told > 0);
+        let held = held.map(|held| held.since + HOLD);
+        let is_ready = matches!(self.runtimes, Runtimes::Ready(_));
+        let grace = self.unready_since.filter(|_| is_ready).map(|since| since + GRACE);
+        [self.look_at, self.survey_at, held, grace].into_iter().flatten().min()
+    }
+
+    /// The devices that may be ours.
+    pub fn devices(&self) -> impl Iterator<Item = &LinkName> {
+        self.ours.devices.iter()
+    }
+
+    /// Who we are.
+    pub fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    /// What was asked for.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes an event that happened `now`, a time since any fixed point.
+    pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        self.now = now;
+        let mut effects = Vec::new();
+        let is_look = matches!(event, Event::Looked(_));
+        match event {
+            Event::Source(report) => self.on_report(report, &mut effects),
+            Event::Surveyed(machine) => self.on_machine(machine, &mut effects),
+            Event::Looked(seen) => self.on_look(&seen, &mut effects),
+            Event::Applied(failed) => self.on_applied(failed),
+            Event::Seen(object) => self.on_seen(&object),
+            Event::Gone(object) => self.on_gone(&object),
+            Event::Rules => self.look_soon(),
+            Event::Lost => {
+                self.survey_soon();
+                self.look_soon();
+            }
+            Event::Accept => {
+                if let Some(held) = &mut self.held {
+                    held.accepted = true;
+                    self.look_soon();
+                }
+            }
+            Event::Tick => self.on_tick(&mut effects),
+        }
+        self.tell_runtimes(is_look, &mut effects);
+        effects
+    }
+
+    fn look_soon(&mut self) {
+        let soon = self.now + SETTLE;
+        self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    fn survey_soon(&mut self) {
+        let soon = self.now + SETTLE;
+        self.survey_at = Some(self.survey_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    fn on_report(&mut self, report: Report, effects: &mut Vec<Effect>) {
+        match report {
+            Report::Complete(told) => {
+                self.source = SourceStatus::InSync;
+                self.withdrawn = None;
+                if let Some(held) = &mut self.held {
+                    held.told += 1;
+                }
+                let was_complete = std::mem::replace(&mut self.is_complete, true);
+                let (nodes, contradictions) = Nodes::consistent(told, &self.nodes);
+                let before = std::mem::replace(&mut self.nodes, nodes);
+                self.contradictions = contradictions;
+                if before != self.nodes || !was_complete {
+                    effects.push(Effect::Keep(self.nodes.iter().cloned().collect()));
+                    self.follow(&before, was_complete, effects);
+                }
+            }
+            Report::Astray(why) => self.source = SourceStatus::Astray(why),
+            Report::Withdrawn(why) => {
+                self.withdrawn = Some(why);
+                self.look_soon();
+            }
+        }
+    }
+
+    /// Makes true what a new set of nodes says.
+    fn follow(&mut self, before: &Nodes, was_complete: bool, effects: &mut Vec<Effect>) {
+        if !self.has_looked {
+            return;
+        }
+        let is_same_me = before.get(&self.name) == self.nodes.get(&self.name);
+        if !was_complete || !is_same_me || self.held.is_some() {
+            // The rare case: whatever is stale may go now.
+            let seen: Vec<Object> = self.belief.iter().cloned().collect();
+            self.settle(&seen, effects);
+            return;
+        }
+        let Some(machine) = self.machine.take() else { return };
+        let config = self.config.clone();
+        let desired = desired(&config, &self.name, &self.nodes, &machine);
+        let mut names: Vec<&NodeName> = Vec::new();
+        let changed = |a: &Nodes, b: &Nodes| -> Vec<NodeName> {
+            a.iter()
+                .filter(|node| b.get(&node.name) != Some(node))
+                .map(|it| it.name.clone())
+                .collect()
+        };
+        let (gone, come) = (changed(before, &self.nodes), changed(&self.nodes, before));
+        names.extend(gone.iter().chain(&come));
+        names.sort();
+        names.dedup();
+        let (mut want, mut seen): (Vec<Object>, Vec<Object>) = Default::default();
+        for name in names {
+            let old = before.get(name).map(|node| desired.peer(node).0).unwrap_or_default();
+            let (new, problems) =
+                self.nodes.get(name).map(|node| desired.peer(node)).unwrap_or_default();
+            self.peers.remove(name);
+            if !problems.is_empty() {
+                self.peers.insert(name.clone(), problems);
+            }
+            let known =
+                old.iter().chain(&new).filter_map(|object| self.belief.get(object).cloned());
+            seen.extend(known);
+            want.extend(new);
+        }
+        rules_first(&mut want);
+        rules_last(&mut seen);
+        let ours = self.ours.clone();
+        let plan = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
+        self.machine = Some(machine);
+        let routes = self.belief.iter().filter(|object| is_peer_route(object)).count();
+        let plan = self.restrain(plan, &want, routes);
+        self.apply(plan, effects);
+    }
+
+    fn on_machine(&mut self, machine: Machine, effects: &mut Vec<Effect>) {
+        let is_same = self.machine.as_ref().is_some_and(|before| {
+            // Devices and addresses of pods come and go, and change nothing for other nodes.
+            let of = |machine| desired(&self.config, &self.name, &self.nodes, machine);
+            *before == machine || of(before) == of(&machine)
+        });
+        self.machine = Some(machine);
+        if self.has_looked && !is_same {
+            let seen: Vec<Object> = self.belief.iter().cloned().collect();
+            self.settle(&seen, effects);
+        }
+    }
+
+    fn on_look(&mut self, seen: &[Object], effects: &mut Vec<Effect>) {
+        self.has_looked = true;
+        self.look_at = Some(self.now + SLOW);
+        self.failed.clear();
+        self.settle(seen, effects);
+        if self.failed.is_empty() {
+            self.retry = Duration::ZERO;
+        }
+    }
+
+    /// From what is seen to what should be, as a whole.
+    fn settle(&mut self, seen: &[Object], effects: &mut Vec<Effect>) {
+        let Some(machine) = self.machine.take() else { return };
+        let config = self.config.clone();
+        let desired = desired(&config, &self.name, &self.nodes, &machine);
+        self.here = desired.problems.clone();
+        if desired.joint.is_some() {
+            let plan = self.plan(&desired, seen);
+            self.apply(plan, effects);
+        } else {
+            // Nothing is known of how things should be: what works goes on working.
+            self.remember(seen);
+        }
+        self.machine = Some(machine);
+    }
+
+    fn remember(&mut self, seen: &[Object]) {
+        self.belief.clear();
+        for object in seen.iter().filter(|object| self.ours.is(object)) {
+            self.belief.insert(object.clone());
+        }
+    }
+
+    fn plan(&mut self, desired: &Desired<'_>, seen: &[Object]) -> Plan {
+        let ours = self.ours.clone();
+        let (settings, mut want): (Vec<Object>, Vec<Object>) =
+            desired.shared.iter().cloned().partition(|object| matches!(object, Object::Sysctl(_)));
+        self.peers.clear();
+        let me = self.name.clone();
+        for node in self.nodes.iter().filter(|node| node.name != me) {
+            let (objects, problems) = desired.peer(node);
+            want.extend(objects);
+            if !problems.is_empty() {
+                self.peers.insert(node.name.clone(), problems);
+            }
+        }
+        rules_first(&mut want);
+        let mut distinct = HashSet::with_capacity(seen.len());
+        let mut seen: Vec<Object> = seen
+            .iter()
+            .filter(|object| ours.is(object))
+            .filter(|object| distinct.insert(Key::of(object)))
+            .cloned()
+            .collect();
+        drop(distinct);
+        let mut plan: Plan = settings
+            .into_iter()
+            .map(|it| {
+                Step::new(&Space::Here, Change::Ensure(it), "a node forwards as a router does")
+            })
+            .collect();
+        forget_what_goes_with_devices(&want, &mut seen);
+        if !fits(&want, &seen) {
+            // Sets and hooks cannot be changed in place, so the table is made anew, in one
+            // transaction.
+            let table = Object::Nft(firewall::table().into());
+            seen.retain(|object| !matches!(object, Object::Nft(_)));
+            plan.push(Step::new(&Space::Here, Change::Delete(table), "is of another form"));
+        }
+        rules_last(&mut seen);
+        let routes = seen.iter().filter(|object| is_peer_route(object)).count();
+        let made = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
+        self.remember(&seen);
+        plan.extend(self.restrain(made, &want, routes));
+        plan
+    }
+
+    /// Takes deletions out of a plan that may not be made (yet).
+    fn restrain(&mut self, plan: Plan, want: &[Object], routes: usize) -> Plan {
+        let wanted: HashSet<Key<'_>> = want.iter().map(Key::of).collect();
+        let is_removal = |step: &Step| match &step.change {
+            Change::Delete(object) => !wanted.contains(&Key::of(object)),
+            _ => false,
+        };
+        let removals = plan.iter().filter(|step| match &step.change {
+            Change::Delete(object) => is_removal(step) && is_peer_route(object),
+            _ => false,
+        });
+        let removals = removals.count();
+        let may_remove = if !self.here.is_empty() {
+            // A family that cannot be joined just now is one that may come back.
+            false
+        } else if !is_suspicious(removals, routes) {
+            self.held = None;
+            self.is_complete
+        } else {
+            let held = self.held.get_or_insert(Held {
+                since: self.now,
+                told: 0,
+                removals,
+                of: routes,
+                asked: false,
+                accepted: false,
+            });
+            (held.removals, held.of) = (removals, routes);
+            self.is_complete && held.is_over(self.now)
+        };
+        if may_remove {
+            self.held = None;
+            return plan;
+        }
+        plan.into_iter().filter(|step| !is_removal(step)).collect()
+    }
+
+    fn apply(&mut self, plan: Plan, effects: &mut Vec<Effect>) {
+        if plan.is_empty() {
+            return;
+        }
+        for step in &plan {
+            match &step.change {
+                Change::Create(object) | Change::Replace { to: object, .. } => {
+                    self.belief.insert(object.clone());
+                }
+                Change::Delete(object) => self.belief.remove(object),
+                Change::Ensure(_) | Change::Act(_) => continue,
+            }
+            *self.changes.entry(kind(&step.change).to_owned()).or_default() += 1;
+            self.last_change = Some(self.now);
+        }
+        effects.push(Effect::Apply(plan));
+    }
+
+    fn on_applied(&mut self, failed: Vec<(Change, String)>) {
+        if failed.is_empty() {
+            return;
+        }
+        for (change, _) in &failed {
+            match change {
+                Change::Create(object) | Change::Replace { to: object, .. } => {
+                    self.belief.remove(object);
+                }
+                _ => {}
+            }
+        }
+        self.failed.extend(failed);
+        // What the kernel refuses now it may take later; a machine that refuses is not pestered.
+        self.retry = (self.retry * 2).clamp(Duration::from_millis(250), Duration::from_secs(30));
+        let at = self.now + self.retry;
+        self.look_at = Some(self.look_at.map_or(at, |before| before.min(at)));
+    }
+
+    fn on_seen(&mut self, object: &Object) {
+        self.look_at_machine(object, false);
+        match self.belief.get(object) {
+            Some(believed) if holds(believed, object) => {}
+            Some(_) => self.look_soon(),
+            None if self.ours.is(object) => self.look_soon(),
+            None => {}
+        }
+    }
+
+    fn on_gone(&mut self, object: &Object) {
+        self.look_at_machine(object, true);
+        let is_link = matches!(object, Object::Link(_));
+        let believed = self.belief.get(object);
+        if believed.is_some_and(|believed| is_link || holds(believed, object)) {
+            self.look_soon();
+        }
+    }
+
+    /// Has the machine looked at where the way to other nodes may be another one now.
+    fn look_at_machine(&mut self, object: &Object, gone: bool) {
+        let Some(machine) = &self.machine else { return };
+        let carries = |link: &LinkName| machine.addresses.iter().any(|it| it.link == *link);
+        match object {
+            // A stranger of our name, or one that made room.
+            Object::Link(link)
+                if self.ours.devices.contains(&link.name) && (!is_tunnel(link) || gone) =>
+            {
+                self.survey_soon();
+            }
+            Object::Link(link) if carries(&link.name) => {
+                let known = machine.links.iter().find(|it| it.name == link.name);
+                let is_same = |it: &Link| !gone && it.mtu == link.mtu && it.up == link.up;
+                if !known.is_some_and(is_same) {
+                    // The kernel drops the routes of a device that goes down without a word.
+                    self.survey_soon();
+                    self.look_soon();
+                }
+            }
+            Object::Address(address)
+                if !self.ours.is(object)
+                    && !machine::is_link_local(address)
+                    && machine.addresses.contains(address) == gone =>
+            {
+                self.survey_soon();
+                if gone {
+                    // Those of its last address, too.
+                    self.look_soon();
+                }
+            }
+            Object::Route(route) if route.destination.prefix_len() == 0 => self.survey_soon(),
+            _ => {}
+        }
+    }
+
+    fn on_tick(&mut self, effects: &mut Vec<Effect>) {
+        let is_due = |at: &Option<Duration>| at.is_some_and(|at| at <= self.now);
+        let mut look = is_due(&self.look_at);
+        if let Some(held) = &mut self.held
+            && self.now >= held.since + HOLD
+        {
+            if held.told > 0 {
+                look = true;
+            } else if !std::mem::replace(&mut held.asked, true) {
+                effects.push(Effect::Resync);
+            }
+        }
+        if look || is_due(&self.survey_at) {
+            self.survey_at = None;
+            effects.push(Effect::Survey);
+        }
+        if look {
+            self.look_at = None;
+            effects.push(Effect::Look);
+        }
+    }
+
+    /// What keeps this node from being ready.
+    fn obstacle(&self) -> bool {
+        self.withdrawn.is_some()
+            || self.here.iter().any(|problem| problem.subject == Subject::Here)
+            || self.failed.iter().any(|(change, _)| !is_of_peer(change))
+            || (self.nodes.is_empty() && !self.is_complete)
+    }
+
+    fn tell_runtimes(&mut self, recheck: bool, effects: &mut Vec<Effect>) {
+        let applying = effects.iter().any(|it| matches!(it, Effect::Apply(_) | Effect::Look));
+        if !self.has_looked || applying {
+            // What is under way decides.
+            return;
+        }
+        let ready = if self.obstacle() { None } else { self.ready() };
+        let Some(ready) = ready else {
+            let since = *self.unready_since.get_or_insert(self.now);
+            let is_over = match self.runtimes {
+                Runtimes::Untold => true,
+                // What works for the pods that are there is not given up for a flap.
+                Runtimes::Ready(_) => self.now >= since + GRACE,
+                Runtimes::Unready => false,
+            };
+            if is_over {
+                self.runtimes = Runtimes::Unready;
+                effects.push(Effect::Unready);
+            }
+            return;
+        };
+        self.unready_since = None;
+        if self.runtimes != Runtimes::Ready(ready.clone()) || recheck {
+            self.runtimes = Runtimes::Ready(ready.clone());
+            effects.push(Effect::Ready(ready));
+        }
+    }
+
+    fn ready(&self) -> Option<Ready> {
+        let machine = self.machine.as_ref()?;
+        let desired = desired(&self.config, &self.name, &self.nodes, machine);
+        let joint = desired.joint?;
+        Some(Ready { mtu: joint.mtu()?, me: joint.me })
+    }
+
+    /// Whether pods here reach pods elsewhere, and may be made.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.runtimes, Runtimes::Ready(_)) && self.unready_since.is_none()
+    }
+}
+
+/// The steps that remove all that is ours of what is `seen`, and nothing else.
+pub fn cleanup(config: &Config, seen: &[Object]) -> Plan {
+    let ours = Ours::of(config);
+    let devices: HashSet<&LinkName> =
+        seen.iter().filter(|it| ours.is(it)).filter_map(as_link).map(|link| &link.name).collect();
+    // What is on a device goes with it, and what is in a table with that.
+    let stays = |object: &Object| device_of(object).is_none_or(|link| !devices.contains(link));
+    let is_table = |object: &Object| matches!(object, Object::Nft(nft::Object::Table(_)));
+    let mut left: Vec<Object> = seen
+        .iter()
+        .filter(|it| ours.is(it) && stays(it))
+        .filter(|it| !matches!(it, Object::Nft(_)) || is_table(it))
+        .cloned()
+        .collect();
+    rules_last(&mut left);
+    net::diff(&Space::Here, &[], &left, |_| true)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! What the agent knows, for people and for programs.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::shape::{is_of_peer, kind, subnet_of};
+use super::{Agent, HOLD};
+use crate::desired::desired;
+use crate::{Chosen, Code, Node, NodeName, PerFamily, Problem, Uplink};
+
+/// How things are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Who we are.
+    pub node: NodeName,
+    /// Whether pods here reach pods elsewhere, and may be made.
+    pub ready: bool,
+    /// How peers are joined, and why so.
+    pub backend: Option<Chosen>,
+    /// How this node is reached, and why so.
+    pub uplinks: PerFamily<Uplink>,
+    /// The largest packet of a pod, in bytes.
+    pub mtu: Option<u32>,
+    /// How many peers there are.
+    pub peers: usize,
+    /// How many of them are reached as far as this node is concerned.
+    pub programmed: usize,
+    /// Whether the source is in sync, and if not, why.
+    pub source: SourceStatus,
+    /// What is wrong and what to do.
+    pub problems: Vec<Problem>,
+    /// How many objects were changed since the start, by kind.
+    pub changes: BTreeMap<String, u64>,
+    /// How long each kind of work took last, in microseconds: what whoever does it says.
+    #[serde(default)]
+    pub timing: BTreeMap<String, u64>,
+    /// When something was changed last, in milliseconds since the start.
+    pub last_change: Option<u64>,
+    /// Milliseconds since the start.
+    pub uptime: u64,
+}
+
+/// What is known of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SourceStatus {
+    /// It has not said anything yet; what was known before the start is in force, if anything was.
+    Awaited,
+    /// It has told the complete set.
+    InSync,
+    /// It does not know; its last complete set is in force.
+    Astray(String),
+}
+
+impl Agent {
+    /// How things are.
+    pub fn status(&self) -> Status {
+        let desired = self
+            .machine
+            .as_ref()
+            .map(|machine| desired(&self.config, &self.name, &self.nodes, machine));
+        let joint = desired.and_then(|desired| desired.joint);
+        let is_me = usize::from(self.nodes.get(&self.name).is_some());
+        let peers = self.nodes.len() - is_me;
+        let refused: HashSet<IpNet> =
+            self.failed.iter().filter_map(|(change, _)| subnet_of(change)).collect();
+        let is_failing = |node: &&Node| {
+            self.peers.contains_key(&node.name)
+                || node.subnets.iter().any(|(_, subnet)| refused.contains(subnet))
+        };
+        let failing =
+            self.nodes.iter().filter(|node| node.name != self.name).filter(is_failing).count();
+        let programmed = if joint.is_some() && self.has_looked { peers - failing } else { 0 };
+        Status {
+            node: self.name.clone(),
+            ready: self.is_ready(),
+            mtu: joint.as_ref().and_then(crate::Joint::mtu),
+            uplinks: joint.as_ref().map(|joint| joint.uplinks.clone()).unwrap_or_default(),
+            backend: joint.map(|joint| joint.chosen),
+            peers,
+            programmed,
+            source: self.source.clone(),
+            problems: self.problems(),
+            changes: self.changes.clone(),
+            timing: BTreeMap::new(),
+            last_change: self.last_change.map(millis),
+            uptime: millis(self.now),
+        }
+    }
+
+    /// What is wrong, this node first.
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.here.clone();
+        problems.extend(self.withdrawn.iter().map(|why| Problem::here(Code::Withdrawn, why)));
+        if let SourceStatus::Astray(why) = &self.source {
+            let text = format!("the source is not in sync, its last word stays in force: {why}");
+            problems.push(Problem::note(Code::Source, text));
+        }
+        if let Some(held) = self.held {
+            let text = format!(
+                "the source has lost {} of {} peers at once, which is held until it says so again \
+                 after {} s; `podwire agent accept` takes it as meant",
+                held.removals,
+                held.of,
+                HOLD.as_secs()
+            );
+            problems.push(Problem::note(Code::Held, text));
+        }
+        problems.extend(self.contradictions.iter().cloned());
+        problems.extend(self.peers.values().flatten().cloned());
+        for (change, why) in &self.failed {
+            let text = format!("{}: {why}", kind(change));
+            problems.push(match is_of_peer(change) {
+                true => Problem::note(Code::Kernel, text),
+                false => Problem::here(Code::Kernel, text),
+            });
+        }
+        problems
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,82 @@
+//! The node file as a source: read, and read again when it changes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fabric::{Node, Report, parse_nodes};
+use rustix::fs::inotify;
+
+/// How often the file is read without any sign of a change: a directory may come to be, and a mount
+/// may go.
+const SLOW: Duration = Duration::from_secs(30);
+/// How long a file is let rest that is being written.
+const SETTLE: Duration = Duration::from_millis(10);
+
+/// The nodes of a file, or why there are none, with the file's name.
+pub(super) fn read(path: &Path) -> Result<Vec<Node>, String> {
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))?;
+    parse_nodes(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Tells the file's nodes whenever it says something else, for ever. A bad version is told as such,
+/// once, and the last good one stays in force.
+pub(super) fn watch(path: PathBuf, tell: impl Fn(Report) + Send + 'static) {
+    let run = move || {
+        let watch = Watch::new(&path);
+        let mut told = None;
+        let mut last_full = Instant::now();
+        loop {
+            let read = read(&path);
+            // From time to time the same is told again, as a source does that is asked anew.
+            let is_news = told.as_ref() != Some(&read) || last_full.elapsed() >= SLOW;
+            if is_news {
+                last_full = Instant::now();
+                tell(match &read {
+                    Ok(nodes) => Report::Complete(nodes.clone()),
+                    Err(why) => Report::Astray(why.clone()),
+                });
+                told = Some(read);
+            }
+            watch.wait(SLOW);
+        }
+    };
+    std::thread::spawn(run);
+}
+
+/// Something that notices changes in a directory: editors and mounts replace files.
+struct Watch(Option<std::os::fd::OwnedFd>);
+
+impl Watch {
+    fn new(path: &Path) -> Self {
+        let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let open = || -> rustix::io::Result<_> {
+            let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+            let flags = inotify::WatchFlags::CLOSE_WRITE
+                | inotify::WatchFlags::MOVED_TO
+                | inotify::WatchFlags::CREATE
+                | inotify::WatchFlags::DELETE
+                | inotify::WatchFlags::MOVED_FROM;
+            inotify::add_watch(&fd, directory.unwrap_or(Path::new(".")), flags)?;
+            Ok(fd)
+        };
+        Self(open().ok())
+    }
+
+    /// Returns when something has changed, or after `patience`.
+    fn wait(&self, patience: Duration) {
+        let Some(fd) = &self.0 else {
+            std::thread::sleep(Duration::from_secs(1));
+            return;
+        };
+        let timeout = rustix::event::Timespec::try_from(patience).ok();
+        let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
+        if rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0) {
+            std::thread::sleep(SETTLE);
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut reader = inotify::Reader::new(fd, &mut buffer);
+            while reader.next().is_ok() {}
+        }
+    }
+}
