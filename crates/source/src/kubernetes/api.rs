@@ -76,8 +76,8 @@ impl From<kube::Error> for Failure {
         let hint = match status.code {
             401 => "; are its token or certificate still valid?",
             403 => {
-                "; its ClusterRole has to allow get, list, watch, patch of nodes, and patch of \
-                    nodes/status"
+                "; its ClusterRole has to allow list, watch and patch of nodes, and patch of \
+                 nodes/status"
             }
             _ => "",
         };
