@@ -14,7 +14,7 @@ use crate::server::Server;
 pub(crate) struct Agent {
     pub(crate) running: Box<dyn Running>,
     reports: Receiver<Report>,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 impl Agent {
@@ -31,12 +31,21 @@ impl Agent {
         let path = directory.path().join("kubeconfig");
         write_kubeconfig(&path, url);
         let config = fabric::Kubernetes { kubeconfig: Some(path), flannel };
+        Self { _directory: Some(directory), ..Self::start_as(&config) }
+    }
+
+    /// With what a pod finds in its environment.
+    pub(crate) fn start_in_cluster() -> Self {
+        Self::start_as(&fabric::Kubernetes::default())
+    }
+
+    fn start_as(config: &fabric::Kubernetes) -> Self {
         let (sender, reports) = channel();
         let tell = Box::new(move |report| {
             let _ = sender.send(report);
         });
-        let running = source::kubernetes::start(&config, publication(), tell).unwrap();
-        Self { running, reports, _directory: directory }
+        let running = source::kubernetes::start(config, publication(), tell).unwrap();
+        Self { running, reports, _directory: None }
     }
 
     #[track_caller]

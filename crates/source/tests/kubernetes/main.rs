@@ -6,6 +6,7 @@
 mod agent;
 mod deploy;
 mod memory;
+mod pod;
 mod server;
 
 use std::time::Duration;
