@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use fabric::NodeName;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::client::ConfigExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Request;
 use kube::core::request;
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tower::{BoxError, ServiceBuilder};
 
 use super::Error;
 
@@ -29,7 +34,7 @@ pub(super) fn nodes() -> Request {
 
 /// What to ask the API with; nothing is asked yet.
 pub(super) async fn connect(config: &fabric::Kubernetes) -> Result<Client, Error> {
-    let mut client = match &config.kubeconfig {
+    let config = match &config.kubeconfig {
         Some(path) => {
             let refuse = |error: &dyn std::error::Error| Error::Kubeconfig {
                 path: path.clone(),
@@ -42,10 +47,31 @@ pub(super) async fn connect(config: &fabric::Kubernetes) -> Result<Client, Error
         }
         None => Config::incluster().map_err(|error| Error::NotInCluster(chain(&error)))?,
     };
-    // The waits between attempts are ours, so that an API that does not answer is noticed.
-    client.default_retry = false;
-    client.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(client).map_err(|error| Error::Client(chain(&error)))
+    client(config).map_err(|error| Error::Client(chain(&error)))
+}
+
+/// As kube would make it, but for two things: it never asks again by itself, so that an API that does
+/// not answer is noticed; and a connection whose far end has gone without a word is ended after about
+/// twenty seconds, where a quiet watch would wait for ever.
+fn client(config: Config) -> kube::Result<Client> {
+    if let Some(proxy) = config.proxy_url {
+        let proxy_url = Box::new(proxy);
+        return Err(kube::Error::ProxyProtocolUnsupported { proxy_url });
+    }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(Duration::from_secs(5)));
+    connector.set_keepalive(Some(Duration::from_secs(10)));
+    connector.set_keepalive_interval(Some(Duration::from_secs(3)));
+    connector.set_keepalive_retries(Some(3));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// Why a question was not answered.

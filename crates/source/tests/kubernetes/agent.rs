@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::server::Server;
 
+/// In which all is told that is told, but for what takes its time.
+const LONG: Duration = Duration::from_secs(25);
+
 pub(crate) struct Agent {
     pub(crate) running: Box<dyn Running>,
     reports: Receiver<Report>,
@@ -49,14 +52,14 @@ impl Agent {
     }
 
     #[track_caller]
-    fn next(&self) -> Report {
-        self.reports.recv_timeout(Duration::from_secs(25)).expect("a report")
+    fn next(&self, within: Duration) -> Report {
+        self.reports.recv_timeout(within).expect("a report")
     }
 
     /// The next report, which is of all nodes.
     #[track_caller]
     pub(crate) fn complete(&self) -> Vec<Node> {
-        match self.next() {
+        match self.next(LONG) {
             Report::Complete(nodes) => nodes,
             other => panic!("{other:?}"),
         }
@@ -65,7 +68,12 @@ impl Agent {
     /// The next report, which says why there is none.
     #[track_caller]
     pub(crate) fn astray(&self) -> String {
-        match self.next() {
+        self.astray_within(LONG)
+    }
+
+    #[track_caller]
+    pub(crate) fn astray_within(&self, within: Duration) -> String {
+        match self.next(within) {
             Report::Astray(why) => why,
             other => panic!("{other:?}"),
         }

@@ -9,10 +9,11 @@ mod memory;
 mod pod;
 mod server;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fabric::{PerFamily, Report};
 use serde_json::{Value, json};
+use testbed::{isolated, sh};
 
 use agent::{Agent, bare, names, node, publication};
 use server::{Server, wait_until};
@@ -242,6 +243,25 @@ fn a_long_break_is_told_once_and_what_holds_after_it() {
     // As it was before, if the news is slower than the good news that there will be any.
     while names(&agent.complete()) != ["n1", "n2"] {}
     agent.is_silent(Duration::from_millis(300));
+}
+
+#[test]
+fn an_api_that_vanishes_without_a_word_is_noticed() {
+    isolated!();
+    let server = three();
+    let agent = Agent::start(&server);
+    agent.complete();
+    let port = server.address().port();
+    sh(&format!(
+        "nft 'add table inet t; add chain inet t c {{ type filter hook input priority 0; }}
+              add rule inet t c tcp dport {port} drop; add rule inet t c tcp sport {port} drop'"
+    ));
+    agent.is_silent(Duration::from_secs(2));
+    let begun = Instant::now();
+    assert!(agent.astray_within(Duration::from_secs(40)).contains("cannot be asked"));
+    println!("told after {} s", begun.elapsed().as_secs() + 2);
+    sh("nft delete table inet t");
+    assert_eq!(names(&agent.complete()), ["n1", "n2", "n3"]);
 }
 
 #[test]
