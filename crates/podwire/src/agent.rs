@@ -45,7 +45,7 @@ fn once(config: &Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCo
         );
     }
     let mode = if arguments.dry_run { Mode::Show } else { Mode::Change };
-    let name = settings::name(&config)?;
+    let name = settings::name(config)?;
     let mut driver = Driver::new(config.clone(), name, mode)?;
     let report = first_report(config, &mut driver)?;
     // What the source says is known before the first look, so that one plan does all.

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 
 use fabric::{Publication, Report};
 

@@ -1,0 +1,285 @@
+//! What is known of all nodes and of this one, what is to be told of it, and what is to be written.
+//! Nothing here does I/O, and time is an argument.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fabric::{Node, NodeName, Publication};
+use serde_json::Value;
+
+use super::annotation::{own, peer, wanted};
+use super::api::Change;
+use super::object::Object;
+use super::watch::{Event, Which};
+
+/// How long something may be wrong before it is told: what mends itself is no news.
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What the agent is to believe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing yet.
+    Wait,
+    /// What is known is all there is.
+    Complete,
+    /// It is not known how things are.
+    Astray(Trouble, String),
+}
+
+/// Why not. While one kind lasts it is told once, however its words change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    /// The API cannot be asked.
+    Unreachable(Which),
+    /// There is no Node object of this node.
+    NotRegistered,
+    /// It has been given no addresses for pods.
+    NoSubnet,
+    /// The other nodes have never been told of this one.
+    NotPublished,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Peer {
+    uid: String,
+    node: Node,
+}
+
+/// Somebody wants to hear it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Of a list that begins after this.
+    Raised,
+    /// Of the list that is under way.
+    Examined,
+}
+
+/// All that is known.
+pub(super) struct Index {
+    publication: Publication,
+    flannel: bool,
+    is_ready: bool,
+    /// The own Node as it was last seen, even if it is no more.
+    own: Option<Object>,
+    own_listed: bool,
+    peers: Option<BTreeMap<NodeName, Peer>>,
+    /// What a list that is under way has brought so far; it is all there is only when it is complete.
+    listing: Option<BTreeMap<NodeName, Peer>>,
+    /// Whether the list that begins next, or is under way, is told even if it says nothing new.
+    doubt: Option<Doubt>,
+    troubles: BTreeMap<Trouble, (Instant, String)>,
+    was_published: bool,
+    is_changed: bool,
+}
+
+impl Index {
+    pub(super) fn new(publication: Publication, flannel: bool) -> Self {
+        Self {
+            publication,
+            flannel,
+            is_ready: false,
+            own: None,
+            own_listed: false,
+            peers: None,
+            listing: None,
+            doubt: None,
+            troubles: BTreeMap::new(),
+            was_published: false,
+            is_changed: false,
+        }
+    }
+
+    /// Has the others know this from now on.
+    pub(super) fn publish(&mut self, publication: Publication) {
+        let before = self.me();
+        self.publication = publication;
+        self.is_changed |= before != self.me();
+    }
+
+    /// Whether pods may be told that the network is there.
+    pub(super) fn set_ready(&mut self, is_ready: bool) {
+        self.is_ready = is_ready;
+    }
+
+    /// Has the next list of all nodes told even if nothing has changed.
+    pub(super) fn resync(&mut self) {
+        self.doubt = Some(Doubt::Raised);
+    }
+
+    /// Takes in what a watch has to say.
+    pub(super) fn apply(&mut self, which: Which, event: Event, now: Instant) {
+        let unreachable = Trouble::Unreachable(which);
+        match (which, event) {
+            (_, Event::Live) => self.over(unreachable),
+            (_, Event::Failed(why)) => {
+                let text = format!("Kubernetes' API cannot be asked for nodes: {why}");
+                self.trouble(unreachable, text, now);
+            }
+            (Which::Own, Event::Listing) => self.own_listed = false,
+            (Which::Own, Event::Seen(object)) => self.see_own(*object, now),
+            (Which::Own, Event::Listed) => {
+                if !std::mem::replace(&mut self.own_listed, true) {
+                    self.lose_own(now);
+                }
+            }
+            (Which::Own, Event::Gone(_)) => self.lose_own(now),
+            (Which::All, Event::Listing) => {
+                self.listing = Some(BTreeMap::new());
+                self.doubt = self.doubt.map(|_| Doubt::Examined);
+            }
+            (Which::All, Event::Seen(object)) => self.see_peer(*object),
+            (Which::All, Event::Listed) => {
+                let nodes = |peers: &BTreeMap<_, Peer>| -> Vec<Node> {
+                    peers.values().map(|peer| peer.node.clone()).collect()
+                };
+                let listed = self.listing.take();
+                self.is_changed |= self.peers.as_ref().map(nodes) != listed.as_ref().map(nodes);
+                self.peers = listed;
+                self.is_changed |= self.doubt.take_if(|it| *it == Doubt::Examined).is_some();
+            }
+            (Which::All, Event::Gone(name)) => {
+                let name = name.parse::<NodeName>().ok();
+                let gone = name.and_then(|name| self.peers.as_mut()?.remove(&name));
+                self.is_changed |= gone.is_some();
+            }
+        }
+    }
+
+    fn see_own(&mut self, object: Object, now: Instant) {
+        self.own_listed = true;
+        self.over(Trouble::NotRegistered);
+        let before = self.me();
+        self.own = Some(object);
+        let after = self.me();
+        if after.as_ref().is_some_and(|me| me.subnets.is_empty()) {
+            let text = format!(
+                "node {} has no podCIDR; run kube-controller-manager with --allocate-node-cidrs",
+                self.publication.name
+            );
+            self.trouble(Trouble::NoSubnet, text, now);
+        } else {
+            self.over(Trouble::NoSubnet);
+        }
+        self.is_changed |= before != after;
+    }
+
+    fn lose_own(&mut self, now: Instant) {
+        let name = &self.publication.name;
+        let text = format!(
+            "there is no Node {name} in Kubernetes; start its kubelet, or set `node` to the name \
+             that it has there"
+        );
+        self.trouble(Trouble::NotRegistered, text, now);
+    }
+
+    fn see_peer(&mut self, object: Object) {
+        let Ok(name) = object.metadata.name.parse::<NodeName>() else { return };
+        if name == self.publication.name {
+            return;
+        }
+        let known = self.peers.as_ref().and_then(|peers| peers.get(&name));
+        let known = known.filter(|peer| peer.uid == object.metadata.uid).map(|peer| &peer.node);
+        let node = peer(&object, &name, self.flannel)
+            .or_else(|| known.cloned())
+            .unwrap_or_else(|| Node::new(name.clone()));
+        let uid = object.metadata.uid;
+        let seen = Peer { uid, node };
+        match &mut self.listing {
+            Some(listing) => {
+                listing.insert(name, seen);
+            }
+            None => {
+                let peers = self.peers.get_or_insert_default();
+                self.is_changed |= peers.get(&name).map(|peer| &peer.node) != Some(&seen.node);
+                peers.insert(name, seen);
+            }
+        }
+    }
+
+    /// Whether what is known has changed since this was asked last.
+    pub(super) fn take_change(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
+    /// Whether it will be said so.
+    pub(super) fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// All nodes that are known, this one first.
+    pub(super) fn nodes(&self) -> Vec<Node> {
+        let peers = self.peers.iter().flat_map(BTreeMap::values).map(|peer| peer.node.clone());
+        self.me().into_iter().chain(peers).collect()
+    }
+
+    fn me(&self) -> Option<Node> {
+        Some(own(self.own.as_ref()?, &self.publication, self.flannel))
+    }
+
+    /// What the agent is to believe now.
+    pub(super) fn verdict(&self, now: Instant) -> Verdict {
+        let lasting = |(since, _): &(Instant, String)| now.duration_since(*since) >= PATIENCE;
+        let lasting = self.troubles.iter().find(|(_, trouble)| lasting(trouble));
+        let is_known = self.me().is_some_and(|me| !me.subnets.is_empty()) && self.peers.is_some();
+        match lasting {
+            Some((trouble, (_, text))) => Verdict::Astray(*trouble, text.clone()),
+            None if is_known => Verdict::Complete,
+            None => Verdict::Wait,
+        }
+    }
+
+    /// When the verdict will be another one, if nothing happens until then.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let ends = self.troubles.values().map(|(since, _)| *since + PATIENCE);
+        ends.filter(|end| *end > now).min()
+    }
+
+    /// What has to be written to the own Node for it to be as it should.
+    pub(super) fn change(&self) -> Option<Change> {
+        let is_there = |trouble| !self.troubles.contains_key(trouble);
+        let own = self.own.as_ref().filter(|_| {
+            [Trouble::Unreachable(Which::Own), Trouble::NotRegistered].iter().all(is_there)
+                && self.own_listed
+        })?;
+        let wanted = wanted(own, &self.publication, self.flannel);
+        let differing: serde_json::Map<String, Value> = wanted
+            .into_iter()
+            .filter(|(key, value)| own.annotation(key) != value.as_deref())
+            .map(|(key, value)| (key.to_owned(), value.map_or(Value::Null, Value::from)))
+            .collect();
+        if !differing.is_empty() {
+            return Some(Change::Annotations(Value::Object(differing)));
+        }
+        let is_told = own.network_unavailable() == Some(false);
+        (self.is_ready && !is_told).then_some(Change::NetworkAvailable)
+    }
+
+    /// Takes in how writing has gone.
+    pub(super) fn wrote(&mut self, change: &Change, result: Result<(), String>, now: Instant) {
+        match (change, result) {
+            (Change::Annotations(_), Ok(())) => {
+                self.was_published = true;
+                self.over(Trouble::NotPublished);
+            }
+            // Later nobody is without what they need; it is tried again, and goes on until then.
+            (Change::Annotations(_), Err(why)) if !self.was_published => {
+                let name = &self.publication.name;
+                let text = format!("the annotations of Node {name} cannot be written: {why}");
+                self.trouble(Trouble::NotPublished, text, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn trouble(&mut self, trouble: Trouble, text: String, now: Instant) {
+        let since = self.troubles.get(&trouble).map_or(now, |(since, _)| *since);
+        self.troubles.insert(trouble, (since, text));
+    }
+
+    fn over(&mut self, trouble: Trouble) {
+        self.troubles.remove(&trouble);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What stands where the agent would: it starts the source and hears what it tells.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use fabric::{Node, PerFamily, Publication, Report};
+use serde_json::{Value, json};
+use source::Running;
+use tempfile::TempDir;
+
+use crate::server::Server;
+
+/// In which all is told that is told, but for what takes its time.
+const LONG: Duration = Duration::from_secs(25);
+
+pub(crate) struct Agent {
+    pub(crate) running: Box<dyn Running>,
+    reports: Receiver<Report>,
+    _directory: Option<TempDir>,
+}
+
+impl Agent {
+    pub(crate) fn start(server: &Server) -> Self {
+        Self::start_with(server, false)
+    }
+
+    pub(crate) fn start_with(server: &Server, flannel: bool) -> Self {
+        Self::start_at(&server.url(), flannel)
+    }
+
+    pub(crate) fn start_at(url: &str, flannel: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        write_kubeconfig(&path, url);
+        let config = fabric::Kubernetes { kubeconfig: Some(path), flannel };
+        Self { _directory: Some(directory), ..Self::start_as(&config) }
+    }
+
+    /// With what a pod finds in its environment.
+    pub(crate) fn start_in_cluster() -> Self {
+        Self::start_as(&fabric::Kubernetes::default())
+    }
+
+    fn start_as(config: &fabric::Kubernetes) -> Self {
+        let (sender, reports) = channel();
+        let tell = Box::new(move |report| {
+            let _ = sender.send(report);
+        });
+        let running = source::kubernetes::start(config, publication(), tell).unwrap();
+        Self { running, reports, _directory: None }
+    }
+
+    #[track_caller]
+    fn next(&self, within: Duration) -> Report {
+        self.reports.recv_timeout(within).expect("a report")
+    }
+
+    /// The next report, which is of all nodes.
+    #[track_caller]
+    pub(crate) fn complete(&self) -> Vec<Node> {
+        match self.next(LONG) {
+            Report::Complete(nodes) => nodes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The next report, which says why there is none.
+    #[track_caller]
+    pub(crate) fn astray(&self) -> String {
+        self.astray_within(LONG)
+    }
+
+    #[track_caller]
+    pub(crate) fn astray_within(&self, within: Duration) -> String {
+        match self.next(within) {
+            Report::Astray(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Nothing is told for a while.
+    #[track_caller]
+    pub(crate) fn is_silent(&self, time: Duration) {
+        assert_eq!(self.reports.recv_timeout(time), Err(RecvTimeoutError::Timeout));
+    }
+
+    /// Ends the source; where it would tell.
+    pub(crate) fn stop(self) -> Receiver<Report> {
+        self.reports
+    }
+}
+
+fn write_kubeconfig(path: &Path, url: &str) {
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "c", "cluster": { "server": url } }],
+        "users": [{ "name": "u", "user": { "token": "secret" } }],
+        "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }],
+        "current-context": "x",
+    });
+    std::fs::write(path, config.to_string()).unwrap();
+}
+
+/// What node `n1` publishes.
+pub(crate) fn publication() -> Publication {
+    Publication {
+        name: "n1".parse().unwrap(),
+        addresses: PerFamily::default(),
+        backend: "vxlan".to_owned(),
+        vni: 1,
+    }
+}
+
+/// A Node that its kubelet has registered and nobody else has touched.
+pub(crate) fn bare(number: usize) -> Value {
+    let (high, low) = (number / 250, number % 250);
+    json!({
+        "metadata": { "name": format!("n{number}"), "annotations": {} },
+        "spec": { "podCIDRs": [format!("10.{}.{low}.0/24", 244 - high)] },
+        "status": { "addresses": [
+            { "type": "Hostname", "address": format!("n{number}") },
+            { "type": "InternalIP", "address": format!("192.0.{}.{low}", 2 + high) },
+        ] },
+    })
+}
+
+/// A Node that runs podwire.
+pub(crate) fn node(number: usize) -> Value {
+    let mut node = bare(number);
+    let published = json!({
+        "addresses": { "v4": node["status"]["addresses"][1]["address"] },
+        "subnets": { "v4": node["spec"]["podCIDRs"][0] },
+        "backend": "vxlan",
+        "vni": 1,
+    });
+    node["metadata"]["annotations"]["podwire.dev/node"] = json!(published.to_string());
+    node
+}
+
+pub(crate) fn names(nodes: &[Node]) -> Vec<&str> {
+    nodes.iter().map(|node| node.name.as_str()).collect()
+}

@@ -1,0 +1,80 @@
+//! What a large cluster costs, with the source alone in a process.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, node};
+use crate::server::Server;
+
+const NODES: usize = 5000;
+
+/// The source must leave enough of the agent's 40 MB to the agent.
+const LIMIT_KIB: usize = 24 * 1024;
+
+/// Where the server is that the process of its own asks.
+const URL: &str = "PODWIRE_TEST_URL";
+const FLANNEL: &str = "PODWIRE_TEST_FLANNEL";
+
+/// A Node as large as they are: what the kubelet and controllers write about their fields, images.
+fn large(number: usize) -> Value {
+    let mut node = node(number);
+    let fields: Vec<Value> = (0..4)
+        .map(|index| json!({ "manager": format!("m{index}"), "fieldsV1": "x".repeat(800) }))
+        .collect();
+    node["metadata"]["managedFields"] = json!(fields);
+    let images: Vec<Value> = (0..50)
+        .map(|index| json!({ "names": [format!("registry.example/{index}@{}", "f".repeat(150))] }))
+        .collect();
+    node["status"]["images"] = json!(images);
+    node
+}
+
+#[test]
+fn five_thousand_nodes_are_little_memory() {
+    if std::env::var_os(URL).is_some() {
+        return;
+    }
+    let server = Server::start();
+    (1..=NODES).for_each(|number| server.put(large(number)));
+    for flannel in [false, true] {
+        #[expect(clippy::disallowed_methods, reason = "this very test, in a process of its own")]
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["memory::in_a_process_of_its_own", "--exact", "--nocapture"])
+            .env(URL, server.url())
+            .env(FLANNEL, flannel.to_string())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}");
+        text.lines().filter(|line| line.contains("KiB")).for_each(|line| println!("{line}"));
+    }
+}
+
+#[test]
+fn in_a_process_of_its_own() {
+    let Ok(url) = std::env::var(URL) else { return };
+    let flannel = std::env::var(FLANNEL).is_ok_and(|it| it == "true");
+    let before = peak();
+    let begun = Instant::now();
+    let agent = Agent::start_at(&url, flannel);
+    let nodes = agent.complete();
+    let took = begun.elapsed();
+    assert_eq!(nodes.len(), NODES);
+    agent.is_silent(Duration::from_millis(500));
+    let peak = peak();
+    println!(
+        "{NODES} nodes, flannel {flannel}: {peak} KiB at most, {before} of them before; {} ms",
+        took.as_millis()
+    );
+    assert!(peak - before < LIMIT_KIB, "{} KiB", peak - before);
+}
+
+/// The most memory that this process ever had, in KiB.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
