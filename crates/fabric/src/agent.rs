@@ -15,6 +15,7 @@ mod shape;
 mod status;
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step, nft};
@@ -30,6 +31,7 @@ use self::order::{
 use self::ours::{Ours, device_of};
 use self::shape::{holds, is_of_peer, is_peer_route, kind};
 use crate::desired::{Desired, desired, is_tunnel};
+use crate::mesh::{self, Target};
 use crate::{Config, Machine, Node, NodeName, Nodes, Problem, Report, Subject, firewall, machine};
 
 /// What happens to the agent.
@@ -174,6 +176,17 @@ impl Agent {
         let is_ready = matches!(self.runtimes, Runtimes::Ready(_));
         let grace = self.unready_since.filter(|_| is_ready).map(|since| since + GRACE);
         [self.look_at, self.survey_at, held, grace].into_iter().flatten().min()
+    }
+
+    /// What the mesh needs: our addresses at which others ask, and whom we ask.
+    pub fn mesh(&self) -> (Vec<IpAddr>, Vec<Target>) {
+        let Some(machine) = &self.machine else { return Default::default() };
+        let desired = desired(&self.config, &self.name, &self.nodes, machine);
+        let Some(joint) = desired.joint else { return Default::default() };
+        let outer = joint.uplinks.iter().map(|(_, uplink)| uplink.address);
+        let inner = joint.me.subnets.iter().filter_map(|(family, _)| joint.me.inner(family));
+        let inner = inner.filter(|_| joint.has_tunnel());
+        (outer.chain(inner).collect(), mesh::targets(&joint, &self.nodes))
     }
 
     /// The devices that may be ours.

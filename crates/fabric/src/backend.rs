@@ -110,7 +110,7 @@ impl Joint<'_> {
     }
 
     /// What a tunnel takes from each packet, in bytes: Ethernet and VXLAN headers, UDP, IP.
-    fn overhead(&self, outer: Family) -> u32 {
+    pub(crate) fn overhead(&self, outer: Family) -> u32 {
         let inner = if self.tunnel() == Some(Backend::Gpe) { 0 } else { 14 };
         inner + 8 + 8 + outer.header()
     }

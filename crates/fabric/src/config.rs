@@ -45,6 +45,9 @@ pub struct Config {
     /// What container runtimes are told.
     #[serde(default)]
     pub cni: Cni,
+    /// How agents try the ways between them; not at all if `null`.
+    #[serde(default = "probes")]
+    pub probes: Option<Probes>,
     /// Where the last complete set of nodes is kept over restarts.
     #[serde(default = "state")]
     pub state: PathBuf,
@@ -123,6 +126,22 @@ pub struct Kubernetes {
     /// Publish and read flannel's annotations, so that nodes of both kinds reach each other.
     #[serde(default)]
     pub flannel: bool,
+}
+
+/// How agents try the ways between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Probes {
+    /// The UDP port at which they answer each other: the same on all nodes.
+    pub port: u16,
+    /// How often each asks a few others, in seconds.
+    pub seconds: u64,
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self { port: 9113, seconds: 10 }
+    }
 }
 
 /// How nodes are joined.
@@ -221,6 +240,11 @@ fn listen() -> Option<SocketAddr> {
     Some(SocketAddr::from(([127, 0, 0, 1], 9112)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the default of an optional key")]
+fn probes() -> Option<Probes> {
+    Some(Probes::default())
+}
+
 fn prefix() -> String {
     "/coreos.com/network".to_owned()
 }
@@ -304,6 +328,7 @@ impl Config {
             masquerade: Masquerade::default(),
             pod_networks: Vec::new(),
             cni: Cni::default(),
+            probes: probes(),
             state: state(),
             run: run(),
             listen: listen(),

@@ -63,6 +63,9 @@ pub(crate) fn base(
         objects.push(tunnel_in(config).into());
         objects.push(tunnel_out(config).into());
     }
+    if let Some(probes) = &config.probes {
+        objects.push(probes_in(probes.port).into());
+    }
     objects
 }
 
@@ -198,6 +201,27 @@ fn tunnel_out(config: &Config) -> Chain {
     };
     let base = base_chain(ChainKind::Filter, Hook::Output, priority::RAW);
     chain("tunnel_out", Some(base), Family::ALL.map(untracked).into())
+}
+
+/// Agents answer agents: on the underlay, and in the tunnel.
+fn probes_in(port: u16) -> Chain {
+    let to_us = || {
+        vec![
+            Statement::is(Field::DestinationPort(Transport::Udp), Value::Port(port)),
+            Statement::is(Field::DestinationType, AddressType::LOCAL),
+        ]
+    };
+    let known = |(family, set): (Family, &str)| {
+        let mut statements = to_us();
+        statements.push(Statement::lookup([source(family)], named(set, family)));
+        statements.push(Verdict::Accept.into());
+        Rule::new(statements)
+    };
+    let sets = Family::ALL.into_iter().flat_map(|family| [(family, NODES), (family, PODS)]);
+    let mut stranger = to_us();
+    stranger.push(Verdict::Drop.into());
+    let rules = sets.map(known).chain([Rule::new(stranger)]).collect();
+    chain("probes_in", Some(base_chain(ChainKind::Filter, Hook::Input, priority::FILTER)), rules)
 }
 
 #[cfg(test)]

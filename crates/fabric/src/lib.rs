@@ -12,6 +12,7 @@ mod family;
 mod firewall;
 pub mod flannel;
 mod machine;
+pub mod mesh;
 mod node;
 mod node_file;
 mod nodes;
@@ -20,8 +21,8 @@ mod report;
 
 pub use backend::{Chosen, Joint, publication};
 pub use config::{
-    Backend, Cni, Config, ConfigError, Etcd, Kubernetes, Masquerade, Source, Tunnel, TunnelForm,
-    Underlay,
+    Backend, Cni, Config, ConfigError, Etcd, Kubernetes, Masquerade, Probes, Source, Tunnel,
+    TunnelForm, Underlay,
 };
 pub use desired::{Desired, desired};
 pub use family::{Family, PerFamily};

@@ -4,6 +4,7 @@
 mod driver;
 mod files;
 mod look;
+mod mesh;
 mod report;
 mod run;
 mod serve;

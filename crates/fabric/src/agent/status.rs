@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::shape::{is_of_peer, kind, subnet_of};
 use super::{Agent, HOLD};
 use crate::desired::desired;
+use crate::mesh::Way;
 use crate::{Chosen, Code, Node, NodeName, PerFamily, Problem, Uplink};
 
 /// How things are.
@@ -38,6 +39,9 @@ pub struct Status {
     /// How long each kind of work took last, in microseconds: what whoever does it says.
     #[serde(default)]
     pub timing: BTreeMap<String, u64>,
+    /// What probes have found out about the ways to some peers.
+    #[serde(default)]
+    pub ways: Vec<Way>,
     /// When something was changed last, in milliseconds since the start.
     pub last_change: Option<u64>,
     /// Milliseconds since the start.
@@ -87,6 +91,7 @@ impl Agent {
             problems: self.problems(),
             changes: self.changes.clone(),
             timing: BTreeMap::new(),
+            ways: Vec::new(),
             last_change: self.last_change.map(millis),
             uptime: millis(self.now),
         }

@@ -1,10 +1,12 @@
 //! Does what the state machine asks for, and tells it what came of that.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fabric::agent::{Agent, Effect, Event, Status};
-use fabric::{Config, NodeName, Publication};
+use fabric::mesh::{Target, Way};
+use fabric::{Config, NodeName, Problem, Publication};
 use kernel::{Kernel, OnError};
 use net::{Change, Object, Plan, Space};
 
@@ -32,6 +34,8 @@ pub(super) struct Driver {
     unwritten: Option<String>,
     /// How long each kind of work took last, in microseconds.
     timing: BTreeMap<String, u64>,
+    /// What probes have found out.
+    ways: Vec<Way>,
     /// Whether the source was to tell everything anew.
     resync: bool,
     /// What the others are to know of this node, since the last look at the machine.
@@ -50,6 +54,7 @@ impl Driver {
             droppers: look::Droppers::default(),
             unwritten: None,
             timing: BTreeMap::new(),
+            ways: Vec::new(),
             resync: false,
             publication: None,
         })
@@ -88,8 +93,10 @@ impl Driver {
         let mut status = self.agent.status();
         status.uptime = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         status.timing = self.timing.clone();
+        status.problems.extend(self.ways.iter().filter_map(|way| way.problem.clone()));
+        status.ways = self.ways.clone();
         if let Some(what) = &self.unwritten {
-            status.problems.push(fabric::Problem::note(fabric::Code::File, what));
+            status.problems.push(Problem::note(fabric::Code::File, what));
         }
         status
     }
@@ -107,6 +114,23 @@ impl Driver {
     /// Whether the source is to tell everything anew; asked once.
     pub(super) fn take_resync(&mut self) -> bool {
         std::mem::take(&mut self.resync)
+    }
+
+    /// What the mesh needs: our own addresses, and whom to ask.
+    pub(super) fn mesh(&self) -> (Vec<IpAddr>, Vec<Target>) {
+        self.agent.mesh()
+    }
+
+    /// Takes what probes have found out, and says what is new.
+    pub(super) fn learn(&mut self, ways: Vec<Way>) {
+        let known: Vec<&Problem> =
+            self.ways.iter().filter_map(|way| way.problem.as_ref()).collect();
+        for problem in ways.iter().filter_map(|way| way.problem.as_ref()) {
+            if !known.contains(&problem) {
+                tracing::warn!(%problem, "found by probes");
+            }
+        }
+        self.ways = ways;
     }
 
     /// What the others are to know of this node.

@@ -1,11 +1,13 @@
 //! The agent as a process: one thread with one inbox, and a thread for each that fills it.
 
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use fabric::agent::{Event, Status};
+use fabric::mesh::{Target, Way};
 use fabric::{Config, Publication, Report, Source};
 use kernel::{Kernel, Monitor, Notice};
 use net::{Space, owner};
@@ -13,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::driver::{Driver, Mode};
-use super::{files, serve, settings, watch};
+use super::{files, mesh, serve, settings, watch};
 use crate::failure::{Exit, Failure, Result};
 
 /// What reaches the agent's thread.
@@ -22,6 +24,10 @@ pub(super) enum Input {
     Event(Event),
     /// Somebody asks how things are.
     Status(Sender<Status>),
+    /// The mesh asks for our own addresses and for whom to ask.
+    Targets(Sender<(Vec<IpAddr>, Vec<Target>)>),
+    /// The mesh has found out something.
+    Ways(Vec<Way>),
     /// It is to end.
     Stop,
 }
@@ -52,6 +58,7 @@ pub(super) fn serve(config: &Config) -> Result<ExitCode> {
             let _ = inbox.send(Input::Event(Event::Source(report)));
         }
     })?;
+    mesh::run(config, inbox.clone());
     let mut was_ready = false;
     loop {
         let due = driver.deadline();
@@ -61,6 +68,14 @@ pub(super) fn serve(config: &Config) -> Result<ExitCode> {
             Ok(Input::Event(event)) => driver.on(event),
             Ok(Input::Status(asker)) => {
                 let _ = asker.send(driver.status());
+                Ok(())
+            }
+            Ok(Input::Targets(asker)) => {
+                let _ = asker.send(driver.mesh());
+                Ok(())
+            }
+            Ok(Input::Ways(ways)) => {
+                driver.learn(ways);
                 Ok(())
             }
             Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,

@@ -150,6 +150,21 @@ fn registry(status: &Status) -> Registry {
         gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
     }
     registry.register("changes", "Objects changed since the start, by kind", changes);
+    let (rtt, rounds, lost) = (Labelled::default(), Labelled::default(), Labelled::default());
+    for way in &status.ways {
+        let labels = vec![("peer", way.peer.to_string()), ("family", way.family.to_string())];
+        let set = |family: &Labelled, value: u64| {
+            family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&rounds, way.rounds);
+        set(&lost, way.lost);
+        if let Some(micros) = way.micros {
+            set(&rtt, micros);
+        }
+    }
+    registry.register("probe_rtt_micros", "There and back, when it succeeded last", rtt);
+    registry.register("probe_rounds", "How often a peer was asked", rounds);
+    registry.register("probe_lost", "How often it did not answer to a full-size packet", lost);
     let timing = Labelled::default();
     for (what, micros) in &status.timing {
         let gauge = timing.get_or_create(&vec![("what", what.clone())]);

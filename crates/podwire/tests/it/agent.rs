@@ -5,4 +5,5 @@
 mod cluster;
 mod faults;
 mod joining;
+mod probes;
 mod traffic;
