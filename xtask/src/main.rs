@@ -12,6 +12,7 @@ mod test;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use bench::cluster::{self, Bench};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -25,7 +26,11 @@ usage: cargo xtask COMMAND
   bench [--quick] [--rounds N] [--only NAME]… [--json FILE]
                             podwire against the reference plugins and against the floor
                             (NAME: start, one, eight, sustained, memory, size, ports,
-                            host-local)";
+                            host-local)
+  bench scale [--quick] [--json FILE]
+                            the agent with up to 5,000 peers against the floor, as root
+  bench throughput [--quick] [--json FILE]
+                            what each backend leaves of the underlay, as root";
 
 fn main() -> ExitCode {
     match run() {
@@ -49,7 +54,11 @@ fn run() -> Result<()> {
             [flag, profile] if flag == "--profile" => dist::run(Some(profile)),
             _ => bail!("{USAGE}"),
         },
-        "bench" => bench::run(&bench::Options::parse(rest)?),
+        "bench" => match rest.split_first() {
+            Some((name, rest)) if let Some(bench) = Bench::named(name) => cluster::run(bench, rest),
+            _ => bench::run(&bench::Options::parse(rest)?),
+        },
+        cluster::INSIDE => cluster::run_inside(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

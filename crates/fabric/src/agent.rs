@@ -209,10 +209,12 @@ impl Agent {
         self.now = now;
         let mut effects = Vec::new();
         let is_look = matches!(event, Event::Looked(_));
+        // What the kernel says has the machine looked at, at most, and is said thousands of times.
+        let is_hint = matches!(event, Event::Seen(_) | Event::Gone(_) | Event::Rules | Event::Lost);
         match event {
             Event::Source(report) => self.on_report(report, &mut effects),
             Event::Surveyed(machine) => self.on_machine(machine, &mut effects),
-            Event::Looked(seen) => self.on_look(&seen, &mut effects),
+            Event::Looked(seen) => self.on_look(seen, &mut effects),
             Event::Applied(failed) => self.on_applied(failed),
             Event::Seen(object) => self.on_seen(&object),
             Event::Gone(object) => self.on_gone(&object),
@@ -229,7 +231,9 @@ impl Agent {
             }
             Event::Tick => self.on_tick(&mut effects),
         }
-        self.tell_runtimes(is_look, &mut effects);
+        if !is_hint {
+            self.tell_runtimes(is_look, &mut effects);
+        }
         effects
     }
 
@@ -276,8 +280,8 @@ impl Agent {
         let is_same_me = before.get(&self.name) == self.nodes.get(&self.name);
         if !was_complete || !is_same_me || self.held.is_some() {
             // The rare case: whatever is stale may go now.
-            let seen: Vec<Object> = self.belief.iter().cloned().collect();
-            self.settle(&seen, effects);
+            let seen = self.belief.take();
+            self.settle(seen, effects);
             return;
         }
         let Some(machine) = self.machine.take() else { return };
@@ -326,12 +330,12 @@ impl Agent {
         });
         self.machine = Some(machine);
         if self.has_looked && !is_same {
-            let seen: Vec<Object> = self.belief.iter().cloned().collect();
-            self.settle(&seen, effects);
+            let seen = self.belief.take();
+            self.settle(seen, effects);
         }
     }
 
-    fn on_look(&mut self, seen: &[Object], effects: &mut Vec<Effect>) {
+    fn on_look(&mut self, seen: Vec<Object>, effects: &mut Vec<Effect>) {
         self.has_looked = true;
         self.look_at = Some(self.now + SLOW);
         self.failed.clear();
@@ -342,8 +346,11 @@ impl Agent {
     }
 
     /// From what is seen to what should be, as a whole.
-    fn settle(&mut self, seen: &[Object], effects: &mut Vec<Effect>) {
-        let Some(machine) = self.machine.take() else { return };
+    fn settle(&mut self, seen: Vec<Object>, effects: &mut Vec<Effect>) {
+        let Some(machine) = self.machine.take() else {
+            self.belief = Belief::of(self.ours_of(seen));
+            return;
+        };
         let config = self.config.clone();
         let desired = desired(&config, &self.name, &self.nodes, &machine);
         self.here = desired.problems.clone();
@@ -352,19 +359,23 @@ impl Agent {
             self.apply(plan, effects);
         } else {
             // Nothing is known of how things should be: what works goes on working.
-            self.remember(seen);
+            self.belief = Belief::of(self.ours_of(seen));
         }
         self.machine = Some(machine);
     }
 
-    fn remember(&mut self, seen: &[Object]) {
-        self.belief.clear();
-        for object in seen.iter().filter(|object| self.ours.is(object)) {
-            self.belief.insert(object.clone());
-        }
+    /// Of what is seen what is ours, each once: both ways of asking may find the same.
+    fn ours_of(&self, mut seen: Vec<Object>) -> Vec<Object> {
+        let mut distinct = HashSet::with_capacity(seen.len());
+        let is_first = |object| self.ours.is(object) && distinct.insert(Key::of(object));
+        let stays: Vec<bool> = seen.iter().map(is_first).collect();
+        drop(distinct);
+        let mut stays = stays.into_iter();
+        seen.retain(|_| stays.next() == Some(true));
+        seen
     }
 
-    fn plan(&mut self, desired: &Desired<'_>, seen: &[Object]) -> Plan {
+    fn plan(&mut self, desired: &Desired<'_>, seen: Vec<Object>) -> Plan {
         let ours = self.ours.clone();
         let (settings, mut want): (Vec<Object>, Vec<Object>) =
             desired.shared.iter().cloned().partition(|object| matches!(object, Object::Sysctl(_)));
@@ -378,15 +389,8 @@ impl Agent {
             }
         }
         rules_first(&mut want);
-        let mut distinct = HashSet::with_capacity(seen.len());
-        let mut seen: Vec<Object> = seen
-            .iter()
-            .filter(|object| ours.is(object))
-            .filter(|object| distinct.insert(Key::of(object)))
-            .cloned()
-            .collect();
-        drop(distinct);
-        let mut plan: Plan = settings
+        let mut seen = self.ours_of(seen);
+        let mut before: Plan = settings
             .into_iter()
             .map(|it| {
                 Step::new(&Space::Here, Change::Ensure(it), "a node forwards as a router does")
@@ -398,19 +402,22 @@ impl Agent {
             // transaction.
             let table = Object::Nft(firewall::table().into());
             seen.retain(|object| !matches!(object, Object::Nft(_)));
-            plan.push(Step::new(&Space::Here, Change::Delete(table), "is of another form"));
+            before.push(Step::new(&Space::Here, Change::Delete(table), "is of another form"));
         }
         rules_last(&mut seen);
         let routes = seen.iter().filter(|object| is_peer_route(object)).count();
         let made = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
-        self.remember(&seen);
-        plan.extend(self.restrain(made, &want, routes));
+        self.belief = Belief::of(seen);
+        let mut plan = self.restrain(made, &want, routes);
+        plan.splice(..0, before);
         plan
     }
 
     /// Takes deletions out of a plan that may not be made (yet).
     fn restrain(&mut self, plan: Plan, want: &[Object], routes: usize) -> Plan {
-        let wanted: HashSet<Key<'_>> = want.iter().map(Key::of).collect();
+        let deletes = plan.iter().any(|step| matches!(step.change, Change::Delete(_)));
+        let wanted: HashSet<Key<'_>> =
+            if deletes { want.iter().map(Key::of).collect() } else { HashSet::new() };
         let is_removal = |step: &Step| match &step.change {
             Change::Delete(object) => !wanted.contains(&Key::of(object)),
             _ => false,

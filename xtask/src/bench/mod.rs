@@ -4,6 +4,7 @@
 //! machines are noisy, and a ratio between neighbours in time says more than two numbers of
 //! different days. No number here is a test.
 
+pub(crate) mod cluster;
 mod contender;
 mod machine;
 mod measure;

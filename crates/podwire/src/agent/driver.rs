@@ -8,7 +8,7 @@ use fabric::agent::{Agent, Effect, Event, Status};
 use fabric::mesh::{Target, Way};
 use fabric::{Config, NodeName, Problem, Publication};
 use kernel::{Kernel, OnError};
-use net::{Change, Object, Plan, Space};
+use net::{Change, Object, Plan, Space, Step};
 
 use super::{files, look};
 use crate::failure::Result;
@@ -189,19 +189,26 @@ impl Driver {
             return Vec::new();
         }
         let began = Instant::now();
-        let applied = self.kernel.apply(&plan, OnError::Continue);
-        for (place, error) in &applied.failed {
-            tracing::warn!(change = net::shell(&plan[*place]).join("; "), %error, "refused");
+        let (mut changed, mut refused) = (0, Vec::new());
+        let mut rest = &plan[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(turn(rest));
+            rest = later;
+            let applied = self.kernel.apply(now, OnError::Continue);
+            changed += applied.done.len();
+            for (place, error) in applied.failed {
+                tracing::warn!(change = net::shell(&now[place]).join("; "), %error, "refused");
+                refused.push((now[place].change.clone(), error.to_string()));
+            }
         }
         tracing::info!(
             steps = plan.len(),
-            changed = applied.done.len(),
-            failed = applied.failed.len(),
+            changed,
+            failed = refused.len(),
             micros = micros(began.elapsed()),
             "reconciled"
         );
-        let failed = applied.failed.into_iter();
-        failed.map(|(place, error)| (plan[place].change.clone(), error.to_string())).collect()
+        refused
     }
 
     fn write(&mut self, write: impl FnOnce(&Config) -> std::io::Result<()>) {
@@ -213,6 +220,22 @@ impl Driver {
             tracing::warn!(error, "a file could not be written");
         }
     }
+}
+
+/// How many of the first steps are made at once. What comes of each is kept until all of them are
+/// made, which would be as much again as a plan for thousands of peers; what is one transaction stays
+/// one.
+fn turn(steps: &[Step]) -> usize {
+    const MOST: usize = 1024;
+    let is_nft = |step: &Step| match &step.change {
+        Change::Create(object)
+        | Change::Ensure(object)
+        | Change::Delete(object)
+        | Change::Replace { to: object, .. } => matches!(object, Object::Nft(_)),
+        Change::Act(_) => false,
+    };
+    let more = steps.iter().skip(MOST).take_while(|step| is_nft(step)).count();
+    steps.len().min(MOST + more)
 }
 
 /// Whether a setting reads as it should already.

@@ -15,9 +15,15 @@ const SETTLE: Duration = Duration::from_millis(10);
 
 /// The nodes of a file, or why there are none, with the file's name.
 pub(super) fn read(path: &Path) -> Result<Vec<Node>, String> {
-    let text =
-        fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))?;
-    parse_nodes(&text).map_err(|error| format!("{}: {error}", path.display()))
+    parse(path, &text(path)?)
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))
+}
+
+fn parse(path: &Path, text: &str) -> Result<Vec<Node>, String> {
+    parse_nodes(text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Tells the file's nodes whenever it says something else, for ever. A bad version is told as such,
@@ -25,19 +31,19 @@ pub(super) fn read(path: &Path) -> Result<Vec<Node>, String> {
 pub(super) fn watch(path: PathBuf, tell: impl Fn(Report) + Send + 'static) {
     let run = move || {
         let watch = Watch::new(&path);
-        let mut told = None;
+        let mut told: Option<Result<String, String>> = None;
         let mut last_full = Instant::now();
         loop {
-            let read = read(&path);
+            let text = text(&path);
             // From time to time the same is told again, as a source does that is asked anew.
-            let is_news = told.as_ref() != Some(&read) || last_full.elapsed() >= SLOW;
-            if is_news {
+            if told.as_ref() != Some(&text) || last_full.elapsed() >= SLOW {
                 last_full = Instant::now();
-                tell(match &read {
-                    Ok(nodes) => Report::Complete(nodes.clone()),
-                    Err(why) => Report::Astray(why.clone()),
+                let read = text.as_ref().map_err(Clone::clone).and_then(|text| parse(&path, text));
+                tell(match read {
+                    Ok(nodes) => Report::Complete(nodes),
+                    Err(why) => Report::Astray(why),
                 });
-                told = Some(read);
+                told = Some(text);
             }
             watch.wait(SLOW);
         }

@@ -8,8 +8,10 @@
 //! The way out is the kernel room's: it removes the device by a child, and only that room may fork;
 //! and its child holds on to the socket for nftables, which takes long to close after a deletion.
 //!
-//! Without arguments it ends at once: the floor under the start of a process.
+//! Without arguments it ends at once: the floor under the start of a process. With `peers` it is the
+//! floor under the agent, see [`peers`].
 
+mod peers;
 mod wire;
 
 use std::fs::{self, File};
@@ -27,6 +29,11 @@ use wire::{attribute, find, message, nest, text, u32_at};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [verb, form, count] = arguments.as_slice()
+        && verb == "peers"
+    {
+        return peers::join(form, count);
+    }
     let [verb, netns, bridge, link, address, directory, masquerade] = arguments.as_slice() else {
         return Ok(());
     };

@@ -59,6 +59,26 @@ impl Socket {
         }
     }
 
+    /// Sends messages each of which is acknowledged.
+    pub(crate) fn batch(&mut self, bytes: &[u8], mut messages: usize) -> io::Result<()> {
+        let to = SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &to)?;
+        while messages > 0 {
+            self.receive()?;
+            match u32_at(&self.buffer, HEADER) as i32 {
+                0 => messages -= 1,
+                code => return Err(io::Error::from_raw_os_error(-code)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a transaction, however large, that asks for one acknowledgement.
+    pub(crate) fn transact(&mut self, bytes: &[u8]) -> io::Result<()> {
+        rustix::net::sockopt::set_socket_send_buffer_size_force(&self.fd, bytes.len() + 0x10000)?;
+        self.request(bytes).map(drop)
+    }
+
     /// Waits for whatever comes next.
     pub(crate) fn receive(&mut self) -> io::Result<usize> {
         Ok(rustix::net::recv(&self.fd, &mut self.buffer[..], RecvFlags::empty())?.1)
