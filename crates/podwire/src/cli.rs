@@ -181,6 +181,13 @@ pub(crate) struct Install {
     /// The directory of plugins.
     #[arg(long, default_value = "/opt/cni/bin", env = "PODWIRE_INSTALL_DIR")]
     pub(crate) dir: PathBuf,
+    /// The agent as well: its systemd unit, and what keeps NetworkManager and systemd-networkd from
+    /// removing what it makes.
+    #[arg(long)]
+    pub(crate) agent: bool,
+    /// With --agent: the root of the file system that is written to.
+    #[arg(long, default_value = "/", requires = "agent", value_name = "DIR")]
+    pub(crate) root: PathBuf,
     /// Only print the commands that would do it.
     #[arg(long)]
     pub(crate) dry_run: bool,
