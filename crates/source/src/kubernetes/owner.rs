@@ -74,7 +74,7 @@ pub(super) async fn run(
         let mut wake = teller.tell(&mut index, now, tell);
         wake = earlier(wake, index.next(now));
         if writing.is_none()
-            && let Some(change) = index.change()
+            && let Some(change) = index.change(now)
         {
             if writer.at <= now {
                 writing = Some(writer.write(change));
@@ -188,11 +188,11 @@ impl Writer {
         self.failure = result.as_ref().err().cloned();
     }
 
-    /// Waits before it writes again: after a success too, until the watch has shown it, and longer if
-    /// that was not long ago.
+    /// Waits before it writes again: after a success too, and longer if that was not long ago.
     fn pause(&mut self, result: &Result<(), Failure>, now: Instant) {
         let last = self.wrote.replace(now);
-        if result.is_ok() && last.is_none_or(|last| now.duration_since(last) > QUIET) {
+        let is_quiet = last.is_none_or(|last| now.duration_since(last) > QUIET);
+        if result.is_ok() && (is_quiet || self.failure.is_some()) {
             self.backoff.reset();
         }
         let asked = match result {
