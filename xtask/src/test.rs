@@ -12,10 +12,12 @@ use crate::command::{self, cargo, find, run as start, succeeds};
 pub(crate) const NEEDS: &[(&str, &str)] = &[
     ("bridge", "iproute2"),
     ("conntrack", "conntrack"),
+    ("etcd", "etcd-server"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("ping", "iputils-ping"),
     ("sysctl", "procps"),
     ("tc", "iproute2"),

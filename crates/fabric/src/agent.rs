@@ -24,7 +24,9 @@ pub use self::status::{SourceStatus, Status};
 
 use self::belief::Belief;
 use self::hold::{HOLD, Held, is_suspicious};
-use self::order::{as_link, fits, forget_what_goes_with_devices, rules_first, rules_last};
+use self::order::{
+    as_link, fits, forget_what_goes_with_devices, over_what_was_guessed, rules_first, rules_last,
+};
 use self::ours::{Ours, device_of};
 use self::shape::{holds, is_of_peer, is_peer_route, kind};
 use crate::desired::{Desired, desired, is_tunnel};
@@ -445,7 +447,7 @@ impl Agent {
             *self.changes.entry(kind(&step.change).to_owned()).or_default() += 1;
             self.last_change = Some(self.now);
         }
-        effects.push(Effect::Apply(plan));
+        effects.push(Effect::Apply(plan.into_iter().map(over_what_was_guessed).collect()));
     }
 
     fn on_applied(&mut self, failed: Vec<(Change, String)>) {
@@ -454,10 +456,10 @@ impl Agent {
         }
         for (change, _) in &failed {
             match change {
-                Change::Create(object) | Change::Replace { to: object, .. } => {
-                    self.belief.remove(object);
-                }
-                _ => {}
+                Change::Create(object)
+                | Change::Ensure(object)
+                | Change::Replace { to: object, .. } => self.belief.remove(object),
+                Change::Delete(_) | Change::Act(_) => {}
             }
         }
         self.failed.extend(failed);

@@ -17,7 +17,10 @@ use net::{
 use serde::{Deserialize, Serialize};
 
 use crate::family::single;
-use crate::{Backend, Code, Config, Family, Machine, Node, PerFamily, Problem, TunnelForm, Uplink};
+use crate::{
+    Backend, Code, Config, Family, Machine, Node, NodeName, PerFamily, Problem, Publication,
+    Source, TunnelForm, Underlay, Uplink, choose_uplink,
+};
 
 /// The backend that was chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,28 @@ pub(crate) fn choose(config: &Config, machine: &Machine, uplinks: &PerFamily<Upl
     let why =
         "no device here does anything for tunnels, and gpe needs one object a peer".to_owned();
     chosen(Backend::Gpe, why)
+}
+
+/// What this node has the others know by a source, apart from its subnets: how it is reached, as far
+/// as that is not the source's own to know.
+pub fn publication(config: &Config, name: &NodeName, machine: &Machine) -> Publication {
+    let mut uplinks = PerFamily::default();
+    let mut addresses = PerFamily::default();
+    let is_configured = config.underlay != Underlay::default();
+    let knows_addresses = matches!(config.source, Source::Kubernetes(_)) && !is_configured;
+    for family in Family::ALL {
+        if let Ok(uplink) = choose_uplink(config, None, machine, family) {
+            *addresses.place(family) = Some(uplink.address).filter(|_| !knows_addresses);
+            *uplinks.place(family) = Some(uplink);
+        }
+    }
+    let backend = match choose(config, machine, &uplinks).backend {
+        Backend::HostGw => "host-gw",
+        Backend::Gpe => "gpe",
+        Backend::Vxlan | Backend::Auto => "vxlan",
+    };
+    let (name, backend) = (name.clone(), backend.to_owned());
+    Publication { name, addresses, backend, vni: config.tunnel.vni }
 }
 
 /// The preference of the rule by which pods reach other nodes through the tunnel: before the main

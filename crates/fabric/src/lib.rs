@@ -18,7 +18,7 @@ mod nodes;
 mod problem;
 mod report;
 
-pub use backend::{Chosen, Joint};
+pub use backend::{Chosen, Joint, publication};
 pub use config::{
     Backend, Cni, Config, ConfigError, Etcd, Kubernetes, Masquerade, Source, Tunnel, TunnelForm,
     Underlay,

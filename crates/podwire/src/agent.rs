@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use fabric::agent::{Event, Status};
-use fabric::{Config, NodeName, Report};
+use fabric::{Config, Report};
 use kernel::{Kernel, OnError};
 use net::Space;
 
@@ -32,22 +32,22 @@ pub(crate) fn run(arguments: &Agent, terminal: Terminal) -> Result<ExitCode> {
         Some(AgentCommand::Status { output }) => status(&config, *output, terminal),
         Some(AgentCommand::Accept) => accept(&config),
         None if arguments.cleanup => cleanup(&config, arguments.dry_run, arguments.output),
-        None if arguments.once || arguments.dry_run => once(config, arguments, terminal),
+        None if arguments.once || arguments.dry_run => once(&config, arguments, terminal),
         None => run::serve(&config),
     }
 }
 
 /// Reconciles once, or shows what that would change.
-fn once(config: Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCode> {
+fn once(config: &Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCode> {
     if arguments.output == Output::Sh && !arguments.dry_run {
         return Err(
             Failure::new(Exit::Usage, "-o sh prints what would be done").remedy("add --dry-run")
         );
     }
     let mode = if arguments.dry_run { Mode::Show } else { Mode::Change };
-    let name = settings::name(&config)?;
-    let report = first_report(&config, &name)?;
-    let mut driver = Driver::new(config, name, mode)?;
+    let name = settings::name(config)?;
+    let mut driver = Driver::new(config.clone(), name, mode)?;
+    let report = first_report(config, &mut driver)?;
     // What the source says is known before the first look, so that one plan does all.
     driver.on(Event::Source(report))?;
     driver.start()?;
@@ -68,13 +68,14 @@ fn once(config: Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCod
 }
 
 /// What the source says, waiting for one that is elsewhere.
-fn first_report(config: &Config, name: &NodeName) -> Result<Report> {
+fn first_report(config: &Config, driver: &mut Driver) -> Result<Report> {
     if let fabric::Source::File(path) = &config.source {
         let nodes = watch::read(path).map_err(|why| Failure::new(Exit::No, why))?;
         return Ok(Report::Complete(nodes));
     }
     let (tell, hear) = std::sync::mpsc::channel();
-    let _source = run::start_source(config, name, move |report| {
+    driver.survey()?;
+    let _source = run::start_source(config, driver.publication(), move |report| {
         let _ = tell.send(report);
     })?;
     let until = Instant::now() + Duration::from_secs(30);
@@ -105,8 +106,8 @@ fn status(config: &Config, output: Format, terminal: Terminal) -> Result<ExitCod
         // No agent runs: what it would find is told all the same.
         Err(_) => {
             let name = settings::name(config)?;
-            let report = first_report(config, &name)?;
             let mut driver = Driver::new(config.clone(), name, Mode::Show)?;
+            let report = first_report(config, &mut driver)?;
             driver.on(Event::Source(report))?;
             driver.start()?;
             let mut status = driver.status();

@@ -3,6 +3,8 @@
 //! A source runs on a thread of its own, tells the agent [`Report`]s and has the other nodes know this
 //! one. It never touches the machine's network.
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use net::{Key, Link, Object, nft};
+use net::{Change, Key, Link, Object, Step, nft};
 
 use super::ours::device_of;
 
@@ -76,4 +76,15 @@ pub(super) fn fits(want: &[Object], seen: &[Object]) -> bool {
 
 fn is_form(object: &Object) -> bool {
     matches!(object, Object::Nft(nft::Object::Set(_) | nft::Object::Chain(_)))
+}
+
+/// Packets that were on the way while an entry was missing have the kernel make one of its own, which
+/// nobody has written and which is in the way of ours.
+pub(super) fn over_what_was_guessed(step: Step) -> Step {
+    match step.change {
+        Change::Create(object @ (Object::Neighbour(_) | Object::Fdb(_))) => {
+            Step { change: Change::Ensure(object), ..step }
+        }
+        _ => step,
+    }
 }

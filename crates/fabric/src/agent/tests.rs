@@ -108,6 +108,10 @@ impl World {
                 assert_eq!(forget(object), 0, "{object:?} is there already");
                 self.objects.push(object.clone());
             }
+            Change::Ensure(object @ (Object::Neighbour(_) | Object::Fdb(_))) => {
+                forget(object);
+                self.objects.push(object.clone());
+            }
             Change::Replace { to, .. } => {
                 assert_eq!(forget(to), 1, "{to:?} is not there");
                 self.objects.push(to.clone());

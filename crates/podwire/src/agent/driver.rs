@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use fabric::agent::{Agent, Effect, Event, Status};
-use fabric::{Config, NodeName};
+use fabric::{Config, NodeName, Publication};
 use kernel::{Kernel, OnError};
 use net::{Change, Object, Plan, Space};
 
@@ -34,6 +34,8 @@ pub(super) struct Driver {
     timing: BTreeMap<String, u64>,
     /// Whether the source was to tell everything anew.
     resync: bool,
+    /// What the others are to know of this node, since the last look at the machine.
+    publication: Option<Publication>,
 }
 
 impl Driver {
@@ -49,6 +51,7 @@ impl Driver {
             unwritten: None,
             timing: BTreeMap::new(),
             resync: false,
+            publication: None,
         })
     }
 
@@ -56,6 +59,11 @@ impl Driver {
     pub(super) fn start(&mut self) -> Result<()> {
         let effects = self.agent.start();
         self.perform(effects.into())
+    }
+
+    /// Looks at the machine alone.
+    pub(super) fn survey(&mut self) -> Result<()> {
+        self.perform([Effect::Survey].into())
     }
 
     /// Tells the state machine, and does what it asks for until it asks for nothing more.
@@ -101,6 +109,11 @@ impl Driver {
         std::mem::take(&mut self.resync)
     }
 
+    /// What the others are to know of this node.
+    pub(super) fn publication(&self) -> Option<&Publication> {
+        self.publication.as_ref()
+    }
+
     /// By which changes are made.
     pub(super) fn kernel(&mut self) -> &mut Kernel {
         &mut self.kernel
@@ -112,6 +125,8 @@ impl Driver {
             let event = match effect {
                 Effect::Survey => {
                     let machine = look::survey(&mut self.kernel, &Space::Here, &mut self.droppers)?;
+                    let (config, name) = (self.agent.config(), self.agent.name());
+                    self.publication = Some(fabric::publication(config, name, &machine));
                     Event::Surveyed(machine)
                 }
                 Effect::Look => {

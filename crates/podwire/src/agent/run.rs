@@ -6,14 +6,14 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use fabric::agent::{Event, Status};
-use fabric::{Config, NodeName, Report, Source};
+use fabric::{Config, Publication, Report, Source};
 use kernel::{Kernel, Monitor, Notice};
 use net::{Space, owner};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::driver::{Driver, Mode};
-use super::{serve, settings, watch};
+use super::{files, serve, settings, watch};
 use crate::failure::{Exit, Failure, Result};
 
 /// What reaches the agent's thread.
@@ -45,7 +45,8 @@ pub(super) fn serve(config: &Config) -> Result<ExitCode> {
     tracing::info!(node = %name, "started");
     // What was known before the start is made true before anybody is asked: a source may be away.
     retry(|| driver.start());
-    let source = start_source(config, &name, {
+    let mut published = driver.publication().cloned();
+    let source = start_source(config, published.as_ref(), {
         let inbox = inbox.clone();
         move |report| {
             let _ = inbox.send(Input::Event(Event::Source(report)));
@@ -72,6 +73,10 @@ pub(super) fn serve(config: &Config) -> Result<ExitCode> {
         }
         if driver.take_resync() {
             source.resync();
+        }
+        if driver.publication() != published.as_ref() {
+            published = driver.publication().cloned();
+            source.publish(published.as_ref());
         }
         let is_ready = driver.is_ready();
         if is_ready != was_ready {
@@ -106,6 +111,12 @@ impl SourceHandle {
         }
     }
 
+    fn publish(&self, publication: Option<&Publication>) {
+        if let (Some(source), Some(publication)) = (&self.0, publication) {
+            source.publish(publication.clone());
+        }
+    }
+
     fn set_ready(&self, ready: bool) {
         if let Some(source) = &self.0 {
             source.set_ready(ready);
@@ -116,18 +127,37 @@ impl SourceHandle {
 /// Starts the source; what it says goes to `tell`.
 pub(super) fn start_source(
     config: &Config,
-    _name: &NodeName,
+    publication: Option<&Publication>,
     tell: impl Fn(Report) + Send + 'static,
 ) -> Result<SourceHandle> {
-    match &config.source {
+    let failed = |why: String| Failure::new(Exit::Usage, format!("source: {why}"));
+    let publication =
+        || publication.cloned().ok_or_else(|| failed("the machine was not looked at".to_owned()));
+    let running = match &config.source {
         Source::File(path) => {
             watch::watch(path.clone(), tell);
-            Ok(SourceHandle(None))
+            return Ok(SourceHandle(None));
         }
-        Source::Etcd(_) | Source::Kubernetes(_) => {
-            Err(Failure::new(Exit::Unknown, "this build of podwire has no source but `file`"))
+        #[cfg(feature = "etcd")]
+        Source::Etcd(etcd) => {
+            let publication = publication()?;
+            let kept = files::kept(config).into_iter().find(|node| node.name == publication.name);
+            let here = source::etcd::Here {
+                subnets: kept.map(|node| node.subnets).unwrap_or_default(),
+                port: Some(config.tunnel.port),
+            };
+            source::etcd::start_here(etcd, publication, here, Box::new(tell))
+                .map_err(|error| failed(error.to_string()))?
         }
-    }
+        #[cfg(feature = "kubernetes")]
+        Source::Kubernetes(kubernetes) => {
+            source::kubernetes::start(kubernetes, publication()?, Box::new(tell))
+                .map_err(|error| failed(error.to_string()))?
+        }
+        #[cfg(not(all(feature = "etcd", feature = "kubernetes")))]
+        _ => return Err(failed("this build of podwire was made without it".to_owned())),
+    };
+    Ok(SourceHandle(Some(running)))
 }
 
 /// Fills the inbox with what the kernel says. What we do ourselves to rules is no news; what we do

@@ -1,0 +1,8 @@
+//! `podwire agent` on real kernels: nodes that are joined, faults while packets flow, and what is
+//! said of bad input.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cluster;
+mod faults;
+mod joining;
+mod traffic;

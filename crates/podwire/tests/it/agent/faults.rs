@@ -1,0 +1,328 @@
+//! Faults while packets flow: what was broken is repaired, what was healthy notices nothing.
+
+use std::time::{Duration, Instant};
+
+use testbed::look::eventually;
+
+use super::cluster::{Cluster, DUAL, V4};
+use super::traffic::{Outcome, Traffic};
+
+/// How long a repair may take.
+const GOAL: Duration = Duration::from_secs(1);
+
+/// What becomes of the packets between the pods of n1 and n2 while `harm` is done.
+fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
+    let (a, b) = (cluster.pod_address(1), cluster.pod_address(2));
+    let ends = [(&cluster.nodes[0].pod, a), (&cluster.nodes[1].pod, b)];
+    let traffic = Traffic::start(ends[0], ends[1]);
+    std::thread::sleep(Duration::from_millis(100));
+    harm(cluster);
+    std::thread::sleep(Duration::from_millis(400));
+    traffic.stop()
+}
+
+#[track_caller]
+fn assert_repaired(what: &str, outcome: Outcome) {
+    let Outcome { sent, lost, outage } = outcome;
+    println!("{what}: repaired in {} ms, {lost} of {sent} packets lost", outage.as_millis());
+    assert!(outage < GOAL, "{what}: {outcome:?}");
+}
+
+#[track_caller]
+fn assert_unnoticed(what: &str, outcome: Outcome) {
+    println!("{what}: {} of {} packets lost", outcome.lost, outcome.sent);
+    assert_eq!(outcome.lost, 0, "{what}: {outcome:?}");
+    assert!(outcome.sent > 100, "{what}: {outcome:?}");
+}
+
+const TUNNELS: [&str; 3] = ["backend: vxlan", "tunnel: {form: classic}", "backend: gpe"];
+
+/// Shell commands in the namespace of n1.
+const HARM: [(&str, &str); 8] = [
+    ("the tunnel device deleted", "ip link delete podwire0"),
+    ("the tunnel device set down", "ip link set podwire0 down"),
+    ("all routes flushed", "ip route flush proto 112; ip route flush table 112"),
+    ("the tunnel device's MTU changed", "ip link set podwire0 mtu 600"),
+    ("its address removed", "ip address flush dev podwire0"),
+    ("the rule deleted", "ip rule delete priority 3112"),
+    ("the nft table deleted", "nft delete table inet podwire"),
+    (
+        "the uplink flapped",
+        "ip link set eth0 down; ip link set eth0 up; ip route replace default via 192.0.2.254",
+    ),
+];
+
+fn heal(settings: &str) {
+    let mut cluster = Cluster::new(2, settings, V4);
+    cluster.start();
+    let before = testbed::state(&cluster.nodes[0].space);
+    for (what, script) in HARM {
+        let outcome = during(&mut cluster, |cluster| {
+            cluster.node(1).space.sh(script);
+        });
+        assert_repaired(&format!("{settings}: {what}"), outcome);
+        let deadline = Instant::now() + GOAL;
+        while Instant::now() < deadline && testbed::state(&cluster.nodes[0].space) != before {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        testbed::assert_same_state(&before, &testbed::state(&cluster.nodes[0].space));
+        cluster.nodes[0].wait_until_ready();
+    }
+}
+
+#[test]
+fn vxlan_heals() {
+    testbed::isolated!();
+    heal(TUNNELS[0]);
+}
+
+#[test]
+fn classic_vxlan_heals() {
+    testbed::isolated!();
+    heal(TUNNELS[1]);
+}
+
+#[test]
+fn gpe_heals() {
+    testbed::isolated!();
+    heal(TUNNELS[2]);
+}
+
+#[test]
+fn entries_of_peers_come_back() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(2, TUNNELS[1], V4);
+    cluster.start();
+    for (what, script) in [
+        ("the neighbour deleted", "ip neighbour flush dev podwire0 nud permanent"),
+        (
+            "the neighbour changed",
+            "ip neighbour replace 10.244.2.0 lladdr 02:00:00:00:00:01 dev podwire0 nud permanent",
+        ),
+        (
+            "the forwarding entry deleted",
+            "for m in $(bridge fdb show dev podwire0 | awk '/dst/ {print $1}'); do \
+             bridge fdb delete $m dev podwire0; done",
+        ),
+    ] {
+        let outcome = during(&mut cluster, |cluster| {
+            cluster.node(1).space.sh(script);
+        });
+        assert_repaired(what, outcome);
+    }
+}
+
+#[test]
+fn plain_routes_come_back() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(2, "backend: host-gw", V4).let_through();
+    cluster.start();
+    for (what, script) in [
+        ("all routes flushed", "ip route flush proto 112"),
+        ("a route changed", "ip route replace 10.244.2.0/24 via 192.0.2.77"),
+        ("the uplink flapped", "ip link set eth0 down; ip link set eth0 up"),
+    ] {
+        let outcome = during(&mut cluster, |cluster| {
+            cluster.node(1).space.sh(script);
+        });
+        assert_repaired(&format!("host-gw: {what}"), outcome);
+    }
+}
+
+#[test]
+fn ipv6_comes_back_too() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(2, "backend: gpe", super::cluster::V6);
+    cluster.start();
+    for (what, script) in [
+        ("the tunnel device deleted", "ip link delete podwire0"),
+        ("the tunnel too small for IPv6", "ip link set podwire0 mtu 1000"),
+        ("all routes flushed", "ip -6 route flush proto 112; ip -6 route flush table 112"),
+    ] {
+        let outcome = during(&mut cluster, |cluster| {
+            cluster.node(1).space.sh(script);
+        });
+        assert_repaired(&format!("IPv6: {what}"), outcome);
+    }
+}
+
+#[test]
+fn an_uplink_that_changes_is_followed() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(2, "backend: vxlan", DUAL);
+    cluster.start();
+    let outcome = during(&mut cluster, |cluster| {
+        for node in &cluster.nodes {
+            node.space.sh("ip link set eth0 mtu 1400");
+        }
+        cluster.switch.sh("ip link set br0 mtu 1400");
+    });
+    assert_unnoticed("the underlay's MTU changed", outcome);
+    for node in &cluster.nodes {
+        eventually("the tunnel follows", || (node.status()["mtu"] == 1330).then_some(()));
+        let list =
+            cluster.directory.path().join(format!("n{}/net.d/10-podwire.conflist", node.number));
+        assert!(std::fs::read_to_string(list).unwrap().contains("\"mtu\": 1330"));
+    }
+    // The node's own address goes, and comes back.
+    let outcome = during(&mut cluster, |cluster| {
+        cluster.node(1).space.sh("ip address delete 192.0.2.1/24 dev eth0");
+        eventually("it is said", || {
+            cluster.nodes[0].problems().contains(&"families".to_owned()).then_some(())
+        });
+        cluster
+            .node(1)
+            .space
+            .sh("ip address add 192.0.2.1/24 dev eth0; ip route add default via 192.0.2.254");
+        cluster.nodes[0].wait_until_ready();
+    });
+    println!("the uplink's address gone and back: {outcome:?}");
+    assert_eq!(cluster.nodes[0].problems(), [""; 0]);
+}
+
+#[test]
+fn agents_that_end_and_begin_lose_nothing() {
+    testbed::isolated!();
+    for settings in TUNNELS {
+        let mut cluster = Cluster::new(2, settings, V4);
+        cluster.start();
+        let outcome = during(&mut cluster, |cluster| {
+            let node = cluster.node(1);
+            node.stop();
+            node.start();
+            node.wait_until_ready();
+            node.kill();
+            node.start();
+            node.wait_until_ready();
+        });
+        assert_unnoticed(&format!("{settings}: restarts"), outcome);
+    }
+}
+
+#[test]
+fn what_others_keep_on_the_node_is_left_alone() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(2, "backend: vxlan", V4);
+    cluster.node(1).space.sh("ip route add 10.99.0.0/16 via 192.0.2.254 proto static
+        ip rule add priority 5 to 10.98.0.0/16 lookup 77
+        nft add table inet mine; nft add chain inet mine c
+        ip link add mine type vxlan id 7 dstport 4789 dev eth0");
+    cluster.start();
+    let before = testbed::state(&cluster.nodes[0].space);
+    for word in ["10.99.0.0/16", "10.98.0.0/16", "mine"] {
+        assert!(before.contains(word), "{before}");
+    }
+    cluster.nodes[0].stop();
+    cluster.nodes[0].podwire("--cleanup").expect(0);
+    let after = testbed::state(&cluster.nodes[0].space);
+    for word in ["10.99.0.0/16", "10.98.0.0/16", "mine"] {
+        assert!(after.contains(word), "{after}");
+    }
+}
+
+#[test]
+fn a_source_that_errs_harms_nobody() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(6, "backend: vxlan", V4);
+    cluster.start();
+    let problem = |cluster: &Cluster, code: &str| {
+        eventually(code, || cluster.nodes[0].problems().contains(&code.to_owned()).then_some(()));
+    };
+    let well = |cluster: &Cluster| {
+        cluster.list(1..=6);
+        eventually("all is well", || cluster.nodes[0].problems().is_empty().then_some(()));
+    };
+    type Harm = (&'static str, fn(&Cluster), &'static str);
+    let harms: [Harm; 8] = [
+        ("the file gone", |it| std::fs::remove_file(it.node_file()).unwrap(), "source"),
+        ("the file empty", |it| it.write(""), "source"),
+        ("the file bad", |it| it.write("nodes: [{name: n1"), "source"),
+        ("no nodes", |it| it.write("nodes: []"), "notListed"),
+        ("half of the nodes", |it| it.list([1, 2]), "held"),
+        (
+            "overlapping subnets",
+            |it| {
+                let third = it.entry(3).replace("10.244.3.0/24", "10.244.2.0/25");
+                it.write(&format!(
+                    "nodes: [{}, {}, {third}, {}, {}, {}]",
+                    it.entry(1),
+                    it.entry(2),
+                    it.entry(4),
+                    it.entry(5),
+                    it.entry(6)
+                ));
+            },
+            "subnetOverlap",
+        ),
+        (
+            "two nodes with one address",
+            |it| {
+                let third = it.entry(3).replace("192.0.2.3", "192.0.2.2");
+                it.write(&format!(
+                    "nodes: [{}, {}, {third}, {}, {}, {}]",
+                    it.entry(1),
+                    it.entry(2),
+                    it.entry(4),
+                    it.entry(5),
+                    it.entry(6)
+                ));
+            },
+            "addressTwice",
+        ),
+        (
+            "a subnet of the underlay",
+            |it| {
+                let third = it.entry(3).replace("10.244.3.0/24", "192.0.2.0/24");
+                it.write(&format!(
+                    "nodes: [{}, {}, {third}, {}, {}, {}]",
+                    it.entry(1),
+                    it.entry(2),
+                    it.entry(4),
+                    it.entry(5),
+                    it.entry(6)
+                ));
+            },
+            "subnetOnUnderlay",
+        ),
+    ];
+    for (what, harm, code) in harms {
+        let outcome = during(&mut cluster, |cluster| {
+            harm(cluster);
+            problem(cluster, code);
+            well(cluster);
+        });
+        assert_unnoticed(what, outcome);
+    }
+}
+
+#[test]
+fn a_device_of_our_name_that_is_none_of_ours_is_named() {
+    testbed::isolated!();
+    let cluster = Cluster::new(2, "backend: vxlan", V4);
+    cluster.nodes[0].space.sh("ip link add podwire0 type bridge");
+    let told = cluster.nodes[0].podwire("--once").expect(1).stdout;
+    assert!(told.contains("podwire0 is there and is not a VXLAN device"), "{told}");
+    cluster.nodes[0].space.sh("ip -d link show podwire0 | grep -q bridge; ip link delete podwire0");
+    cluster.nodes[0].podwire("--once").expect(0);
+}
+
+#[test]
+fn a_tunnel_too_small_for_ipv6_is_refused_and_ipv4_goes_on() {
+    testbed::isolated!();
+    let cluster = Cluster::new(2, "backend: vxlan", DUAL);
+    cluster.nodes[0].space.sh("ip link set eth0 mtu 1300");
+    let told = cluster.nodes[0].podwire("--once").expect(1).stdout;
+    assert!(told.contains("IPv6 pods cannot be joined: packets of at most 1230 bytes"), "{told}");
+    let route = cluster.nodes[0].space.sh("ip route show 10.244.2.0/24");
+    assert!(route.contains("podwire0"), "{route}");
+}
+
+#[test]
+fn a_table_that_drops_what_is_forwarded_is_named() {
+    testbed::isolated!();
+    let cluster = Cluster::new(2, "backend: vxlan", V4);
+    cluster.nodes[0].space.sh("nft add table ip firewall
+        nft 'add chain ip firewall forwarded { type filter hook forward priority 0; policy drop; }'");
+    let told = cluster.nodes[0].podwire("--once").stdout;
+    assert!(told.contains("chain forwarded of table"), "{told}");
+}
