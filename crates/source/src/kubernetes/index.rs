@@ -61,6 +61,8 @@ enum Doubt {
 pub(super) struct Index {
     publication: Publication,
     flannel: bool,
+    /// Whether nothing is ever to be written.
+    only_looks: bool,
     is_ready: bool,
     /// The own Node as it was last seen, even if it is no more.
     own: Option<Object>,
@@ -82,6 +84,7 @@ impl Index {
         Self {
             publication,
             flannel,
+            only_looks: false,
             is_ready: false,
             own: None,
             own_listed: false,
@@ -93,6 +96,21 @@ impl Index {
             echo: None,
             is_changed: false,
         }
+    }
+
+    /// The same for one who changes nothing.
+    pub(super) fn that_only_looks(self) -> Self {
+        Self { only_looks: true, ..self }
+    }
+
+    /// Which node this one is.
+    pub(super) fn name(&self) -> &NodeName {
+        &self.publication.name
+    }
+
+    /// Whether the metadata of other nodes does not say enough.
+    pub(super) fn needs_specs(&self) -> bool {
+        self.flannel
     }
 
     /// Has the others know this from now on.
@@ -247,7 +265,7 @@ impl Index {
 
     /// What has to be written to the own Node for it to be as it should.
     pub(super) fn change(&self, now: Instant) -> Option<Change> {
-        if self.echo.is_some_and(|echo| now < echo) {
+        if self.only_looks || self.echo.is_some_and(|echo| now < echo) {
             return None;
         }
         let is_there = |trouble| !self.troubles.contains_key(trouble);

@@ -43,18 +43,16 @@ type Writing = Pin<Box<dyn Future<Output = (Change, Result<(), Failure>)> + Send
 /// Works until nobody can command any more.
 pub(super) async fn run(
     client: Client,
-    publication: Publication,
-    flannel: bool,
+    mut index: Index,
     mut commands: UnboundedReceiver<Command>,
     tell: &Tell,
 ) {
-    let name = publication.name.clone();
-    let mut index = Index::new(publication, flannel);
+    let name = index.name().clone();
     // Small, so that a long list waits on the wire and not here.
     let (events, mut seen) = channel(64);
     let anew = Arc::new(Notify::new());
     for (which, fields) in [(Own, Some(format!("metadata.name={name}"))), (All, None)] {
-        let is_metadata = which == All && !flannel;
+        let is_metadata = which == All && !index.needs_specs();
         let (client, events) = (client.clone(), events.clone());
         let anew = Arc::clone(&anew);
         tokio::spawn(Watch { client, which, fields, is_metadata, events, anew }.run());

@@ -139,3 +139,14 @@ fn nodes_of_flannel_and_ours_reach_each_other() {
     let node = nodes.iter().find(|node| node.name.as_str() == "n5").unwrap();
     assert_eq!(node.mac(fabric::Family::V4).to_string(), "aa:bb:cc:dd:ee:f1");
 }
+
+#[test]
+fn who_only_looks_writes_nothing() {
+    let server = three();
+    let agent = Agent::look(&server);
+    assert_eq!(agent.complete().len(), 3);
+    agent.running.set_ready(true);
+    agent.running.publish(publication());
+    agent.is_silent(Duration::from_millis(500));
+    assert_eq!(server.count(|request| request.method != "GET"), 0);
+}
