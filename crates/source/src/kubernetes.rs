@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 pub use annotation::ANNOTATION;
 
 use crate::{Running, Tell};
+use index::Index;
 use owner::Command;
 
 /// Why the source cannot start. That the API does not answer is no reason: it is told by
@@ -70,6 +71,19 @@ pub fn start(
     publication: Publication,
     tell: Tell,
 ) -> Result<Box<dyn Running>, Error> {
+    run(config, Index::new(publication, config.flannel), tell)
+}
+
+/// Starts telling nodes as [`start`] would, for one who only looks: nothing is written.
+pub fn look(
+    config: &fabric::Kubernetes,
+    publication: Publication,
+    tell: Tell,
+) -> Result<Box<dyn Running>, Error> {
+    run(config, Index::new(publication, config.flannel).that_only_looks(), tell)
+}
+
+fn run(config: &fabric::Kubernetes, index: Index, tell: Tell) -> Result<Box<dyn Running>, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -77,11 +91,10 @@ pub fn start(
         .map_err(Error::Start)?;
     let client = runtime.block_on(api::connect(config))?;
     let (commands, received) = mpsc::unbounded_channel();
-    let flannel = config.flannel;
     thread::Builder::new()
         .name("kubernetes".to_owned())
         .spawn(move || {
-            runtime.block_on(owner::run(client, publication, flannel, received, &tell));
+            runtime.block_on(owner::run(client, index, received, &tell));
             // A look-up of a name may still be waiting for an answer.
             runtime.shutdown_background();
         })

@@ -110,16 +110,14 @@ pub(super) fn own(object: &Object, publication: &Publication, flannel: bool) -> 
     node
 }
 
-/// The annotations that this node is to have, `None` for one that it must not have; nothing while there
-/// is nothing that others could use.
-pub(super) fn wanted(
-    object: &Object,
-    publication: &Publication,
-    flannel: bool,
-) -> BTreeMap<&'static str, Option<String>> {
+/// Annotations with their values, and without one where there must be none.
+pub(super) type Wanted = BTreeMap<&'static str, Option<String>>;
+
+/// The annotations that this node is to have; `None` while there is nothing that others could use.
+pub(super) fn wanted(object: &Object, publication: &Publication, flannel: bool) -> Option<Wanted> {
     let mut node = own(object, publication, flannel);
     if node.subnets.is_empty() || node.addresses.is_empty() {
-        return BTreeMap::new();
+        return None;
     }
     for family in Family::ALL {
         if let Some(address) = of_people(object, OVERWRITE, family).filter(|_| flannel) {
@@ -132,10 +130,10 @@ pub(super) fn wanted(
     let mut wanted = if is_flannels { for_flannel(&node, &backend, vni) } else { BTreeMap::new() };
     let published = Published { addresses: node.addresses, subnets: node.subnets, backend, vni };
     wanted.insert(ANNOTATION, serde_json::to_string(&published).ok());
-    wanted
+    Some(wanted)
 }
 
-fn for_flannel(node: &Node, backend: &str, vni: u32) -> BTreeMap<&'static str, Option<String>> {
+fn for_flannel(node: &Node, backend: &str, vni: u32) -> Wanted {
     let lease = Lease::of(node, backend, vni);
     let data = PerFamily { v4: lease.backend_data, v6: lease.backend_v6_data };
     let mut wanted = BTreeMap::new();
@@ -193,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_published_is_read_again() {
-        let wanted = wanted(&both(), &publication("vxlan"), false);
+        let wanted = wanted(&both(), &publication("vxlan"), false).unwrap();
         assert_eq!(wanted.len(), 1);
         let text = wanted[ANNOTATION].clone().unwrap();
         assert_eq!(
@@ -218,7 +216,7 @@ mod tests {
         let no_subnet = object(&json!({}), &json!([]), &["192.0.2.1"]);
         let no_address = object(&json!({}), &json!(["10.244.1.0/24"]), &[]);
         for object in [no_subnet, no_address] {
-            assert!(wanted(&object, &publication("vxlan"), true).is_empty());
+            assert!(wanted(&object, &publication("vxlan"), true).is_none());
         }
     }
 
@@ -243,7 +241,7 @@ mod tests {
     fn flannel_is_told_in_its_own_words() {
         let mac = name().mac();
         let object = object(&json!({}), &json!(["10.244.1.0/24"]), &["192.0.2.1", "2001:db8::1"]);
-        let wanted_by = |backend| wanted(&object, &publication(backend), true);
+        let wanted_by = |backend| wanted(&object, &publication(backend), true).unwrap();
         let vxlan = wanted_by("vxlan");
         let text = |key: &str| vxlan[key].as_deref();
         assert_eq!(text("flannel.alpha.coreos.com/kube-subnet-manager"), Some("true"));
@@ -271,7 +269,7 @@ mod tests {
         });
         let object = object(&annotations, &json!(["10.244.1.0/24"]), &["192.0.2.1"]);
         let publication = publication("vxlan");
-        let wanted = |flannel| wanted(&object, &publication, flannel);
+        let wanted = |flannel| wanted(&object, &publication, flannel).unwrap();
         let public_ip = "flannel.alpha.coreos.com/public-ip";
         assert_eq!(wanted(true)[public_ip].as_deref(), Some("203.0.113.1"));
         assert!(wanted(true)[ANNOTATION].as_ref().unwrap().contains("203.0.113.1"));

@@ -15,6 +15,9 @@ use super::watch::{Event, Which};
 /// How long something may be wrong before it is told: what mends itself is no news.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 
+/// How long what was written may take to be seen. Nothing is written again before it is.
+const ECHO: Duration = Duration::from_secs(2);
+
 /// What the agent is to believe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -58,6 +61,8 @@ enum Doubt {
 pub(super) struct Index {
     publication: Publication,
     flannel: bool,
+    /// Whether nothing is ever to be written.
+    only_looks: bool,
     is_ready: bool,
     /// The own Node as it was last seen, even if it is no more.
     own: Option<Object>,
@@ -69,6 +74,8 @@ pub(super) struct Index {
     doubt: Option<Doubt>,
     troubles: BTreeMap<Trouble, (Instant, String)>,
     was_published: bool,
+    /// When what was written has to be seen at the latest.
+    echo: Option<Instant>,
     is_changed: bool,
 }
 
@@ -77,6 +84,7 @@ impl Index {
         Self {
             publication,
             flannel,
+            only_looks: false,
             is_ready: false,
             own: None,
             own_listed: false,
@@ -85,8 +93,24 @@ impl Index {
             doubt: None,
             troubles: BTreeMap::new(),
             was_published: false,
+            echo: None,
             is_changed: false,
         }
+    }
+
+    /// The same for one who changes nothing.
+    pub(super) fn that_only_looks(self) -> Self {
+        Self { only_looks: true, ..self }
+    }
+
+    /// Which node this one is.
+    pub(super) fn name(&self) -> &NodeName {
+        &self.publication.name
+    }
+
+    /// Whether the metadata of other nodes does not say enough.
+    pub(super) fn needs_specs(&self) -> bool {
+        self.flannel
     }
 
     /// Has the others know this from now on.
@@ -147,7 +171,12 @@ impl Index {
 
     fn see_own(&mut self, object: Object, now: Instant) {
         self.own_listed = true;
+        self.echo = None;
         self.over(Trouble::NotRegistered);
+        // As it is after a restart.
+        if self.differing(&object).is_some_and(|differing| differing.is_empty()) {
+            self.is_published();
+        }
         let before = self.me();
         self.own = Some(object);
         let after = self.me();
@@ -228,25 +257,23 @@ impl Index {
         }
     }
 
-    /// When the verdict will be another one, if nothing happens until then.
+    /// When there will be another verdict or something to write, if nothing happens until then.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let ends = self.troubles.values().map(|(since, _)| *since + PATIENCE);
+        let ends = self.troubles.values().map(|(since, _)| *since + PATIENCE).chain(self.echo);
         ends.filter(|end| *end > now).min()
     }
 
     /// What has to be written to the own Node for it to be as it should.
-    pub(super) fn change(&self) -> Option<Change> {
+    pub(super) fn change(&self, now: Instant) -> Option<Change> {
+        if self.only_looks || self.echo.is_some_and(|echo| now < echo) {
+            return None;
+        }
         let is_there = |trouble| !self.troubles.contains_key(trouble);
         let own = self.own.as_ref().filter(|_| {
             [Trouble::Unreachable(Which::Own), Trouble::NotRegistered].iter().all(is_there)
                 && self.own_listed
         })?;
-        let wanted = wanted(own, &self.publication, self.flannel);
-        let differing: serde_json::Map<String, Value> = wanted
-            .into_iter()
-            .filter(|(key, value)| own.annotation(key) != value.as_deref())
-            .map(|(key, value)| (key.to_owned(), value.map_or(Value::Null, Value::from)))
-            .collect();
+        let differing = self.differing(own)?;
         if !differing.is_empty() {
             return Some(Change::Annotations(Value::Object(differing)));
         }
@@ -254,13 +281,21 @@ impl Index {
         (self.is_ready && !is_told).then_some(Change::NetworkAvailable)
     }
 
+    /// The annotations that `own` has not as it should; `None` while there is nothing to publish.
+    fn differing(&self, own: &Object) -> Option<serde_json::Map<String, Value>> {
+        let wanted = wanted(own, &self.publication, self.flannel)?;
+        let differing =
+            wanted.into_iter().filter(|(key, value)| own.annotation(key) != value.as_deref());
+        let changes =
+            differing.map(|(key, it)| (key.to_owned(), it.map_or(Value::Null, Value::from)));
+        Some(changes.collect())
+    }
+
     /// Takes in how writing has gone.
     pub(super) fn wrote(&mut self, change: &Change, result: Result<(), String>, now: Instant) {
+        self.echo = result.is_ok().then_some(now + ECHO);
         match (change, result) {
-            (Change::Annotations(_), Ok(())) => {
-                self.was_published = true;
-                self.over(Trouble::NotPublished);
-            }
+            (Change::Annotations(_), Ok(())) => self.is_published(),
             // Later nobody is without what they need; it is tried again, and goes on until then.
             (Change::Annotations(_), Err(why)) if !self.was_published => {
                 let name = &self.publication.name;
@@ -269,6 +304,11 @@ impl Index {
             }
             _ => {}
         }
+    }
+
+    fn is_published(&mut self) {
+        self.was_published = true;
+        self.over(Trouble::NotPublished);
     }
 
     fn trouble(&mut self, trouble: Trouble, text: String, now: Instant) {

@@ -43,18 +43,16 @@ type Writing = Pin<Box<dyn Future<Output = (Change, Result<(), Failure>)> + Send
 /// Works until nobody can command any more.
 pub(super) async fn run(
     client: Client,
-    publication: Publication,
-    flannel: bool,
+    mut index: Index,
     mut commands: UnboundedReceiver<Command>,
     tell: &Tell,
 ) {
-    let name = publication.name.clone();
-    let mut index = Index::new(publication, flannel);
+    let name = index.name().clone();
     // Small, so that a long list waits on the wire and not here.
     let (events, mut seen) = channel(64);
     let anew = Arc::new(Notify::new());
     for (which, fields) in [(Own, Some(format!("metadata.name={name}"))), (All, None)] {
-        let is_metadata = which == All && !flannel;
+        let is_metadata = which == All && !index.needs_specs();
         let (client, events) = (client.clone(), events.clone());
         let anew = Arc::clone(&anew);
         tokio::spawn(Watch { client, which, fields, is_metadata, events, anew }.run());
@@ -74,7 +72,7 @@ pub(super) async fn run(
         let mut wake = teller.tell(&mut index, now, tell);
         wake = earlier(wake, index.next(now));
         if writing.is_none()
-            && let Some(change) = index.change()
+            && let Some(change) = index.change(now)
         {
             if writer.at <= now {
                 writing = Some(writer.write(change));
@@ -188,11 +186,11 @@ impl Writer {
         self.failure = result.as_ref().err().cloned();
     }
 
-    /// Waits before it writes again: after a success too, until the watch has shown it, and longer if
-    /// that was not long ago.
+    /// Waits before it writes again: after a success too, and longer if that was not long ago.
     fn pause(&mut self, result: &Result<(), Failure>, now: Instant) {
         let last = self.wrote.replace(now);
-        if result.is_ok() && last.is_none_or(|last| now.duration_since(last) > QUIET) {
+        let is_quiet = last.is_none_or(|last| now.duration_since(last) > QUIET);
+        if result.is_ok() && (is_quiet || self.failure.is_some()) {
             self.backoff.reset();
         }
         let asked = match result {

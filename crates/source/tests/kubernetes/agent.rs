@@ -43,12 +43,26 @@ impl Agent {
     }
 
     fn start_as(config: &fabric::Kubernetes) -> Self {
+        Self::with(|tell| source::kubernetes::start(config, publication(), tell))
+    }
+
+    /// One who only looks.
+    pub(crate) fn look(server: &Server) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        write_kubeconfig(&path, &server.url());
+        let config = fabric::Kubernetes { kubeconfig: Some(path), flannel: true };
+        Self::with(|tell| source::kubernetes::look(&config, publication(), tell))
+    }
+
+    fn with(
+        start: impl FnOnce(source::Tell) -> Result<Box<dyn Running>, source::kubernetes::Error>,
+    ) -> Self {
         let (sender, reports) = channel();
         let tell = Box::new(move |report| {
             let _ = sender.send(report);
         });
-        let running = source::kubernetes::start(config, publication(), tell).unwrap();
-        Self { running, reports, _directory: None }
+        Self { running: start(tell).unwrap(), reports, _directory: None }
     }
 
     #[track_caller]

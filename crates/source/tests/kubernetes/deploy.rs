@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use testbed::{isolated, sh as sh_in};
 
 use crate::agent::{Agent, bare, node};
-use crate::server::{Request, Server, wait_until};
+use crate::server::{Server, wait_until};
+use crate::wire::Request;
 
 fn documents(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(file);

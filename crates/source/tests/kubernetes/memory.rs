@@ -11,7 +11,7 @@ use crate::server::Server;
 const NODES: usize = 5000;
 
 /// The source must leave enough of the agent's 40 MB to the agent.
-const LIMIT_KIB: usize = 24 * 1024;
+const LIMIT_KIB: usize = 16 * 1024;
 
 /// Where the server is that the process of its own asks.
 const URL: &str = "PODWIRE_TEST_URL";
@@ -57,24 +57,25 @@ fn five_thousand_nodes_are_little_memory() {
 fn in_a_process_of_its_own() {
     let Ok(url) = std::env::var(URL) else { return };
     let flannel = std::env::var(FLANNEL).is_ok_and(|it| it == "true");
-    let before = peak();
     let begun = Instant::now();
     let agent = Agent::start_at(&url, flannel);
     let nodes = agent.complete();
     let took = begun.elapsed();
     assert_eq!(nodes.len(), NODES);
     agent.is_silent(Duration::from_millis(500));
-    let peak = peak();
+    // The program's own code is not what nodes cost, and most of it in a test.
+    let peak = status("VmHWM") - status("RssFile");
     println!(
-        "{NODES} nodes, flannel {flannel}: {peak} KiB at most, {before} of them before; {} ms",
+        "{NODES} nodes, flannel {flannel}: {peak} KiB at most, {} KiB in the end, after {} ms",
+        status("RssAnon"),
         took.as_millis()
     );
-    assert!(peak - before < LIMIT_KIB, "{} KiB", peak - before);
+    assert!(peak < LIMIT_KIB, "{peak} KiB");
 }
 
-/// The most memory that this process ever had, in KiB.
-fn peak() -> usize {
+/// What the kernel says about this process, in KiB.
+fn status(key: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

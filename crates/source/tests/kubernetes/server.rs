@@ -2,13 +2,15 @@
 //! chunks, metadata alone where it is asked for, patches, and everything that goes wrong with them.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::wire::{Request, answer, merge, read, replace_by_type, status};
 
 /// A server, which ends when this is dropped.
 pub(crate) struct Server {
@@ -33,6 +35,8 @@ struct State {
     /// The version that watches have last been told without an event.
     bookmark: u64,
     requests: Vec<Request>,
+    /// How many watches have begun: what is forgotten from then on is nothing to them.
+    watches: usize,
     connections: Vec<TcpStream>,
     is_away: bool,
     is_over: bool,
@@ -40,34 +44,6 @@ struct State {
     breaks_at_page: Option<usize>,
     delay: Duration,
     refuses_patches: bool,
-}
-
-/// What was asked.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) query: BTreeMap<String, String>,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: Value,
-}
-
-impl Request {
-    pub(crate) fn is_watch(&self) -> bool {
-        self.query.contains_key("watch")
-    }
-
-    pub(crate) fn is_list(&self) -> bool {
-        self.method == "GET" && !self.is_watch()
-    }
-
-    pub(crate) fn is_of_all(&self) -> bool {
-        !self.query.contains_key("fieldSelector")
-    }
-
-    pub(crate) fn is_metadata(&self) -> bool {
-        self.headers.get("accept").is_some_and(|it| it.contains("as=PartialObjectMetadata"))
-    }
 }
 
 impl Server {
@@ -164,6 +140,11 @@ impl Server {
 
     pub(crate) fn set_refuses_patches(&self, refuses: bool) {
         self.state().refuses_patches = refuses;
+    }
+
+    /// How many watches have begun so far.
+    pub(crate) fn watches(&self) -> usize {
+        self.state().watches
     }
 
     /// All that has been asked so far.
@@ -266,53 +247,6 @@ fn serve(stream: TcpStream, shared: &Shared) -> Option<()> {
     }
 }
 
-fn read(reader: &mut impl BufRead) -> Option<Request> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let mut words = line.split_whitespace();
-    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let query = pairs.map(|(key, value)| (key.to_owned(), unescape(value))).collect();
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((key, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(key.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let body = serde_json::from_slice(&body).unwrap_or_default();
-    Some(Request { method, path: path.to_owned(), query, headers, body })
-}
-
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('%');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        let (code, rest) = part.split_at(2);
-        let byte = u8::from_str_radix(code, 16).unwrap();
-        format!("{text}{}{rest}", char::from(byte))
-    })
-}
-
-fn answer(stream: &mut impl Write, code: u16, body: &Value) -> io::Result<()> {
-    let body = body.to_string();
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {code} x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())
-}
-
-fn status(code: u16, reason: &str, message: &str) -> Value {
-    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
-        "reason": reason, "message": message })
-}
-
 fn shown(node: &Value, request: &Request) -> Value {
     let mut node = node.clone();
     if request.is_metadata() {
@@ -361,8 +295,11 @@ fn list(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<()
 
 fn watch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<()> {
     let mut version: u64 = request.query["resourceVersion"].parse().unwrap();
-    let mut bookmark = shared.lock().bookmark;
-    let is_forgotten = version < shared.lock().forgotten;
+    let (mut bookmark, is_forgotten) = {
+        let mut state = shared.lock();
+        state.watches += 1;
+        (state.bookmark, version < state.forgotten)
+    };
     let head =
         "HTTP/1.1 200 x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).ok()?;
@@ -427,34 +364,6 @@ fn patch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<(
     drop(state);
     shared.changed.notify_all();
     answer(stream, 200, &shown(&after, request)).ok()
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let object = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            object.remove(key);
-        } else {
-            merge(object.entry(key).or_insert(Value::Null), value);
-        }
-    }
-}
-
-fn replace_by_type(conditions: &mut Value, condition: &Value) {
-    if !conditions.is_array() {
-        *conditions = json!([]);
-    }
-    let list = conditions.as_array_mut().unwrap();
-    list.retain(|it| it["type"] != condition["type"]);
-    list.push(condition.clone());
 }
 
 /// Waits until it is so.

@@ -63,6 +63,10 @@ impl Case {
         self.apply(which, Event::Live);
     }
 
+    fn change(&self) -> Option<Change> {
+        self.index.change(self.now)
+    }
+
     fn verdict(&self) -> Verdict {
         self.index.verdict(self.now)
     }
@@ -189,30 +193,30 @@ fn a_node_that_is_not_there_or_has_no_subnet_is_named() {
 #[test]
 fn it_is_written_until_it_is_there() {
     let mut case = Case::standing();
-    let Some(Change::Annotations(annotations)) = case.index.change() else {
+    let Some(Change::Annotations(annotations)) = case.change() else {
         panic!("nothing is published");
     };
     let mut published = me();
     published["metadata"]["annotations"] = annotations;
     case.see(Which::Own, &published);
-    assert_eq!(case.index.change(), None);
+    assert_eq!(case.change(), None);
     case.index.set_ready(true);
-    assert_eq!(case.index.change(), Some(Change::NetworkAvailable));
+    assert_eq!(case.change(), Some(Change::NetworkAvailable));
     published["status"]["conditions"] =
         json!([{ "type": "NetworkUnavailable", "status": "False" }]);
     case.see(Which::Own, &published);
-    assert_eq!(case.index.change(), None);
+    assert_eq!(case.change(), None);
     // Somebody wrote over it.
     case.see(Which::Own, &me());
-    assert!(matches!(case.index.change(), Some(Change::Annotations(_))));
+    assert!(matches!(case.change(), Some(Change::Annotations(_))));
     case.apply(Which::Own, Event::Gone("n1".to_owned()));
-    assert_eq!(case.index.change(), None, "there is nothing to write to");
+    assert_eq!(case.change(), None, "there is nothing to write to");
 }
 
 #[test]
 fn what_cannot_be_published_at_first_is_told() {
     let mut case = Case::standing();
-    let change = case.index.change().unwrap();
+    let change = case.change().unwrap();
     case.index.wrote(&change, Err("forbidden".to_owned()), case.now);
     case.now += PATIENCE;
     assert!(case.astray().contains("cannot be written: forbidden"));
@@ -220,4 +224,34 @@ fn what_cannot_be_published_at_first_is_told() {
     case.index.wrote(&change, Err("forbidden".to_owned()), case.now);
     case.now += PATIENCE;
     assert_eq!(case.verdict(), Verdict::Complete);
+}
+
+#[test]
+fn what_was_published_before_a_restart_is_published() {
+    let mut published = me();
+    let Some(Change::Annotations(annotations)) = Case::standing().change() else {
+        panic!("nothing is published");
+    };
+    published["metadata"]["annotations"] = annotations;
+    let mut case = Case::standing();
+    case.see(Which::Own, &published);
+    case.see(Which::Own, &me());
+    let change = case.change().unwrap();
+    case.index.wrote(&change, Err("forbidden".to_owned()), case.now);
+    case.now += PATIENCE;
+    assert_eq!(case.verdict(), Verdict::Complete);
+}
+
+#[test]
+fn what_was_written_is_waited_for() {
+    let mut case = Case::standing();
+    let change = case.change().unwrap();
+    case.index.wrote(&change, Ok(()), case.now);
+    assert_eq!(case.change(), None);
+    assert_eq!(case.index.next(case.now), Some(case.now + ECHO));
+    case.now += ECHO;
+    assert_eq!(case.change(), Some(change.clone()), "it has not come to pass");
+    case.index.wrote(&change, Ok(()), case.now);
+    case.see(Which::Own, &me());
+    assert_eq!(case.change(), Some(change), "somebody wrote over it");
 }
