@@ -5,7 +5,7 @@
 //! difference of that. A restart, a lost event and a deleted device are all the same case.
 //!
 //! It never deletes anything of a peer from data that is not known to be complete, or that has shrunk
-//! suspiciously, and never touches what is not [ours](ours::Ours::is).
+//! suspiciously, and never touches what is not ours.
 
 mod belief;
 mod hold;

@@ -76,7 +76,7 @@ fn first_report(config: &Config, driver: &mut Driver) -> Result<Report> {
     }
     let (tell, hear) = std::sync::mpsc::channel();
     driver.survey()?;
-    let _source = run::start_source(config, driver.publication(), move |report| {
+    let _source = run::start_source(config, driver.publication(), driver.mode(), move |report| {
         let _ = tell.send(report);
     })?;
     let until = Instant::now() + Duration::from_secs(30);

@@ -106,6 +106,10 @@ impl Driver {
         self.agent.is_ready()
     }
 
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The changes that were not made.
     pub(super) fn shown(&self) -> &Plan {
         &self.shown

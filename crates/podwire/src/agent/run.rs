@@ -52,7 +52,7 @@ pub(super) fn serve(config: &Config) -> Result<ExitCode> {
     // What was known before the start is made true before anybody is asked: a source may be away.
     retry(|| driver.start());
     let mut published = driver.publication().cloned();
-    let source = start_source(config, published.as_ref(), {
+    let source = start_source(config, published.as_ref(), Mode::Change, {
         let inbox = inbox.clone();
         move |report| {
             let _ = inbox.send(Input::Event(Event::Source(report)));
@@ -139,10 +139,11 @@ impl SourceHandle {
     }
 }
 
-/// Starts the source; what it says goes to `tell`.
+/// Starts the source; what it says goes to `tell`. Who only looks has nothing written.
 pub(super) fn start_source(
     config: &Config,
     publication: Option<&Publication>,
+    mode: Mode,
     tell: impl Fn(Report) + Send + 'static,
 ) -> Result<SourceHandle> {
     let failed = |why: String| Failure::new(Exit::Usage, format!("source: {why}"));
@@ -151,6 +152,12 @@ pub(super) fn start_source(
     let running = match &config.source {
         Source::File(path) => {
             watch::watch(path.clone(), tell);
+            return Ok(SourceHandle(None));
+        }
+        #[cfg(feature = "etcd")]
+        Source::Etcd(etcd) if mode == Mode::Show => {
+            let nodes = source::etcd::look(etcd, publication()?);
+            tell(Report::Complete(nodes.map_err(|error| failed(error.to_string()))?));
             return Ok(SourceHandle(None));
         }
         #[cfg(feature = "etcd")]
@@ -166,7 +173,11 @@ pub(super) fn start_source(
         }
         #[cfg(feature = "kubernetes")]
         Source::Kubernetes(kubernetes) => {
-            source::kubernetes::start(kubernetes, publication()?, Box::new(tell))
+            let start = match mode {
+                Mode::Show => source::kubernetes::look,
+                Mode::Change => source::kubernetes::start,
+            };
+            start(kubernetes, publication()?, Box::new(tell))
                 .map_err(|error| failed(error.to_string()))?
         }
         #[cfg(not(all(feature = "etcd", feature = "kubernetes")))]
