@@ -301,7 +301,7 @@ impl Joint<'_> {
                 link: Some(device.clone()),
                 onlink: has_frames,
                 encap,
-                metric: self.metric(destination, table),
+                metric: Self::metric(destination, table),
                 table,
                 source,
                 protocol: owner::PROTOCOL,
@@ -329,16 +329,13 @@ impl Joint<'_> {
 
     /// The metric of a route through the tunnel. It prefers nothing: the kernel finds the next hops
     /// of IPv4 routes by device, writer, source and metric, and those that differ in none of these
-    /// are one list, which it walks to its end for each route, comparing tunnels. Five thousand take
-    /// seconds that way, and a fraction of one where they are many lists.
-    fn metric(&self, destination: IpNet, table: u32) -> Option<u32> {
+    /// are one list, which it walks to its end for each route, comparing tunnels. In our own table
+    /// they are many lists. In the main table a metric would let a route of somebody else's, which
+    /// has none, take the place of ours unseen.
+    fn metric(destination: IpNet, table: u32) -> Option<u32> {
         let IpNet::V4(of) = destination else { return None };
-        // What another implementation left in the main table is taken over as it is.
-        let is_free = table != net::MAIN_TABLE || !self.config.takes_over();
-        // Subnets and addresses are mostly given out one after the other. What DHCP and others put
-        // beside them has a metric of a hundred and more.
-        let number = u32::from(of.network()).checked_shr(u32::from(32 - of.prefix_len()));
-        is_free.then(|| 1 + number.unwrap_or_default() % 64)
+        // Addresses are mostly given out one after the other.
+        (table != net::MAIN_TABLE).then(|| 1 + u32::from(of.network()) % 64)
     }
 }
 

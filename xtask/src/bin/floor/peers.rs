@@ -134,8 +134,10 @@ impl Peer {
             bytes.extend(attribute(5, &self.inner()));
         }
         // So that the kernel need not look for each next hop among all others.
-        let metric = 1 + (u32::from_be_bytes(to) >> (32 - length)) % 64;
-        bytes.extend(attribute(6, &metric.to_ne_bytes()));
+        if length == 32 {
+            let metric = 1 + u32::from_be_bytes(to) % 64;
+            bytes.extend(attribute(6, &metric.to_ne_bytes()));
+        }
         bytes.extend(source.iter().flat_map(|source| attribute(7, source)));
         if self.form != Form::Classic {
             const IP: u16 = 2;
