@@ -166,6 +166,23 @@ impl Kernel {
         }
     }
 
+    /// The number by which `space` knows another namespace, as [`dump::Link::parent_netns`] has it;
+    /// `None` if it has none for it.
+    pub fn number_of(&mut self, space: &Space, other: &crate::Netns) -> Result<Option<i32>> {
+        let (_, handle) = self.handle(space)?;
+        let mut number = None;
+        let request = rtnetlink::nsid::request(std::os::fd::AsFd::as_fd(other));
+        let answer = handle.route().get(rtm::GETNSID, &request, |message| {
+            number = rtnetlink::nsid::parse(message.payload);
+        });
+        match answer {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error.during("look up the number of a namespace"))
+            }
+            _ => Ok(number),
+        }
+    }
+
     /// A kernel setting below `/proc/sys`; `None` if the kernel has no such setting.
     pub fn sysctl(&mut self, space: &Space, key: &str) -> Result<Option<String>> {
         match self.inside(space, || read_sysctl(key))? {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Lab, NameError};
+use crate::{Cluster, Lab, NameError};
 
 /// What this room's calls return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -16,10 +16,57 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] NameError),
     /// Too few or too many pods.
-    #[error("a lab of {count} pods cannot be made: it has 1 to {} pods", Lab::MAX_PODS)]
+    #[error("a node with {count} pods cannot be made: it has 1 to {} pods", Lab::MAX_PODS)]
     Pods {
         /// How many were asked for.
         count: u16,
+    },
+    /// Too few or too many nodes.
+    #[error("a lab of {count} nodes cannot be made: it has 1 to {} nodes", Cluster::MAX_NODES)]
+    Nodes {
+        /// How many were asked for.
+        count: u16,
+    },
+    /// The lab has no nodes that are joined.
+    #[error("lab {name} has no nodes that agents join")]
+    NoNodes {
+        /// The lab.
+        name: String,
+    },
+    /// A cluster without nodes is none.
+    #[error("{node} is the last node of lab {name}")]
+    LastNode {
+        /// The lab.
+        name: String,
+        /// The node.
+        node: String,
+    },
+    /// The lab was not made, or not removed, to the end.
+    #[error("lab {name} is unfinished: a command was killed")]
+    Unfinished {
+        /// Its name.
+        name: String,
+    },
+    /// A part could not be added; what was done of it is taken back, except for what is listed.
+    #[error("{object} could not be added to lab {name}: {cause}")]
+    NotAdded {
+        /// The lab.
+        name: String,
+        /// The part.
+        object: String,
+        /// What failed.
+        #[source]
+        cause: Box<Error>,
+        /// What could not be taken back.
+        left: Vec<String>,
+    },
+    /// The agent of a node failed.
+    #[error("the agent of {node} failed: {what}")]
+    Agent {
+        /// The node.
+        node: String,
+        /// Why, in its own words.
+        what: String,
     },
     /// A lab of that name is up.
     #[error("lab {name} cannot be made: it is up already")]
@@ -165,7 +212,7 @@ impl Error {
         match self {
             Self::Kernel(error) => error.kind() == kernel::ErrorKind::Denied,
             Self::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
-            Self::Undone { cause, .. } => cause.is_denied(),
+            Self::Undone { cause, .. } | Self::NotAdded { cause, .. } => cause.is_denied(),
             _ => false,
         }
     }
@@ -176,7 +223,19 @@ impl Error {
             return Some("run it as root; `podwire demo` needs no rights".to_owned());
         }
         Some(match self {
-            Self::Name(_) | Self::Pods { .. } => "choose another one".to_owned(),
+            Self::Name(_) | Self::Pods { .. } | Self::Nodes { .. } => {
+                "choose another one".to_owned()
+            }
+            Self::NoNodes { .. } => "`podwire lab up --nodes 2` makes one that has".to_owned(),
+            Self::LastNode { name, .. } => {
+                format!("`podwire lab down {name}` takes all of it down")
+            }
+            Self::Unfinished { name } => {
+                format!("`podwire lab down {name} && podwire lab up {name}` makes it anew")
+            }
+            Self::Agent { .. } => "the agent's log is in the lab's directory, and `podwire lab \
+                                   status` asks all agents"
+                .to_owned(),
             Self::Exists { name } => format!("`podwire lab down {name}` takes it down"),
             Self::Taken { lab: Some(lab), .. } => {
                 format!("take that one down (`podwire lab down {lab}`), or give this one a name")
@@ -204,7 +263,7 @@ impl Error {
             }
             Self::NoObject { objects, .. } => format!("there are: {}", objects.join(", ")),
             Self::Ambiguous { .. } => "say which lab with --lab".to_owned(),
-            Self::Undone { cause, .. } => return cause.remedy(),
+            Self::Undone { cause, .. } | Self::NotAdded { cause, .. } => return cause.remedy(),
             Self::Record { path, .. } => {
                 let name = path.parent().and_then(Path::file_name).unwrap_or_default().display();
                 format!(

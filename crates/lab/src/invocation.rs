@@ -17,15 +17,17 @@ use crate::{Error, Result, script};
 /// A plugin that takes longer is killed: a kubelet would not wait longer for a pod either.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A call of a network, which has one plugin.
+/// A call of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Invocation {
     /// The node's namespace, in which the plugin runs.
     pub space: Space,
     /// What is asked.
     pub command: Command,
-    /// The network's list, as a person would write it.
+    /// The network's list, as a person would write it; or as it will be, where an agent writes it.
     pub list: Value,
+    /// The file that it is read from, where an agent writes it.
+    pub file: Option<PathBuf>,
     /// The directory in which it and its delegates are found: `CNI_PATH`.
     pub path: PathBuf,
     /// What it is told of the pod.
@@ -40,7 +42,8 @@ impl Invocation {
     /// Calls the plugin. `ADD` gives the result; other commands give nothing.
     pub fn run(&self, interrupted: &dyn Fn() -> bool) -> Result<Option<Value>> {
         let failed = |error| Error::of_runtime(error, &self.parameters.attachment.container_id);
-        let network = self.network().map_err(failed)?;
+        let list = self.list_now()?;
+        let network = parse(&list).map_err(failed)?;
         let runtime = self.runtime(interrupted);
         let call = || match self.command {
             Command::Add => runtime.add(&network, &self.parameters).map(Some),
@@ -82,7 +85,7 @@ impl Invocation {
         self.runtime(&|| false).environment(self.command, &self.parameters)
     }
 
-    /// The file name of the network's only plugin.
+    /// The file name of the network's first plugin. Those that follow have nothing to do for a lab.
     pub(crate) fn plugin(&self) -> &str {
         self.list["plugins"][0]["type"].as_str().unwrap_or_default()
     }
@@ -96,8 +99,20 @@ impl Invocation {
         network.as_ref().and_then(config).unwrap_or_default()
     }
 
+    /// The list as the runtime finds it. A pod is only attached where the agent says that the node's
+    /// network stands; it is also released where it does not say so any more.
+    fn list_now(&self) -> Result<Value> {
+        let Some(path) = &self.file else { return Ok(self.list.clone()) };
+        match fs::read_to_string(path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map_err(|source| Error::Record { path: path.clone(), source }),
+            Err(_) if self.command != Command::Add => Ok(self.list.clone()),
+            Err(error) => Err(Error::io("read", path, error)),
+        }
+    }
+
     fn network(&self) -> cni::runtime::Result<NetworkList> {
-        NetworkList::parse(cni::json::compact(&self.list).as_bytes())
+        parse(&self.list)
     }
 
     fn runtime<'a>(&self, interrupted: &'a dyn Fn() -> bool) -> Runtime<'a> {
@@ -107,6 +122,10 @@ impl Invocation {
             patience: Patience { limit: LIMIT, interrupted },
         }
     }
+}
+
+fn parse(list: &Value) -> cni::runtime::Result<NetworkList> {
+    NetworkList::parse(cni::json::compact(list).as_bytes())
 }
 
 impl fmt::Display for Invocation {

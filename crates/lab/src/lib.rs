@@ -7,6 +7,10 @@
 //!
 //! Pods are wired by CNI plugin *files*, called as a container runtime calls them.
 
+mod agents;
+mod attachment;
+mod cluster;
+mod edit;
 mod error;
 mod invocation;
 mod model;
@@ -20,6 +24,8 @@ mod script;
 mod status;
 mod store;
 
+pub use agents::{AgentRun, Started};
+pub use cluster::{Cluster, Families, Underlay};
 pub use error::{Error, Result};
 pub use invocation::Invocation;
 pub use model::{Lab, Namespace, Network, Plugins, Pods, Role};

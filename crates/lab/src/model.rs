@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Name, Plan, Result, plain, pods, store};
+use crate::{Cluster, Error, Name, Plan, Result, cluster, plain, pods, store};
 
 /// A lab. Its JSON form is the private copy by which the lab is taken down, whatever became of the
 /// command line that made it.
@@ -27,13 +27,15 @@ pub enum Network {
     Plain,
     /// A node and its pods, wired by CNI plugins.
     Pods(Pods),
+    /// Several nodes with pods, joined by agents.
+    Cluster(Cluster),
 }
 
 /// A node with pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pods {
-    /// How many.
+    /// How many there are at first.
     pub count: u16,
     /// IPv6 beside IPv4.
     pub dual_stack: bool,
@@ -67,6 +69,9 @@ pub struct Namespace {
     pub name: String,
     /// What `ip netns` calls it, such as `blue-pod1`.
     pub public: String,
+    /// The node that a pod is on, in a lab of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// What a namespace plays.
@@ -79,6 +84,10 @@ pub enum Role {
     Pod,
     /// Nothing of Kubernetes.
     Plain,
+    /// What joins the nodes.
+    Underlay,
+    /// A host beyond the cluster.
+    Outside,
 }
 
 impl Lab {
@@ -87,23 +96,23 @@ impl Lab {
 
     /// A lab whose namespaces are called `prefix` and their own name; see [`Name::prefix`].
     pub fn new(name: Name, prefix: &str, network: Network) -> Result<Self> {
-        if let Network::Pods(Pods { count, .. }) = network
-            && !(1..=Self::MAX_PODS).contains(&count)
-        {
-            return Err(Error::Pods { count });
-        }
-        let namespace = |(role, name): (Role, String)| {
-            let public = format!("{prefix}{name}");
-            Namespace { role, name, public }
-        };
-        let namespaces: Vec<(Role, String)> = match &network {
-            Network::Plain => plain::NAMESPACES.map(|name| (Role::Plain, name.to_owned())).into(),
+        let namespaces = match &network {
+            Network::Plain => plain::NAMESPACES.map(|it| Namespace::new(Role::Plain, it)).into(),
             Network::Pods(Pods { count, .. }) => {
-                let pods = (1..=*count).map(|number| (Role::Pod, format!("pod{number}")));
-                std::iter::once((Role::Node, pods::NODE.to_owned())).chain(pods).collect()
+                require_pods(*count)?;
+                let pods = (1..=*count).map(|number| Namespace::pod(number, None));
+                std::iter::once(Namespace::new(Role::Node, pods::NODE)).chain(pods).collect()
+            }
+            Network::Cluster(network) => {
+                require_pods(network.pods)?;
+                cluster::namespaces(network)?
             }
         };
-        let namespaces = namespaces.into_iter().map(namespace).collect();
+        let named = |namespace: Namespace| Namespace {
+            public: format!("{prefix}{}", namespace.name),
+            ..namespace
+        };
+        let namespaces = namespaces.into_iter().map(named).collect();
         Ok(Self { name, network, namespaces })
     }
 
@@ -112,7 +121,82 @@ impl Lab {
         match &self.network {
             Network::Plain => plain::plan(self, directory),
             Network::Pods(network) => pods::plan(self, network, directory),
+            Network::Cluster(network) => cluster::plan(self, network, directory),
         }
+    }
+
+    /// The same lab with one more pod, on `node` or on the node that has the fewest; and that pod.
+    pub(crate) fn with_pod(&self, node: Option<&str>) -> Result<(Self, Namespace)> {
+        let pods_of = |node: &Namespace| {
+            self.pods()
+                .filter(|pod| self.node_of(pod).is_some_and(|it| it.name == node.name))
+                .count()
+        };
+        let home = match node {
+            Some(name) => self.namespace(Role::Node, name)?,
+            None => self
+                .nodes()
+                .min_by_key(|node| pods_of(node))
+                .ok_or_else(|| Error::NoNodes { name: self.name.to_string() })?,
+        };
+        let count = u16::try_from(pods_of(home)).unwrap_or(u16::MAX).saturating_add(1);
+        require_pods(count)?;
+        let number = self.free_number(Role::Pod, "pod");
+        let of_several = matches!(self.network, Network::Cluster(_));
+        let pod = Namespace::pod(number, of_several.then(|| home.name.clone()));
+        Ok(self.with(pod))
+    }
+
+    /// The same lab with one more node, and that node.
+    pub(crate) fn with_node(&self) -> Result<(Self, Namespace)> {
+        self.require_cluster()?;
+        let number = self.free_number(Role::Node, "node");
+        cluster::require_nodes(number)?;
+        Ok(self.with(Namespace::new(Role::Node, &cluster::node_name(number))))
+    }
+
+    /// The same lab without some of its namespaces.
+    pub(crate) fn without(&self, gone: &[Namespace]) -> Self {
+        let stays = |namespace: &&Namespace| !gone.contains(namespace);
+        let namespaces = self.namespaces.iter().filter(stays).cloned().collect();
+        Self { namespaces, ..self.clone() }
+    }
+
+    fn with(&self, namespace: Namespace) -> (Self, Namespace) {
+        // All of a lab's public names begin alike.
+        let prefix = self.namespaces.first().and_then(|it| it.public.strip_suffix(&it.name));
+        let public = format!("{}{}", prefix.unwrap_or_default(), namespace.name);
+        let namespace = Namespace { public, ..namespace };
+        let mut lab = self.clone();
+        lab.namespaces.push(namespace.clone());
+        (lab, namespace)
+    }
+
+    /// The lowest number that no namespace of the role has in its name.
+    fn free_number(&self, role: Role, word: &str) -> u16 {
+        let is_free = |number: &u16| {
+            let name = format!("{word}{number}");
+            !self.namespaces.iter().any(|it| it.role == role && it.name == name)
+        };
+        (1..u16::MAX).find(is_free).unwrap_or(u16::MAX)
+    }
+
+    /// How several nodes are joined, if there are several.
+    pub(crate) fn require_cluster(&self) -> Result<&Cluster> {
+        match &self.network {
+            Network::Cluster(network) => Ok(network),
+            _ => Err(Error::NoNodes { name: self.name.to_string() }),
+        }
+    }
+
+    /// The namespace of this role that a person calls by its name, or by role and name.
+    pub(crate) fn namespace(&self, role: Role, object: &str) -> Result<&Namespace> {
+        let of_role = || self.namespaces.iter().filter(move |it| it.role == role);
+        let found = of_role().find(|it| it.name == object || it.answers_to(object));
+        found.ok_or_else(|| Error::NoObject {
+            object: object.to_owned(),
+            objects: of_role().map(Namespace::object).collect(),
+        })
     }
 
     /// The namespaces of pods.
@@ -120,13 +204,40 @@ impl Lab {
         self.namespaces.iter().filter(|namespace| namespace.role == Role::Pod)
     }
 
-    /// The namespace that plays the machine all others are connected to.
-    pub fn node(&self) -> Option<&Namespace> {
-        self.namespaces.first()
+    /// The namespaces of nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.iter().filter(|namespace| namespace.role == Role::Node)
+    }
+
+    /// The node that a pod is on.
+    pub fn node_of(&self, pod: &Namespace) -> Option<&Namespace> {
+        match &pod.node {
+            Some(name) => self.nodes().find(|node| node.name == *name),
+            None => self.nodes().next(),
+        }
     }
 }
 
+fn require_pods(count: u16) -> Result<()> {
+    if (1..=Lab::MAX_PODS).contains(&count) { Ok(()) } else { Err(Error::Pods { count }) }
+}
+
 impl Namespace {
+    /// One that is called the same everywhere, and is on no node.
+    pub(crate) fn new(role: Role, name: &str) -> Self {
+        Self { role, name: name.to_owned(), public: name.to_owned(), node: None }
+    }
+
+    /// A pod.
+    pub(crate) fn pod(number: u16, node: Option<String>) -> Self {
+        Self { node, ..Self::new(Role::Pod, &format!("pod{number}")) }
+    }
+
+    /// The space that steps of a plan happen in: by the name that `ip netns` knows.
+    pub(crate) fn space(&self) -> net::Space {
+        net::Space::named(&self.public)
+    }
+
     /// Where `ip netns` finds it.
     pub fn public_path(&self) -> PathBuf {
         Path::new(net::NAMED).join(&self.public)
@@ -146,7 +257,7 @@ impl Namespace {
     /// `ip netns` knows.
     pub fn answers_to(&self, object: &str) -> bool {
         match object.split_once('/') {
-            Some(("netns", name)) => name == self.public,
+            Some(("netns", name)) if name == self.public => true,
             Some((kind, name)) => kind == self.role.word() && name == self.name,
             None => object == self.public,
         }
@@ -159,7 +270,7 @@ impl Role {
         match self {
             Self::Node => "node",
             Self::Pod => "pod",
-            Self::Plain => "netns",
+            Self::Plain | Self::Underlay | Self::Outside => "netns",
         }
     }
 }

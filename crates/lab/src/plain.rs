@@ -33,7 +33,8 @@ const PATIENCE: u32 = 3000;
 pub(crate) fn plan(lab: &Lab, directory: &Path) -> Plan {
     let mut spaces = lab.namespaces.iter().map(|namespace| Space::named(&namespace.public));
     let steps = spaces.next().and_then(|host| steps(&host, spaces)).unwrap_or_default();
-    Plan { lab: lab.clone(), directory: directory.to_owned(), files: Vec::new(), steps }
+    let (namespaces, files) = (lab.namespaces.clone(), Vec::new());
+    Plan { lab: lab.clone(), directory: directory.to_owned(), namespaces, files, steps }
 }
 
 /// `None` would mean that a name or an address above is wrong, which a test rules out.

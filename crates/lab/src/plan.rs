@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Invocation, Lab};
+use crate::{AgentRun, Invocation, Lab, Namespace, script};
 
 /// A lab and everything that is done to make it, in order: namespaces, files, steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Plan {
     pub lab: Lab,
     /// The lab's own directory.
     pub directory: PathBuf,
+    /// The namespaces that are made first.
+    pub namespaces: Vec<Namespace>,
     /// The files in that directory that a person or a plugin reads.
     pub files: Vec<Entry>,
     /// What is done once the namespaces and the files are there.
@@ -40,6 +42,8 @@ pub enum Step {
     Machine(net::Step),
     /// A call of a plugin.
     Cni(Invocation),
+    /// A run of a node's agent. Those that follow each other are made at the same time.
+    Agent(AgentRun),
 }
 
 impl Step {
@@ -48,6 +52,7 @@ impl Step {
         match self {
             Self::Machine(step) => &step.why,
             Self::Cni(invocation) => invocation.why,
+            Self::Agent(run) => run.why,
         }
     }
 
@@ -59,6 +64,7 @@ impl Step {
                 let netns = invocation.parameters.netns.clone().unwrap_or_default();
                 net::Space::At(netns).to_string()
             }
+            Self::Agent(run) => run.space.to_string(),
         }
     }
 
@@ -67,6 +73,32 @@ impl Step {
         match self {
             Self::Machine(step) => &step.space,
             Self::Cni(invocation) => &invocation.space,
+            Self::Agent(run) => &run.space,
+        }
+    }
+
+    /// The run of an agent that it is, if it is one.
+    pub fn agent(&self) -> Option<&AgentRun> {
+        match self {
+            Self::Agent(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// What is done, short enough for a person to read.
+    pub fn commands(&self) -> Vec<String> {
+        match self {
+            Self::Machine(step) => net::shell(step),
+            Self::Cni(invocation) => vec![invocation.to_string()],
+            Self::Agent(run) => vec![script::agent(run)],
+        }
+    }
+
+    /// The commands that do the same in a shell.
+    pub fn shell(&self) -> Vec<String> {
+        match self {
+            Self::Cni(invocation) => vec![invocation.shell()],
+            _ => self.commands(),
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use cni::runtime::Parameters;
-use cni::{Attachment, Command};
 use net::{Change, File, Link, LinkName, Space, Sysctl};
 use serde_json::{Value, json};
 
-use crate::{Entry, Invocation, Lab, Namespace, Plan, Plugins, Pods, Step};
+use crate::attachment::{self, CNI_VERSION, Wiring};
+use crate::{Entry, Lab, Namespace, Plan, Plugins, Pods, Step};
 
 /// The node's namespace.
 pub(crate) const NODE: &str = "node1";
@@ -16,14 +15,12 @@ pub(crate) const NODE: &str = "node1";
 const SUBNET: &str = "10.1.0.0/24";
 const SUBNET6: &str = "fd00:10:1::/64";
 
-/// The newest version that both podwire's plugins and the ones that distributions ship speak.
-const CNI_VERSION: &str = "1.0.0";
-
 pub(crate) fn plan(lab: &Lab, network: &Pods, directory: &Path) -> Plan {
     let files = files(network, directory);
-    let node = lab.node().map(|node| Space::named(&node.public));
+    let node = lab.nodes().next().map(Namespace::space);
     let steps = node.map(|node| steps(lab, network, directory, &node)).unwrap_or_default();
-    Plan { lab: lab.clone(), directory: directory.to_owned(), files, steps }
+    let namespaces = lab.namespaces.clone();
+    Plan { lab: lab.clone(), directory: directory.to_owned(), namespaces, files, steps }
 }
 
 fn steps(lab: &Lab, network: &Pods, directory: &Path, node: &Space) -> Vec<Step> {
@@ -38,86 +35,17 @@ fn steps(lab: &Lab, network: &Pods, directory: &Path, node: &Space) -> Vec<Step>
         let why = "makes IPv6 addresses usable at once: nobody else is on these cables";
         steps.push(machine(Change::Ensure(sysctl.into()), why));
     }
-    for pod in lab.pods() {
-        let netns = pod.public_path();
-        let call = Call { lab, network, directory, pod, space: node.clone(), netns };
-        steps.push(Step::Cni(call.loopback()));
-        steps.push(Step::Cni(call.attachment(Command::Add)));
-    }
+    steps.extend(lab.pods().flat_map(|pod| attachment::adds(lab, directory, pod)));
     steps
 }
 
-/// The calls that a runtime makes before it removes the pods, last pod first. They are made with
-/// the lab's own paths, because a public name may have come to mean something else.
-pub(crate) fn release(lab: &Lab, network: &Pods, directory: &Path) -> Vec<Invocation> {
-    calls(lab, network, directory, Command::Del).into_iter().rev().collect()
-}
-
-/// The calls by which a runtime asks whether the pods' networks are as they were made.
-pub(crate) fn checks(lab: &Lab, network: &Pods, directory: &Path) -> Vec<Invocation> {
-    calls(lab, network, directory, Command::Check)
-}
-
-fn calls(lab: &Lab, network: &Pods, directory: &Path, command: Command) -> Vec<Invocation> {
-    let Some(node) = lab.node() else { return Vec::new() };
-    let space = Space::At(node.private_path(directory));
-    let call = |pod: &Namespace| {
-        let netns = match command {
-            // Results name the sandbox as ADD was given it, and CHECK compares.
-            Command::Check => pod.public_path(),
-            _ => pod.private_path(directory),
-        };
-        Call { lab, network, directory, pod, space: space.clone(), netns }.attachment(command)
-    };
-    lab.pods().map(call).collect()
-}
-
-/// What all calls for one pod have in common.
-struct Call<'a> {
-    lab: &'a Lab,
-    network: &'a Pods,
-    directory: &'a Path,
-    pod: &'a Namespace,
-    space: Space,
-    netns: PathBuf,
-}
-
-impl Call<'_> {
-    /// containerd does the same with a network of its own before all others.
-    fn loopback(&self) -> Invocation {
-        let plugins = [json!({ "type": "loopback" })];
-        let why = "lets the pod talk to itself";
-        self.invocation(Command::Add, "lo", list("cni-loopback", &plugins), why)
-    }
-
-    fn attachment(&self, command: Command) -> Invocation {
-        let why = match command {
-            Command::Add => "joins the pod to the network, as a container runtime asks for it",
-            Command::Check => "asks whether the pod is still joined as it was",
-            _ => "takes the pod out of the network and gives its address back",
-        };
-        self.invocation(command, "eth0", pods_list(self.network, self.directory), why)
-    }
-
-    fn invocation(
-        &self,
-        command: Command,
-        ifname: &str,
-        list: Value,
-        why: &'static str,
-    ) -> Invocation {
-        let container_id = format!("{}-{}", self.lab.name, self.pod.name);
-        let attachment = Attachment { container_id, ifname: ifname.to_owned() };
-        let netns = Some(self.netns.clone());
-        Invocation {
-            space: self.space.clone(),
-            command,
-            list,
-            path: plugin_directory(self.network, self.directory),
-            parameters: Parameters { attachment, netns, ..Parameters::default() },
-            cache: self.directory.join(CACHE),
-            why,
-        }
+/// How the pods are attached.
+pub(crate) fn wiring(network: &Pods, directory: &Path) -> Wiring {
+    Wiring {
+        list: pods_list(network, directory),
+        file: None,
+        plugins: plugin_directory(&network.plugins, directory),
+        cache: directory.join(CACHE),
     }
 }
 
@@ -134,8 +62,9 @@ const ADDRESSES: &str = "cni/networks";
 /// Where it keeps their index, if it is podwire's.
 const INDEX: &str = "cni/index";
 
-fn plugin_directory(network: &Pods, directory: &Path) -> PathBuf {
-    match &network.plugins {
+/// Where the plugins are found.
+pub(crate) fn plugin_directory(plugins: &Plugins, directory: &Path) -> PathBuf {
+    match plugins {
         Plugins::Directory(path) => path.clone(),
         Plugins::Program { .. } => directory.join("cni/bin"),
     }
@@ -184,18 +113,22 @@ fn files(network: &Pods, directory: &Path) -> Vec<Entry> {
             content: cni::json::pretty(&list) + "\n",
         }),
     ];
-    if let Plugins::Program { file, names } = &network.plugins {
-        let bin = plugin_directory(network, directory);
-        files.push(Entry::Directory(bin.clone()));
-        files.extend(
-            names.iter().map(|name| Entry::Symlink { path: bin.join(name), target: file.clone() }),
-        );
-    }
+    files.extend(plugin_links(&network.plugins, directory));
     files
+}
+
+/// The names by which one program is all plugins.
+pub(crate) fn plugin_links(plugins: &Plugins, directory: &Path) -> Vec<Entry> {
+    let Plugins::Program { file, names } = plugins else { return Vec::new() };
+    let bin = plugin_directory(plugins, directory);
+    let link = |name| Entry::Symlink { path: bin.join(name), target: file.clone() };
+    std::iter::once(Entry::Directory(bin.clone())).chain(names.iter().map(link)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use cni::Command;
+
     use crate::{Name, Network};
 
     use super::*;
@@ -221,6 +154,7 @@ mod tests {
             .map(|step| match step {
                 Step::Machine(step) => net::shell(step).join("; "),
                 Step::Cni(call) => call.to_string(),
+                Step::Agent(run) => panic!("{run:?}"),
             })
             .collect();
         assert_eq!(
@@ -263,8 +197,8 @@ mod tests {
     /// What is called a pod's name by then may be somebody else's.
     #[test]
     fn pods_are_released_by_the_labs_own_paths_last_one_first() {
-        let (lab, pods) = lab(false);
-        let calls = release(&lab, &pods, Path::new("/labs/blue"));
+        let (lab, _) = lab(false);
+        let calls = attachment::releases(&lab, Path::new("/labs/blue"));
         let paths: Vec<_> =
             calls.iter().map(|call| call.parameters.netns.clone().unwrap()).collect();
         let own = ["/labs/blue/netns/pod2", "/labs/blue/netns/pod1"];

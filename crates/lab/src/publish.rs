@@ -77,7 +77,7 @@ mod tests {
 
     fn pod(directory: &Path) -> Namespace {
         fs::create_dir(directory.join("netns")).unwrap();
-        Namespace { role: Role::Pod, name: "pod1".to_owned(), public: "blue-pod1".to_owned() }
+        Namespace { public: "blue-pod1".to_owned(), ..Namespace::new(Role::Pod, "pod1") }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use net::{File, Space};
 
-use crate::{Entry, Invocation, Lab, Network, Plan, Step, pods};
+use crate::{AgentRun, Entry, Invocation, Lab, Network, Plan, Step, attachment, cluster};
 
 /// The file in which a network that a script made says how it is taken down.
 pub(crate) const DOWN: &str = "down.sh";
@@ -15,7 +15,7 @@ pub(crate) const DOWN: &str = "down.sh";
 /// that `lab down` does not know what it made.
 pub fn up(plan: &Plan) -> String {
     let mut text = format!("#!/bin/sh\n# Lab {}.\nset -eu\n\n# The namespaces.\n", plan.lab.name);
-    for namespace in &plan.lab.namespaces {
+    for namespace in &plan.namespaces {
         let _ = writeln!(text, "ip netns add {}", namespace.public);
     }
     let commands = removal(plan);
@@ -24,7 +24,7 @@ pub fn up(plan: &Plan) -> String {
         text.push_str(&file(&Entry::Directory(plan.directory.clone())));
         let down = File { path: plan.directory.join(DOWN), content: commands.clone() };
         text.push_str(&file(&Entry::File(down)));
-        text.push_str("\n# What the plugins read and write.\n");
+        text.push_str("\n# What plugins and agents read and write.\n");
     }
     for entry in &plan.files {
         text.push_str(&file(entry));
@@ -33,13 +33,12 @@ pub fn up(plan: &Plan) -> String {
     while let Some(step) = rest.first() {
         let machine = |step: &Step| match step {
             Step::Machine(step) => Some(step.clone()),
-            Step::Cni(_) => None,
+            Step::Cni(_) | Step::Agent(_) => None,
         };
         let run: net::Plan = rest.iter().map_while(machine).collect();
         if run.is_empty() {
-            if let Step::Cni(invocation) = step {
-                let _ = write!(text, "\n# {}\n{}", invocation.why, call(invocation));
-            }
+            let _ = write!(text, "\n# {}\n", step.why());
+            step.shell().iter().for_each(|command| text.push_str(command));
             rest = &rest[1..];
         } else {
             let script = net::script(&run);
@@ -57,6 +56,12 @@ pub fn up(plan: &Plan) -> String {
 /// The commands that take down what the script of a plan made.
 fn removal(plan: &Plan) -> String {
     let mut text = String::new();
+    let stays = |step: &Step| matches!(step, Step::Agent(run) if run.stays);
+    for step in plan.steps.iter().filter(|step| stays(step)) {
+        if let Step::Agent(run) = step {
+            text.push_str(&end(run));
+        }
+    }
     for namespace in plan.lab.namespaces.iter().rev() {
         let _ = writeln!(text, "ip netns delete {}", namespace.public);
     }
@@ -69,10 +74,15 @@ fn removal(plan: &Plan) -> String {
 /// A script for `sh` that takes down a lab that `lab up` made.
 pub fn down(lab: &Lab, directory: &Path) -> String {
     let mut text = format!("#!/bin/sh\n# Takes down lab {}.\nset -eu\n", lab.name);
-    if let Network::Pods(network) = &lab.network {
-        for invocation in pods::release(lab, network, directory) {
-            let _ = write!(text, "\n# {}\n{}", invocation.why, call(&invocation));
+    if let Network::Cluster(network) = &lab.network {
+        let runs = lab.nodes().map(|node| cluster::agent(lab, network, directory, node, true));
+        let running: String = runs.filter(AgentRun::is_running).map(|run| end(&run)).collect();
+        if !running.is_empty() {
+            let _ = write!(text, "\n# ends the agents\n{running}");
         }
+    }
+    for invocation in attachment::releases(lab, directory) {
+        let _ = write!(text, "\n# {}\n{}", invocation.why, call(&invocation));
     }
     text.push_str("\n# removes the names of the namespaces, and with them all that is inside\n");
     for namespace in lab.namespaces.iter().rev() {
@@ -95,13 +105,38 @@ fn file(entry: &Entry) -> String {
     }
 }
 
-/// The shell lines of one call.
-pub(crate) fn call(invocation: &Invocation) -> String {
-    let mut text = match (&invocation.space, invocation.space.name()) {
+/// What has a command run inside a namespace.
+fn inside(space: &Space) -> String {
+    match (space, space.name()) {
         (_, Some(name)) => format!("ip netns exec {name} "),
         (Space::At(path), None) => format!("nsenter --net={} ", word(path)),
         (Space::Here, None) => String::new(),
-    };
+    }
+}
+
+/// The shell line of a run of the agent.
+pub(crate) fn agent(run: &AgentRun) -> String {
+    let arguments: Vec<String> = run.arguments().iter().map(|it| net::quote(it)).collect();
+    let command = format!("{}{} {}", inside(&run.space), word(&run.program), arguments.join(" "));
+    if run.stays {
+        let (log, pid) = (word(&run.log()), word(&run.pid_file()));
+        let ready = word(&run.ready_file());
+        return format!(
+            "{command} </dev/null >{log} 2>&1 & echo $! >{pid}; until [ -e {ready} ]; do sleep 0.1; done\n"
+        );
+    }
+    // It also tells whom it cannot reach, which keeps pods from nobody else.
+    format!("{command} || [ -e {} ]\n", word(&run.ready_file()))
+}
+
+/// The shell line that ends an agent.
+fn end(run: &AgentRun) -> String {
+    format!("kill $(cut -d' ' -f1 {})\n", word(&run.pid_file()))
+}
+
+/// The shell lines of one call.
+pub(crate) fn call(invocation: &Invocation) -> String {
+    let mut text = inside(&invocation.space);
     text.push_str("env");
     let environment = invocation.environment();
     let given = |(name, value): (&str, Option<&str>)| {

@@ -7,7 +7,9 @@ use kernel::{Kernel, Query};
 use net::{Change, Object, Space};
 
 use crate::publish::{Found, look};
-use crate::{Lab, Name, Namespace, Network, Result, State, Step, Store, pods};
+use crate::{
+    Lab, Name, Namespace, Network, Result, State, Step, Store, agents, attachment, cluster,
+};
 
 /// A lab as it is now.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Status {
     pub state: State,
     /// What is not as it was made; empty for a sound lab.
     pub faults: Vec<Fault>,
+    /// What does not work because of what was asked for.
+    pub limits: Vec<Fault>,
 }
 
 /// Something that is not as it was made.
@@ -39,8 +43,10 @@ impl Store {
             faults.extend(lab.namespaces.iter().filter_map(|it| identity(it, &directory)));
             faults.extend(changed(&lab, &directory)?);
             faults.extend(detached(&lab, &directory));
+            faults.extend(disjoint(&lab, &directory));
         }
-        Ok(Status { lab, state, faults })
+        let limits = lab.limits(&directory);
+        Ok(Status { lab, state, faults, limits })
     }
 }
 
@@ -99,6 +105,8 @@ fn describe(change: &Change) -> Option<String> {
     let name = |object: &Object| match object {
         Object::Link(link) => format!("device {}", link.name),
         Object::Address(address) => format!("address {} on {}", address.address, address.link),
+        Object::Route(route) => format!("the route to {}", route.destination),
+        Object::Nft(_) => "a part of the firewall".to_owned(),
         _ => "a part of the network".to_owned(),
     };
     match change {
@@ -120,9 +128,8 @@ fn describe(change: &Change) -> Option<String> {
 
 /// The pods whose plugins say that they are not as they were attached.
 fn detached(lab: &Lab, directory: &Path) -> Vec<Fault> {
-    let Network::Pods(network) = &lab.network else { return Vec::new() };
-    let checks = pods::checks(lab, network, directory).into_iter();
-    let fault = |(call, pod): (crate::Invocation, &Namespace)| {
+    let fault = |pod: &Namespace| {
+        let call = attachment::check(lab, directory, pod)?;
         let what = if call.is_remembered() {
             call.run(&|| false).err()?.to_string()
         } else {
@@ -130,5 +137,31 @@ fn detached(lab: &Lab, directory: &Path) -> Vec<Fault> {
         };
         Some(Fault { object: pod.object(), what })
     };
-    checks.zip(lab.pods()).filter_map(fault).collect()
+    lab.pods().filter_map(fault).collect()
+}
+
+/// What agents say that is wrong with how nodes are joined, but for what cannot be otherwise.
+fn disjoint(lab: &Lab, directory: &Path) -> Vec<Fault> {
+    let Network::Cluster(network) = &lab.network else { return Vec::new() };
+    let run = |node: &Namespace| crate::AgentRun {
+        space: Space::At(node.private_path(directory)),
+        ..cluster::agent(lab, network, directory, node, true)
+    };
+    let runs: Vec<_> = lab.nodes().map(run).collect();
+    let limits = lab.limits(directory);
+    let of_node = |(node, (_, problems)): (&Namespace, (String, Vec<String>))| {
+        let fault = |what| Fault { object: node.object(), what };
+        problems.into_iter().map(fault).collect::<Vec<_>>()
+    };
+    let faults = lab.nodes().zip(agents::problems(&runs)).flat_map(of_node);
+    faults.filter(|fault| !limits.contains(fault)).collect()
+}
+
+impl Lab {
+    /// What does not work because of what was asked for: nobody but a person can change it.
+    pub fn limits(&self, directory: &Path) -> Vec<Fault> {
+        let Network::Cluster(network) = &self.network else { return Vec::new() };
+        let limits = cluster::limits(self, network, directory).into_iter();
+        limits.map(|(object, what)| Fault { object, what }).collect()
+    }
 }

@@ -18,12 +18,15 @@ use serde_json::Value;
 
 use crate::processes::{self, Process};
 use crate::publish::{Found, identity, look, publish, withdraw};
-use crate::{Entry, Error, Lab, Name, Namespace, Network, Plan, Result, Step, pods, script};
+use crate::{
+    AgentRun, Entry, Error, Lab, Name, Namespace, Network, Plan, Result, Role, Started, Step,
+    agents, attachment, cluster, script,
+};
 
 /// Where labs are kept.
 #[derive(Clone, Debug)]
 pub struct Store {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 /// What `up` has just made.
@@ -107,12 +110,15 @@ impl Store {
             }
             (_, None) => {}
         }
-        if let Err(error) = self.require_names(lab) {
+        if let Err(error) = self.require_names(lab, &lab.namespaces) {
             directory.remove();
             return Err(error);
         }
         let plan = lab.plan(&directory.path);
-        let made = directory.write_record(lab).and_then(|()| make(&plan, interrupted, watch));
+        let made = directory
+            .write_record(lab)
+            .and_then(|()| directory.create_private())
+            .and_then(|()| make(&plan, interrupted, watch));
         match made.and_then(|()| directory.set_ready()) {
             Ok(()) => Ok(plan),
             Err(cause) => {
@@ -192,7 +198,7 @@ impl Store {
         }
     }
 
-    fn no_lab(&self, name: &Name) -> Error {
+    pub(crate) fn no_lab(&self, name: &Name) -> Error {
         let labs = self.list().unwrap_or_default();
         let others = labs.into_iter().map(|summary| summary.name).filter(|other| other != name);
         let labs = others.map(|other| other.to_string()).collect();
@@ -200,9 +206,9 @@ impl Store {
     }
 
     /// Refuses if anybody has one of the names that the lab needs.
-    fn require_names(&self, lab: &Lab) -> Result<()> {
+    pub(crate) fn require_names(&self, lab: &Lab, namespaces: &[Namespace]) -> Result<()> {
         let taken = |namespace: &&Namespace| look(&namespace.public_path()) != Found::Nothing;
-        let Some(namespace) = lab.namespaces.iter().find(taken) else { return Ok(()) };
+        let Some(namespace) = namespaces.iter().find(taken) else { return Ok(()) };
         let others = self.list().unwrap_or_default();
         let other = others.into_iter().filter_map(Summary::into_lab).find(|other| {
             other.name != lab.name
@@ -218,7 +224,8 @@ impl Store {
     }
 }
 
-fn make(
+/// Makes the namespaces, the files and then the steps of a plan.
+pub(crate) fn make(
     plan: &Plan,
     interrupted: &dyn Fn() -> bool,
     watch: &mut dyn FnMut(Made<'_>),
@@ -227,10 +234,8 @@ fn make(
         watch(made);
         if interrupted() { Err(Error::Interrupted) } else { Ok(()) }
     };
-    let private = plan.directory.join(PRIVATE);
-    fs::create_dir(&private).map_err(|e| Error::io("create", &private, e))?;
     kernel::prepare_directory(Path::new(net::NAMED))?;
-    for namespace in &plan.lab.namespaces {
+    for namespace in &plan.namespaces {
         publish(namespace, &plan.directory)?;
         tell(Made::Namespace(namespace))?;
     }
@@ -238,15 +243,40 @@ fn make(
         write(entry)?;
     }
     let mut kernel = Kernel::new()?;
-    for step in &plan.steps {
-        let result = match step {
-            Step::Machine(step) => {
-                kernel.apply(std::slice::from_ref(step), OnError::Stop).into_result()?;
-                None
+    let mut rest = &plan.steps[..];
+    while let Some(step) = rest.first() {
+        let (done, later) = match step {
+            Step::Machine(_) => {
+                let machine = |step: &Step| match step {
+                    Step::Machine(step) => Some(step.clone()),
+                    _ => None,
+                };
+                // Those that follow each other are one plan: what can be one transaction is one.
+                let run: net::Plan = rest.iter().map_while(machine).collect();
+                kernel.apply(&run, OnError::Stop).into_result()?;
+                rest.split_at(run.len())
             }
-            Step::Cni(invocation) => invocation.run(interrupted)?,
+            Step::Agent(_) => {
+                let runs: Vec<&AgentRun> = rest.iter().map_while(Step::agent).collect();
+                for (run, started) in runs.iter().zip(agents::run(&runs, interrupted)) {
+                    if started? == Started::NotReady {
+                        let what = "the node's network does not stand yet".to_owned();
+                        return Err(Error::Agent { node: run.node.clone(), what });
+                    }
+                }
+                rest.split_at(runs.len())
+            }
+            Step::Cni(invocation) => {
+                let result = invocation.run(interrupted)?;
+                tell(Made::Step(step, result.as_ref()))?;
+                rest = &rest[1..];
+                continue;
+            }
         };
-        tell(Made::Step(step, result.as_ref()))?;
+        for step in done {
+            tell(Made::Step(step, None))?;
+        }
+        rest = later;
     }
     Ok(())
 }
@@ -258,8 +288,12 @@ fn write(entry: &Entry) -> Result<()> {
             let made = DirBuilder::new().mode(0o755).create(path);
             made.map_err(|e| Error::io("create", path, e))
         }
+        // As a whole: whoever reads it meanwhile reads one or the other.
         Entry::File(file) => {
-            fs::write(&file.path, &file.content).map_err(|e| Error::io("write", &file.path, e))
+            let temporary = file.path.with_extension("new");
+            fs::write(&temporary, &file.content)
+                .and_then(|()| fs::rename(&temporary, &file.path))
+                .map_err(|e| Error::io("write", &file.path, e))
         }
         Entry::Symlink { path, target } => {
             std::os::unix::fs::symlink(target, path).map_err(|e| Error::io("create", path, e))
@@ -268,8 +302,8 @@ fn write(entry: &Entry) -> Result<()> {
 }
 
 /// A lab's directory, held against all other commands until it is dropped.
-struct Directory {
-    path: PathBuf,
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
     /// The directory itself, whose lock ends with this process at the latest.
     _lock: File,
 }
@@ -307,7 +341,7 @@ impl Directory {
     }
 
     /// Opens and locks a lab's directory; `None` if it is not there.
-    fn open(root: &Path, name: &Name) -> Result<Option<Self>> {
+    pub(crate) fn open(root: &Path, name: &Name) -> Result<Option<Self>> {
         let path = root.join(name.as_str());
         let fail = |e| Error::io("lock", &path, e);
         loop {
@@ -328,15 +362,15 @@ impl Directory {
         }
     }
 
-    fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         if self.path.join(READY).exists() { State::Up } else { State::Unfinished }
     }
 
-    fn record(&self) -> Result<Option<Lab>> {
+    pub(crate) fn record(&self) -> Result<Option<Lab>> {
         read_record(&self.path)
     }
 
-    fn write_record(&self, lab: &Lab) -> Result<()> {
+    pub(crate) fn write_record(&self, lab: &Lab) -> Result<()> {
         let record = Record {
             api_version: "podwire/v1".to_owned(),
             kind: "Lab".to_owned(),
@@ -348,6 +382,11 @@ impl Directory {
             .map_err(|e| Error::io("write", &path, e))
     }
 
+    fn create_private(&self) -> Result<()> {
+        let private = self.path.join(PRIVATE);
+        fs::create_dir(&private).map_err(|e| Error::io("create", &private, e))
+    }
+
     fn set_ready(&self) -> Result<()> {
         let path = self.path.join(READY);
         fs::write(&path, "").map_err(|e| Error::io("write", &path, e))
@@ -355,31 +394,40 @@ impl Directory {
 
     /// Removes all of a lab and then its directory, the record of it last.
     fn clear(self, lab: &Lab) -> Report {
-        let mut report = Report::default();
         let _ = fs::remove_file(self.path.join(READY));
+        let report = self.clear_part(lab, &lab.namespaces);
+        self.finish(report)
+    }
+
+    /// Removes some of a lab's namespaces and all that is in them.
+    pub(crate) fn clear_part(&self, lab: &Lab, part: &[Namespace]) -> Report {
+        let mut report = Report::default();
         let own = |namespace: &Namespace| identity(&namespace.private_path(&self.path));
-        let ids: BTreeSet<_> = lab.namespaces.iter().filter_map(own).collect();
-        if let Network::Pods(network) = &lab.network
-            && lab.node().and_then(own).is_some()
-        {
-            for call in pods::release(lab, network, &self.path) {
-                // A pod that is not remembered was never begun to be added: there is nothing
-                // that does not go with its namespace and the directory.
-                if call.is_remembered()
-                    && let Err(error) = call.run(&|| false)
-                {
-                    report.notes.push(error.to_string());
-                }
+        if let Network::Cluster(network) = &lab.network {
+            let nodes = part.iter().filter(|it| it.role == Role::Node);
+            let run = |node| cluster::agent(lab, network, &self.path, node, true);
+            agents::stop(&nodes.map(run).collect::<Vec<_>>());
+        }
+        for pod in part.iter().rev().filter(|it| it.role == Role::Pod) {
+            // A pod that is not remembered was never begun to be added: there is nothing that does
+            // not go with its namespace and the directory.
+            if lab.node_of(pod).and_then(own).is_some()
+                && let Some(call) = attachment::release(lab, &self.path, pod)
+                && call.is_remembered()
+                && let Err(error) = call.run(&|| false)
+            {
+                report.notes.push(error.to_string());
             }
         }
+        let ids: BTreeSet<_> = part.iter().filter_map(own).collect();
         report.processes = processes::end(&lab.name, &ids);
-        for namespace in lab.namespaces.iter().rev() {
+        for namespace in part.iter().rev() {
             match withdraw(namespace, &self.path) {
                 Ok(left) => report.notes.extend(left),
                 Err(error) => report.failures.push(error.to_string()),
             }
         }
-        self.finish(report)
+        report
     }
 
     /// Removes what is the lab's by definition where its record cannot tell: the namespaces below

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod cni;
 pub(crate) mod ipam;
+pub(crate) mod lab;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use self::cni::CniCommand;
 use self::ipam::IpamCommand;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::Terminal;
-use crate::{completion, demo, install, lab};
+use crate::{completion, demo, install};
 
 /// Gives every pod a network, and shows how that network works.
 #[derive(Debug, Parser)]
@@ -64,9 +65,10 @@ enum Command {
 /// What to do with labs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LabCommand {
-    /// Make a lab: a node with pods, wired by CNI plugins.
+    /// Make a lab: a node with pods, wired by CNI plugins; or several nodes, joined by agents.
     #[command(visible_aliases = ["create", "deploy"])]
     #[command(after_help = "Examples:\n  podwire lab up\n  podwire lab up --plain\n  \
+        podwire lab up --nodes 3 --pods 2 --backend vxlan\n  \
         podwire lab up blue --pods 5 --dual-stack\n  podwire lab up --dry-run -o sh")]
     Up(Up),
     /// Take a lab down, whatever is left of it.
@@ -81,6 +83,15 @@ pub(crate) enum LabCommand {
     #[command(after_help = "Examples:\n  podwire lab exec pod/pod1 -- ip route\n  \
         podwire lab exec node/node1 -- nft list ruleset")]
     Exec(Exec),
+    /// Add a node to a lab of several, or remove one with its pods.
+    #[command(subcommand)]
+    Node(lab::NodeCommand),
+    /// Add a pod to a lab, or remove one.
+    #[command(subcommand)]
+    Pod(lab::PodCommand),
+    /// Start, stop or restart the agents that keep the nodes of a lab joined.
+    #[command(subcommand)]
+    Agent(lab::AgentCommand),
 }
 
 /// `podwire lab up`
@@ -103,17 +114,43 @@ pub(crate) struct Up {
 #[derive(Debug, Args)]
 pub(crate) struct Network {
     /// What a teacher draws first: two namespaces on a bridge, by hand, no plugins.
-    #[arg(long, conflicts_with_all = ["pods", "dual_stack", "plugin_dir"], env = "PODWIRE_LAB_PLAIN")]
+    #[arg(long, conflicts_with_all = ["pods", "dual_stack", "plugin_dir", "nodes"], env = "PODWIRE_LAB_PLAIN")]
     pub(crate) plain: bool,
-    /// How many pods.
-    #[arg(long, default_value_t = 2, env = "PODWIRE_LAB_PODS")]
-    pub(crate) pods: u16,
+    /// Several nodes that agents join, a network between them, and a host outside [up to 50].
+    #[arg(long, env = "PODWIRE_LAB_NODES")]
+    pub(crate) nodes: Option<u16>,
+    /// How many pods, on each node [default: 2; in the demo of several nodes 1].
+    #[arg(long, env = "PODWIRE_LAB_PODS")]
+    pub(crate) pods: Option<u16>,
+    /// How nodes are joined [default: vxlan].
+    #[arg(long, value_enum, env = "PODWIRE_LAB_BACKEND")]
+    pub(crate) backend: Option<Backend>,
+    /// A router between the nodes: odd ones on one side, even ones on the other.
+    #[arg(long, env = "PODWIRE_LAB_ROUTED")]
+    pub(crate) routed: bool,
+    /// IPv6 instead of IPv4.
+    #[arg(long, conflicts_with = "dual_stack", env = "PODWIRE_LAB_IPV6")]
+    pub(crate) ipv6: bool,
     /// IPv6 beside IPv4.
     #[arg(long, env = "PODWIRE_LAB_DUAL_STACK")]
     pub(crate) dual_stack: bool,
+    /// Agents stay and keep the nodes joined, whatever happens to them; else each runs once.
+    #[arg(long, env = "PODWIRE_LAB_AGENTS")]
+    pub(crate) agents: bool,
     /// Wire the pods with the plugins of this directory instead of podwire's own.
     #[arg(long, value_name = "DIR", env = "PODWIRE_LAB_PLUGIN_DIR")]
     pub(crate) plugin_dir: Option<PathBuf>,
+}
+
+/// How the nodes of a lab are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// Ethernet frames over UDP, as flannel's.
+    Vxlan,
+    /// IP packets over UDP.
+    Gpe,
+    /// Plain routes, where nodes share a link.
+    HostGw,
 }
 
 /// `podwire lab down`
@@ -282,11 +319,14 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
     match command {
-        Command::Lab(LabCommand::Up(up)) => lab::up(up, terminal),
-        Command::Lab(LabCommand::Down(down)) => lab::down(&down),
-        Command::Lab(LabCommand::Ls(list)) => lab::list(&list),
-        Command::Lab(LabCommand::Status(status)) => lab::status(&status, terminal),
-        Command::Lab(LabCommand::Exec(exec)) => lab::exec(&exec),
+        Command::Lab(LabCommand::Up(up)) => crate::lab::up(up, terminal),
+        Command::Lab(LabCommand::Down(down)) => crate::lab::down(&down),
+        Command::Lab(LabCommand::Ls(list)) => crate::lab::list(&list),
+        Command::Lab(LabCommand::Status(status)) => crate::lab::status(&status, terminal),
+        Command::Lab(LabCommand::Exec(exec)) => crate::lab::exec(&exec),
+        Command::Lab(LabCommand::Node(command)) => crate::lab::edit::node(&command, terminal),
+        Command::Lab(LabCommand::Pod(command)) => crate::lab::edit::pod(&command, terminal),
+        Command::Lab(LabCommand::Agent(command)) => crate::lab::edit::agent(&command),
         Command::Demo(demo) => demo::run(demo, terminal),
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),

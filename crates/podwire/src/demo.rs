@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use lab::{Error, Lab, Made, Name, Network, Step, Store};
+use lab::{Cluster, Error, Lab, Made, Name, Network, Step, Store};
 use render::Picture;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::cli::{Demo, print};
 use crate::demo::snapshot::Snapshot;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
-use crate::lab::{machine, network, remarks, store};
+use crate::lab::{Defaults, machine, network, remarks, store};
 use crate::terminal::Terminal;
 
 /// How many pods may talk to each other without hurting others: the kernel's table of neighbours
@@ -32,12 +32,14 @@ pub(crate) fn run(demo: Demo, terminal: Terminal) -> Result<ExitCode> {
     if !is_root {
         isolate()?;
     }
-    let network = network(demo.network)?;
-    if let Network::Pods(pods) = &network
-        && pods.count > MAX_PODS
-    {
-        let what =
-            format!("a demo of {} pods cannot be run: it has at most {MAX_PODS}", pods.count);
+    let network = network(demo.network, Defaults { nodes: Some(2) })?;
+    let pods = match &network {
+        Network::Plain => 0,
+        Network::Pods(pods) => pods.count,
+        Network::Cluster(cluster) => cluster.nodes.saturating_mul(cluster.pods),
+    };
+    if pods > MAX_PODS {
+        let what = format!("a demo of {pods} pods cannot be run: it has at most {MAX_PODS}");
         let remedy = "more would fill the kernel's neighbour table, which all namespaces share; \
                       `podwire lab up` takes more";
         return Err(Failure::new(Exit::Usage, what).remedy(remedy));
@@ -86,6 +88,12 @@ fn introduction(network: &Network, is_root: bool, terminal: Terminal) -> String 
             "A node with {} pod{}, wired by CNI plugins as a container runtime has it done.",
             pods.count,
             if pods.count == 1 { "" } else { "s" }
+        ),
+        Network::Cluster(Cluster { nodes, pods, .. }) => format!(
+            "{nodes} node{} with {pods} pod{} each: wired by CNI plugins as a container runtime has \
+             it done,\njoined by podwire's agent.",
+            if *nodes == 1 { "" } else { "s" },
+            if *pods == 1 { "" } else { "s" }
         ),
     };
     let whose = match is_root {
@@ -153,6 +161,8 @@ impl Narrator {
                     lab::Role::Pod => "plays a pod",
                     lab::Role::Plain if namespace.name == "host" => "plays the host",
                     lab::Role::Plain => "plays a container",
+                    lab::Role::Underlay => "plays the switch and the router between nodes",
+                    lab::Role::Outside => "plays a host beyond the cluster",
                 };
                 print(&format!("   {:10} {plays}\n", namespace.public))
             }
@@ -178,7 +188,10 @@ impl Narrator {
             text += &format!("   {:10} {}\n", "", self.terminal.dim(line));
         };
         match step {
-            Step::Machine(step) => net::shell(step).iter().for_each(|line| below(line)),
+            Step::Machine(_) => step.commands().iter().for_each(|line| below(line)),
+            Step::Agent(_) => {
+                step.commands().iter().for_each(|line| below(line.trim_end()));
+            }
             Step::Cni(invocation) => {
                 below(&invocation.to_string());
                 let addresses: Vec<&str> = result
@@ -225,7 +238,7 @@ fn down(store: &Store, lab: &Lab, before: &Snapshot, terminal: Terminal) -> Resu
     let about = "The plugins are asked to take each pod out; then the namespaces go.";
     let about = match lab.network {
         Network::Plain => "With the namespaces goes all that is inside.",
-        Network::Pods(_) => about,
+        Network::Pods(_) | Network::Cluster(_) => about,
     };
     // Nothing is in the way of taking down, not even a reader who has gone away.
     let _ = print(&heading(terminal, "5. Teardown", about));

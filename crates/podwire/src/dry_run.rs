@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use lab::{Entry, Lab, Plan, Step};
+use lab::{Entry, Lab, Network, Plan, Step};
 use serde_json::{Value, json};
 
 use crate::cli::Output;
@@ -38,6 +38,9 @@ pub(crate) fn down(lab: &Lab, directory: &Path, output: Output) -> String {
             if pods > 0 {
                 let _ = writeln!(text, "  ask the plugins to take {pods} pods out of the network");
             }
+            if matches!(lab.network, Network::Cluster(_)) {
+                let _ = writeln!(text, "  end the agents that run on its nodes");
+            }
             let _ = writeln!(text, "  end the processes that `podwire lab exec` started in it");
             let _ = writeln!(text, "  remove the namespaces {}", names.join(", "));
             let _ = writeln!(text, "  remove {}", directory.display());
@@ -57,11 +60,7 @@ pub(crate) fn down_value(lab: &Lab, directory: &Path) -> Value {
 }
 
 fn step(step: &Step) -> Value {
-    let commands = match step {
-        Step::Machine(step) => net::shell(step),
-        Step::Cni(invocation) => vec![invocation.shell()],
-    };
-    json!({ "where": step.space().to_string(), "why": step.why(), "commands": commands })
+    json!({ "where": step.space().to_string(), "why": step.why(), "commands": step.shell() })
 }
 
 fn words(plan: &Plan, terminal: Terminal) -> String {
@@ -87,12 +86,8 @@ fn words(plan: &Plan, terminal: Terminal) -> String {
     for (number, step) in plan.steps.iter().enumerate() {
         let place = step.subject();
         let _ = writeln!(text, "{:3}  {place:width$}  {}", number + 1, step.why());
-        let commands = match step {
-            Step::Machine(step) => net::shell(step),
-            Step::Cni(invocation) => vec![invocation.to_string()],
-        };
-        for command in commands {
-            let _ = writeln!(text, "     {:width$}  {}", "", terminal.dim(&command));
+        for command in step.commands() {
+            let _ = writeln!(text, "     {:width$}  {}", "", terminal.dim(command.trim_end()));
         }
     }
     text

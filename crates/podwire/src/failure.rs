@@ -83,30 +83,36 @@ impl From<lab::Error> for Failure {
         let remedy = error.remedy();
         let exit = match &error {
             error if error.is_denied() => Exit::Unknown,
-            Error::Name(_) | Error::Pods { .. } => Exit::Usage,
+            Error::Name(_) | Error::Pods { .. } | Error::Nodes { .. } => Exit::Usage,
             Error::NoLab { .. } | Error::NoObject { .. } | Error::Ambiguous { .. } => {
                 Exit::NotFound
             }
             Error::Exists { .. }
+            | Error::NoNodes { .. }
+            | Error::LastNode { .. }
+            | Error::Unfinished { .. }
             | Error::Taken { .. }
             | Error::Unrecorded { .. }
             | Error::Scripted { .. } => Exit::No,
-            Error::Undone { cause, .. } if matches!(**cause, Error::Interrupted) => {
+            Error::Undone { cause, .. } | Error::NotAdded { cause, .. }
+                if matches!(**cause, Error::Interrupted) =>
+            {
                 Exit::Interrupted
             }
-            Error::Undone { .. } => Exit::Undone,
+            Error::Undone { .. } | Error::NotAdded { .. } => Exit::Undone,
             Error::Interrupted => Exit::Interrupted,
             Error::Plugin { .. }
+            | Error::Agent { .. }
             | Error::Runtime(_)
             | Error::Kernel(_)
             | Error::Io { .. }
             | Error::Record { .. } => Exit::Unknown,
         };
         let also = match &error {
-            Error::Undone { left, .. } if left.is_empty() => {
+            Error::Undone { left, .. } | Error::NotAdded { left, .. } if left.is_empty() => {
                 vec!["everything that was made is removed again".to_owned()]
             }
-            Error::Undone { left, .. } => {
+            Error::Undone { left, .. } | Error::NotAdded { left, .. } => {
                 left.iter().map(|it| format!("could not be removed again: {it}")).collect()
             }
             _ => Vec::new(),

@@ -1,14 +1,18 @@
 //! `podwire lab`.
 
+pub(crate) mod edit;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use kernel::{ErrorKind, Kernel, Netns};
-use lab::{Lab, Made, Network, Plugins, Pods, Report, State, Store};
+use lab::{
+    Cluster, Families, Lab, Made, Network, Plugins, Pods, Report, Role, State, Store, Underlay,
+};
 use serde_json::{Value, json};
 use topology::{Machine, Place};
 
@@ -31,7 +35,7 @@ pub(crate) fn store() -> Store {
 pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
     let Up { name, network, dry_run, output } = arguments;
     let prefix = name.prefix();
-    let lab = Lab::new(name, &prefix, self::network(network)?)?;
+    let lab = Lab::new(name, &prefix, self::network(network, Defaults::default())?)?;
     let store = store();
     if dry_run {
         let plan = lab.plan(&store.directory(&lab.name));
@@ -48,6 +52,9 @@ pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
     progress.end();
     made.map_err(|error| interrupt.failure(error))?;
     let took = started.elapsed().as_millis();
+    for limit in lab.limits(&store.directory(&lab.name)) {
+        tell(&format!("note: {}: {}", limit.object, limit.what));
+    }
     match output {
         Output::Json => print(&pretty(&lab_json(&lab, State::Up)))?,
         Output::Text | Output::Sh => {
@@ -194,6 +201,7 @@ pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode>
             let mut value = lab_json(&status.lab, status.state);
             let fault = |it: &lab::Fault| json!({ "object": it.object, "what": it.what });
             value["faults"] = status.faults.iter().map(fault).collect();
+            value["limits"] = status.limits.iter().map(fault).collect();
             print(&pretty(&value))?;
         }
         Format::Text => {
@@ -211,7 +219,10 @@ pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode>
                 let _ =
                     writeln!(text, "  {} {}: {}", terminal.bad("FAIL"), fault.object, fault.what);
             }
-            if !status.faults.is_empty() {
+            for limit in &status.limits {
+                let _ = writeln!(text, "  note {}: {}", limit.object, limit.what);
+            }
+            if !status.faults.is_empty() || !status.limits.is_empty() {
                 text.push('\n');
             }
             let machine = machine(&status.lab, &store.directory(&status.lab.name))?;
@@ -258,33 +269,76 @@ pub(crate) fn exec(arguments: &Exec) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(status.code().unwrap_or_else(signalled)).unwrap_or(1)))
 }
 
+/// What is meant where nothing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Defaults {
+    /// How many nodes; a node alone, without what joins nodes, if there is no number.
+    pub(crate) nodes: Option<u16>,
+}
+
 /// What the flags ask for.
-pub(crate) fn network(flags: cli::Network) -> Result<Network> {
-    if flags.plain {
-        return Ok(Network::Plain);
-    }
-    let plugins = match flags.plugin_dir {
-        Some(directory) => {
-            let absolute = std::path::absolute(&directory);
-            let path = absolute.ok().filter(|path| path.is_dir()).ok_or_else(|| {
-                let what = format!("{} is not a directory of plugins", directory.display());
-                Failure::new(Exit::Usage, what)
-                    .remedy("leave --plugin-dir out to use podwire's own")
-            })?;
-            Plugins::Directory(path)
+pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network> {
+    let Some(nodes) = flags.nodes.or(defaults.nodes.filter(|_| !flags.plain)) else {
+        let of_several = [
+            ("--backend", flags.backend.is_some()),
+            ("--routed", flags.routed),
+            ("--ipv6", flags.ipv6),
+            ("--agents", flags.agents),
+        ];
+        if let Some((flag, _)) = of_several.into_iter().find(|(_, given)| *given) {
+            let what = format!("{flag} is for a lab of several nodes");
+            return Err(Failure::new(Exit::Usage, what).remedy("add --nodes 2"));
         }
-        None => own_plugins()?,
+        if flags.plain {
+            return Ok(Network::Plain);
+        }
+        let count = flags.pods.unwrap_or(2);
+        let plugins = plugins(flags.plugin_dir)?;
+        return Ok(Network::Pods(Pods { count, dual_stack: flags.dual_stack, plugins }));
     };
-    Ok(Network::Pods(Pods { count: flags.pods, dual_stack: flags.dual_stack, plugins }))
+    // What a demo has by default is small enough to be read.
+    let pods = flags.pods.unwrap_or(if defaults.nodes.is_some() { 1 } else { 2 });
+    Ok(Network::Cluster(Cluster {
+        nodes,
+        pods,
+        backend: match flags.backend {
+            None | Some(cli::Backend::Vxlan) => fabric::Backend::Vxlan,
+            Some(cli::Backend::Gpe) => fabric::Backend::Gpe,
+            Some(cli::Backend::HostGw) => fabric::Backend::HostGw,
+        },
+        families: match (flags.ipv6, flags.dual_stack) {
+            (true, _) => Families::Ipv6,
+            (_, true) => Families::Dual,
+            _ => Families::Ipv4,
+        },
+        underlay: if flags.routed { Underlay::Routed } else { Underlay::Switch },
+        agents: flags.agents,
+        program: own_file()?,
+        plugins: plugins(flags.plugin_dir)?,
+    }))
+}
+
+fn plugins(directory: Option<PathBuf>) -> Result<Plugins> {
+    let Some(directory) = directory else { return own_plugins() };
+    let absolute = std::path::absolute(&directory);
+    let path = absolute.ok().filter(|path| path.is_dir()).ok_or_else(|| {
+        let what = format!("{} is not a directory of plugins", directory.display());
+        Failure::new(Exit::Usage, what).remedy("leave --plugin-dir out to use podwire's own")
+    })?;
+    Ok(Plugins::Directory(path))
 }
 
 /// This very program, by the names of its plugins.
 fn own_plugins() -> Result<Plugins> {
-    let file = std::env::current_exe().map_err(|error| {
-        Failure::new(Exit::Unknown, format!("find this program's own file: {error}"))
-    })?;
+    let file = own_file()?;
     let names = plugins::NAMES.iter().map(|name| (*name).to_owned()).collect();
     Ok(Plugins::Program { file, names })
+}
+
+fn own_file() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| {
+        Failure::new(Exit::Unknown, format!("find this program's own file: {error}"))
+    })
 }
 
 /// The lab's namespaces as they are now; those that are gone are left out.
@@ -309,13 +363,34 @@ fn suggestions(lab: &Lab, machine: &Machine, terminal: Terminal) -> String {
         name => format!(" {name}"),
     };
     let mut commands = vec![format!("podwire lab status{name}"), format!("podwire lab down{name}")];
-    // From the first namespace on the bridge to the last one, or to the bridge.
-    if let [node, first, rest @ ..] = &machine.namespaces[..]
-        && let Some(target) = address(rest.last().unwrap_or(node))
+    // From the first pod to the last one, or to its node; in a plain lab between its two ends.
+    let ends: Vec<&topology::Namespace> = match lab.pods().count() {
+        0 => machine.namespaces.iter().skip(1).collect(),
+        1 => nodes_and_pods(lab, machine).rev().collect(),
+        _ => nodes_and_pods(lab, machine).filter(|it| is_pod(lab, it)).collect(),
+    };
+    if let [first, .., last] = &ends[..]
+        && let Some(target) = address(last)
     {
         commands.insert(0, format!("ip netns exec {} ping -c 1 {target}", first.name));
     }
     terminal.dim(&format!("Try  {}\n", commands.join("\n     ")))
+}
+
+fn is_pod(lab: &Lab, seen: &topology::Namespace) -> bool {
+    lab.pods().any(|pod| pod.public == seen.name)
+}
+
+/// The namespaces of nodes and then of pods that are there.
+fn nodes_and_pods<'a>(
+    lab: &'a Lab,
+    machine: &'a Machine,
+) -> impl DoubleEndedIterator<Item = &'a topology::Namespace> {
+    let is_of = |seen: &&topology::Namespace| {
+        let planned = lab.namespaces.iter().find(|it| it.public == seen.name);
+        planned.is_some_and(|it| matches!(it.role, Role::Node | Role::Pod))
+    };
+    machine.namespaces.iter().filter(is_of)
 }
 
 fn require_no_script(output: Output) -> Result<()> {

@@ -218,6 +218,7 @@ impl Space {
         let id = NetnsId { device: 4, inode: 1 };
         let links: BTreeMap<_, _> = self.dump.links;
         let dump = Dump { links, ..self.dump };
-        Namespace { name: self.name, path: "/nowhere".into(), id, dump }
+        let known = BTreeMap::new();
+        Namespace { name: self.name, path: "/nowhere".into(), id, known, dump }
     }
 }

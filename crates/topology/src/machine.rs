@@ -1,5 +1,6 @@
 //! Namespaces, and the cables between them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -34,6 +35,9 @@ pub struct Namespace {
     pub path: PathBuf,
     /// Who it is.
     pub id: NetnsId,
+    /// Others of the picture, by the numbers that this one knows them by: those that its devices
+    /// lead to.
+    pub known: BTreeMap<i32, NetnsId>,
     /// All that is in it.
     pub dump: Dump,
 }
@@ -50,13 +54,30 @@ pub struct End {
 impl Machine {
     /// Looks at these namespaces, one after the other.
     pub fn collect(kernel: &mut Kernel, places: &[Place]) -> Result<Self> {
-        let look = |place: &Place| {
+        let open = |place: &Place| Netns::open(&place.path);
+        let opened: Vec<Netns> = places.iter().map(open).collect::<Result<_>>()?;
+        let ids: Vec<NetnsId> = opened.iter().map(Netns::id).collect::<Result<_>>()?;
+        let mut look = |place: &Place, id: &NetnsId| {
             let Place { name, path } = place.clone();
-            let id = Netns::open(&path)?.id()?;
-            let dump = kernel.dump(&Space::At(path.clone()))?;
-            Ok(Namespace { name, path, id, dump })
+            let space = Space::At(path.clone());
+            let dump = kernel.dump(&space)?;
+            let numbers = dump.links.values().filter_map(|link| link.parent_netns);
+            let mut wanted: BTreeSet<i32> = numbers.collect();
+            let mut known = BTreeMap::new();
+            for (other, id) in opened.iter().zip(&ids) {
+                if wanted.is_empty() {
+                    break;
+                }
+                if let Some(number) = kernel.number_of(&space, other)?
+                    && wanted.remove(&number)
+                {
+                    known.insert(number, *id);
+                }
+            }
+            Ok(Namespace { name, path, id: *id, known, dump })
         };
-        Ok(Self { namespaces: places.iter().map(look).collect::<Result<_>>()? })
+        let namespaces = places.iter().zip(&ids).map(|(place, id)| look(place, id));
+        Ok(Self { namespaces: namespaces.collect::<Result<_>>()? })
     }
 
     /// The device at an end.
@@ -66,13 +87,21 @@ impl Machine {
 
     /// The far end of a veth, if it is in one of the namespaces.
     ///
-    /// A veth tells the index of its far end and a number that only its own namespace has for the
-    /// other one. So the far end is the device with that index that tells the same about this one;
-    /// where several do, which one it is cannot be told.
+    /// A veth tells the index of its far end, and the number by which its own namespace knows the
+    /// other one. Where it is not known whose number that is, the far end is the device with that
+    /// index that tells the same about this one; where several do, which one it is cannot be told.
     pub fn peer(&self, end: End) -> Option<End> {
         let near = self.link(end).filter(|link| link.kind == "veth")?;
         let index = near.parent?;
+        let known = &self.namespaces[end.namespace].known;
+        let id = near.parent_netns.and_then(|number| known.get(&number));
+        if near.parent_netns.is_some() && id.is_none() && !known.is_empty() {
+            return None;
+        }
         let is_peer = |namespace: usize| {
+            if id.is_some_and(|id| self.namespaces[namespace].id != *id) {
+                return None;
+            }
             let candidate = End { namespace, link: index };
             let far = self.link(candidate).filter(|link| link.kind == "veth")?;
             let same_space = namespace == end.namespace;
@@ -162,6 +191,7 @@ mod tests {
             name: format!("n{number}"),
             path: PathBuf::new(),
             id: NetnsId { device: 4, inode: number as u64 },
+            known: BTreeMap::new(),
             dump: Dump {
                 links: links.iter().map(|link| (link.index, link.clone())).collect(),
                 ..Dump::default()
@@ -182,6 +212,22 @@ mod tests {
             let (a, b) = (End { namespace: a.0, link: a.1 }, End { namespace: b.0, link: b.1 });
             assert_eq!(machine.peer(a), Some(b));
             assert_eq!(machine.peer(b), Some(a));
+        }
+    }
+
+    #[test]
+    fn whose_number_is_known_settles_it() {
+        // Two nodes with a pod each, all with the same indices.
+        let pair = [veth(5, "veth1", 2, Some(0))];
+        let pod = [veth(2, "eth0", 5, Some(0))];
+        let mut machine = machine(&[&pair, &pod, &pair, &pod]);
+        for (one, other) in [(0, 3), (1, 2), (2, 1), (3, 0)] {
+            machine.namespaces[one].known = [(0, machine.namespaces[other].id)].into();
+        }
+        for (one, other) in [((0, 5), (3, 2)), ((1, 2), (2, 5))] {
+            let end = |(namespace, link)| End { namespace, link };
+            assert_eq!(machine.peer(end(one)), Some(end(other)));
+            assert_eq!(machine.peer(end(other)), Some(end(one)));
         }
     }
 

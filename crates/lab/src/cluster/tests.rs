@@ -1,0 +1,1 @@
+//! What a cluster consists of.

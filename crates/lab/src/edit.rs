@@ -1,0 +1,180 @@
+//! Labs that change: nodes and pods that come and go, agents that are started and stopped.
+//!
+//! The record speaks of a part before it is made and until it is gone, so that a kill in between
+//! leaves nothing that nobody knows: `lab status` names what is half there, and removing it again,
+//! or taking the lab down, removes it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use kernel::{Kernel, OnError};
+use net::{Change, Object, Space};
+
+use crate::store::{Directory, make};
+use crate::{
+    AgentRun, Cluster, Error, Lab, Made, Name, Namespace, Network, Plan, Report, Result, Role,
+    Started, State, Store, agents, attachment, cluster,
+};
+
+impl Store {
+    /// Adds a pod, on `node` or on the node that has the fewest.
+    pub fn add_pod(
+        &self,
+        name: &Name,
+        node: Option<&str>,
+        interrupted: &dyn Fn() -> bool,
+        watch: &mut dyn FnMut(Made<'_>),
+    ) -> Result<Namespace> {
+        let (directory, lab) = self.open_up(name)?;
+        let (after, pod) = lab.with_pod(node)?;
+        let steps = attachment::adds(&after, &directory.path, &pod);
+        let (path, namespaces) = (directory.path.clone(), vec![pod.clone()]);
+        let plan = Plan { lab: after, directory: path, namespaces, files: Vec::new(), steps };
+        self.extend(&directory, &lab, &plan, &pod, interrupted, watch)?;
+        Ok(pod)
+    }
+
+    /// Removes a pod as a container runtime does.
+    pub fn remove_pod(&self, name: &Name, pod: &str) -> Result<Report> {
+        let (directory, lab) = self.open_up(name)?;
+        let pod = lab.namespace(Role::Pod, pod)?.clone();
+        let report = directory.clear_part(&lab, std::slice::from_ref(&pod));
+        if report.failures.is_empty() {
+            directory.write_record(&lab.without(&[pod]))?;
+        }
+        Ok(report)
+    }
+
+    /// Adds a node without pods, and has the others reach it.
+    pub fn add_node(
+        &self,
+        name: &Name,
+        interrupted: &dyn Fn() -> bool,
+        watch: &mut dyn FnMut(Made<'_>),
+    ) -> Result<Namespace> {
+        let (directory, lab) = self.open_up(name)?;
+        let network = lab.require_cluster()?;
+        let (after, node) = lab.with_node()?;
+        let running = running(&lab, network, &directory);
+        let plan = cluster::plan_node(&after, network, &directory.path, &node, &running);
+        self.extend(&directory, &lab, &plan, &node, interrupted, watch)?;
+        Ok(node)
+    }
+
+    /// Removes a node with its pods, and has the others forget it.
+    pub fn remove_node(&self, name: &Name, node: &str) -> Result<Report> {
+        let (directory, lab) = self.open_up(name)?;
+        let network = lab.require_cluster()?;
+        let node = lab.namespace(Role::Node, node)?.clone();
+        if lab.nodes().count() == 1 {
+            return Err(Error::LastNode { name: name.to_string(), node: node.object() });
+        }
+        let report = forget_node(&directory, &lab, network, &node)?;
+        Ok(report)
+    }
+
+    /// Starts the agents of these nodes, or of all, so that they stay. Returns what came of each.
+    pub fn start_agents(&self, name: &Name, nodes: &[String]) -> Result<Vec<(AgentRun, Started)>> {
+        let (directory, lab) = self.open_up(name)?;
+        let runs = agents_of(&lab, &directory, nodes)?;
+        let started = agents::run(&runs.iter().collect::<Vec<_>>(), &|| false);
+        runs.into_iter().zip(started).map(|(run, started)| Ok((run, started?))).collect()
+    }
+
+    /// Stops the agents of these nodes, or of all. Returns the nodes whose agent ran.
+    pub fn stop_agents(&self, name: &Name, nodes: &[String]) -> Result<Vec<String>> {
+        let (directory, lab) = self.open_up(name)?;
+        Ok(agents::stop(&agents_of(&lab, &directory, nodes)?))
+    }
+
+    /// A lab that was made to the end, held against all other commands.
+    fn open_up(&self, name: &Name) -> Result<(Directory, Lab)> {
+        let directory = Directory::open(&self.root, name)?.ok_or_else(|| self.no_lab(name))?;
+        match (directory.record()?, directory.state()) {
+            (Some(lab), State::Up) => Ok((directory, lab)),
+            (None, _) => Err(self.no_lab(name)),
+            _ => Err(Error::Unfinished { name: name.to_string() }),
+        }
+    }
+
+    /// Makes a part of a lab, or nothing.
+    fn extend(
+        &self,
+        directory: &Directory,
+        before: &Lab,
+        plan: &Plan,
+        part: &Namespace,
+        interrupted: &dyn Fn() -> bool,
+        watch: &mut dyn FnMut(Made<'_>),
+    ) -> Result<()> {
+        self.require_names(&plan.lab, &plan.namespaces)?;
+        directory.write_record(&plan.lab)?;
+        let Err(cause) = make(plan, interrupted, watch) else { return Ok(()) };
+        let report = match (&plan.lab.network, part.role) {
+            (Network::Cluster(network), Role::Node) => {
+                forget_node(directory, &plan.lab, network, part)?
+            }
+            _ => {
+                let report = directory.clear_part(&plan.lab, &plan.namespaces);
+                if report.failures.is_empty() {
+                    directory.write_record(before)?;
+                }
+                report
+            }
+        };
+        let (name, object) = (plan.lab.name.to_string(), part.object());
+        Err(Error::NotAdded { name, object, cause: Box::new(cause), left: report.failures })
+    }
+}
+
+/// Removes a node with its pods, its cable and its files, and its record last.
+fn forget_node(
+    directory: &Directory,
+    lab: &Lab,
+    network: &Cluster,
+    node: &Namespace,
+) -> Result<Report> {
+    let of_node = |it: &&Namespace| *it == node || it.node.as_ref() == Some(&node.name);
+    let part: Vec<Namespace> = lab.namespaces.iter().filter(of_node).cloned().collect();
+    let after = lab.without(&part);
+    let mut report = directory.clear_part(lab, &part);
+    // The kernel takes its time to end a namespace, and whoever comes next may want the name.
+    if let Some(net) = lab.namespaces.iter().find(|it| it.role == Role::Underlay) {
+        let space = Space::At(net.private_path(&directory.path));
+        let gone = Change::Delete(Object::Link(cluster::cable(node)));
+        let plan = [net::Step::new(&space, gone, "takes the cable away")];
+        let applied = Kernel::new()?.apply(&plan, OnError::Continue);
+        report.notes.extend(applied.failed.into_iter().map(|(_, error)| error.to_string()));
+    }
+    let running = running(&after, network, directory);
+    let farewell = cluster::plan_farewell(&after, network, &directory.path, &running);
+    if let Err(error) = make(&farewell, &|| false, &mut |_| {}) {
+        report.notes.push(error.to_string());
+    }
+    if report.failures.is_empty() {
+        let home = cluster::home(&directory.path, node);
+        match fs::remove_dir_all(&home) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &home, error));
+            }
+            _ => directory.write_record(&after)?,
+        }
+    }
+    Ok(report)
+}
+
+/// The nodes whose agents are at work.
+fn running(lab: &Lab, network: &Cluster, directory: &Directory) -> BTreeSet<String> {
+    let runs = lab.nodes().map(|it| cluster::agent(lab, network, &directory.path, it, true));
+    runs.filter(AgentRun::is_running).map(|run| run.node).collect()
+}
+
+/// The agents of these nodes, or of all, as they stay.
+fn agents_of(lab: &Lab, directory: &Directory, nodes: &[String]) -> Result<Vec<AgentRun>> {
+    let network = lab.require_cluster()?;
+    let named: Result<Vec<&Namespace>> =
+        nodes.iter().map(|node| lab.namespace(Role::Node, node)).collect();
+    let chosen = if nodes.is_empty() { lab.nodes().collect() } else { named? };
+    let run = |node| cluster::agent(lab, network, &directory.path, node, true);
+    Ok(chosen.into_iter().map(run).collect())
+}
