@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use fabric::agent::{Agent, Effect, Event, Status};
+use fabric::agent::{Agent, Effect, Event, Ready, Status};
 use fabric::mesh::{Target, Way};
 use fabric::{Config, NodeName, Problem, Publication};
 use kernel::{Kernel, OnError};
@@ -30,6 +30,8 @@ pub(super) struct Driver {
     shown: Plan,
     started: Instant,
     droppers: look::Droppers,
+    /// What runtimes were told last.
+    told: Option<Ready>,
     /// What could not be written last time, to say it once.
     unwritten: Option<String>,
     /// How long each kind of work took last, in microseconds.
@@ -52,6 +54,7 @@ impl Driver {
             shown: Plan::new(),
             started: Instant::now(),
             droppers: look::Droppers::default(),
+            told: None,
             unwritten: None,
             timing: BTreeMap::new(),
             ways: Vec::new(),
@@ -120,6 +123,13 @@ impl Driver {
         std::mem::take(&mut self.resync)
     }
 
+    /// Writes what runtimes read, if that is not as it was written.
+    pub(super) fn tell_again(&mut self) {
+        if let Some(ready) = self.told.clone() {
+            self.write(|config| files::ready(config, &ready));
+        }
+    }
+
     /// What the mesh needs: our own addresses, and whom to ask.
     pub(super) fn mesh(&self) -> (Vec<IpAddr>, Vec<Target>) {
         self.agent.mesh()
@@ -171,10 +181,12 @@ impl Driver {
                     continue;
                 }
                 Effect::Ready(ready) => {
-                    self.write(|config| files::ready(config, &ready));
+                    self.told = Some(ready);
+                    self.tell_again();
                     continue;
                 }
                 Effect::Unready => {
+                    self.told = None;
                     self.write(files::unready);
                     continue;
                 }

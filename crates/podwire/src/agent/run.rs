@@ -24,6 +24,8 @@ pub(super) enum Input {
     Event(Event),
     /// Somebody asks how things are.
     Status(Sender<Status>),
+    /// Something has changed where runtimes read.
+    Files,
     /// The mesh asks for our own addresses and for whom to ask.
     Targets(Sender<(Vec<IpAddr>, Vec<Target>)>),
     /// The mesh has found out something.
@@ -58,6 +60,7 @@ pub(super) fn serve(config: &Config) -> Result<ExitCode> {
             let _ = inbox.send(Input::Event(Event::Source(report)));
         }
     })?;
+    watch_files(config, inbox.clone());
     mesh::run(config, inbox.clone());
     let mut was_ready = false;
     loop {
@@ -68,6 +71,10 @@ pub(super) fn serve(config: &Config) -> Result<ExitCode> {
             Ok(Input::Event(event)) => driver.on(event),
             Ok(Input::Status(asker)) => {
                 let _ = asker.send(driver.status());
+                Ok(())
+            }
+            Ok(Input::Files) => {
+                driver.tell_again();
                 Ok(())
             }
             Ok(Input::Targets(asker)) => {
@@ -213,6 +220,20 @@ fn watch_kernel(kernel: &mut Kernel, inbox: Sender<Input>) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Notices when somebody changes or removes what runtimes read: a node without it makes no pods.
+fn watch_files(config: &Config, inbox: Sender<Input>) {
+    let Some(path) = config.conflist_path() else { return };
+    std::thread::spawn(move || {
+        let watch = watch::Watch::new(&path);
+        loop {
+            watch.wait(Duration::from_secs(30));
+            if inbox.send(Input::Files).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 fn stop_on_signals(inbox: Sender<Input>) -> Result<()> {

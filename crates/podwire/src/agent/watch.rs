@@ -52,10 +52,11 @@ pub(super) fn watch(path: PathBuf, tell: impl Fn(Report) + Send + 'static) {
 }
 
 /// Something that notices changes in a directory: editors and mounts replace files.
-struct Watch(Option<std::os::fd::OwnedFd>);
+pub(super) struct Watch(Option<std::os::fd::OwnedFd>);
 
 impl Watch {
-    fn new(path: &Path) -> Self {
+    /// Of the directory that a file is in.
+    pub(super) fn new(path: &Path) -> Self {
         let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
         let open = || -> rustix::io::Result<_> {
             let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
@@ -71,7 +72,7 @@ impl Watch {
     }
 
     /// Returns when something has changed, or after `patience`.
-    fn wait(&self, patience: Duration) {
+    pub(super) fn wait(&self, patience: Duration) {
         let Some(fd) = &self.0 else {
             std::thread::sleep(Duration::from_secs(1));
             return;

@@ -165,14 +165,16 @@ impl Node {
         let own = directory.join(&name);
         let text = format!(
             "node: {name}
-source: {{file: {nodes}}}
-state: {own}/state
+{source}state: {own}/state
 run: {own}/run
 cni: {{directory: {own}/net.d, subnetEnv: {own}/subnet.env}}
 listen: 127.0.0.1:9112
 {settings}
 ",
-            nodes = cluster.node_file().display(),
+            source = match settings.contains("source:") {
+                true => String::new(),
+                false => format!("source: {{file: {}}}\n", cluster.node_file().display()),
+            },
             own = own.display(),
         );
         fs::write(&config, text).unwrap();

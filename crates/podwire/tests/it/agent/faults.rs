@@ -326,3 +326,16 @@ fn a_table_that_drops_what_is_forwarded_is_named() {
     let told = cluster.nodes[0].podwire("--once").stdout;
     assert!(told.contains("chain forwarded of table"), "{told}");
 }
+
+#[test]
+fn what_runtimes_read_comes_back() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(1, "backend: vxlan", V4);
+    cluster.start();
+    let list = cluster.directory.path().join("n1/net.d/10-podwire.conflist");
+    let before = std::fs::read_to_string(&list).unwrap();
+    for harm in ["rm", "truncate -s 0"] {
+        testbed::sh(&format!("{harm} {}", list.display()));
+        eventually(harm, || (std::fs::read_to_string(&list).ok()? == before).then_some(()));
+    }
+}
