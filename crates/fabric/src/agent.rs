@@ -102,6 +102,7 @@ pub struct Agent {
     nodes: Nodes,
     contradictions: Vec<Problem>,
     source: SourceStatus,
+    source_told: Option<Duration>,
     /// Whether the source has told the whole set since the start.
     is_complete: bool,
     withdrawn: Option<String>,
@@ -143,6 +144,7 @@ impl Agent {
             nodes,
             contradictions,
             source: SourceStatus::Awaited,
+            source_told: None,
             is_complete: false,
             withdrawn: None,
             machine: None,
@@ -251,6 +253,7 @@ impl Agent {
         match report {
             Report::Complete(told) => {
                 self.source = SourceStatus::InSync;
+                self.source_told = Some(self.now);
                 self.withdrawn = None;
                 if let Some(held) = &mut self.held {
                     held.told += 1;

@@ -46,6 +46,9 @@ pub struct Joint<'a> {
     pub chosen: Chosen,
     /// Whether the tunnel device names the networks that it takes.
     pub vni_filter: bool,
+    /// Whether checksums of what is sent by the tunnel are left to it; `None` lets the kernel's
+    /// default be.
+    pub tx_checksum: Option<bool>,
 }
 
 /// What `auto` comes down to on this machine.
@@ -175,7 +178,7 @@ impl Joint<'_> {
             objects.push(Object::Link(Link {
                 mac: (backend != Backend::Gpe).then(|| self.me.mac(family)),
                 mtu,
-                tx_checksum: tunnel.tx_checksum,
+                tx_checksum: self.tx_checksum,
                 ..Link::vxlan(device.clone(), vxlan).up()
             }));
             if filtered {

@@ -4,8 +4,8 @@ use net::{Link, LinkKind, Object, Sysctl};
 
 use crate::backend::{Joint, choose};
 use crate::{
-    Code, Config, Family, Machine, Node, NodeName, Nodes, PerFamily, Problem, choose_uplink,
-    firewall,
+    Code, Config, Family, Machine, Node, NodeName, Nodes, PerFamily, Problem, Uplink,
+    choose_uplink, firewall,
 };
 
 /// What should be on this node.
@@ -44,8 +44,10 @@ pub fn desired<'a>(
         }
     }
     let chosen = choose(config, machine, &uplinks);
-    let mut joint =
-        Joint { config, me: me.clone(), uplinks, chosen, vni_filter: machine.vni_filter };
+    let spoils = |(_, uplink): (Family, &Uplink)| machine.spoils_checksums.contains(&uplink.link);
+    let tx_checksum = config.tunnel.tx_checksum.or(uplinks.iter().any(spoils).then_some(false));
+    let vni_filter = machine.vni_filter;
+    let mut joint = Joint { config, me: me.clone(), uplinks, chosen, vni_filter, tx_checksum };
     for family in Family::ALL {
         let Some(subnet) = me.subnets.get(family).copied() else { continue };
         if let Some(problem) = unfit(&joint, family, &subnet, &missing) {

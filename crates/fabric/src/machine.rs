@@ -24,6 +24,9 @@ pub struct Machine {
     /// Devices that cut and sum up what is sent through UDP tunnels by themselves
     /// (`tx-udp_tnl-segmentation`).
     pub tunnel_offload: Vec<LinkName>,
+    /// Devices whose drivers spoil the checksums of what is sent through tunnels, so that the tunnel
+    /// has to make them itself.
+    pub spoils_checksums: Vec<LinkName>,
     /// What of other programs may drop what this node forwards, each in a sentence.
     pub droppers: Vec<String>,
 }

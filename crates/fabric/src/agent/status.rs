@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use net::{Change, Object};
 use serde::{Deserialize, Serialize};
 
 use super::shape::{is_of_peer, kind, subnet_of};
@@ -32,6 +33,9 @@ pub struct Status {
     pub programmed: usize,
     /// Whether the source is in sync, and if not, why.
     pub source: SourceStatus,
+    /// When the source told the complete set last, in milliseconds since the start.
+    #[serde(default)]
+    pub source_told: Option<u64>,
     /// What is wrong and what to do.
     pub problems: Vec<Problem>,
     /// How many objects were changed since the start, by kind.
@@ -88,6 +92,7 @@ impl Agent {
             peers,
             programmed,
             source: self.source.clone(),
+            source_told: self.source_told.map(millis),
             problems: self.problems(),
             changes: self.changes.clone(),
             timing: BTreeMap::new(),
@@ -119,6 +124,13 @@ impl Agent {
         problems.extend(self.peers.values().flatten().cloned());
         for (change, why) in &self.failed {
             let text = format!("{}: {why}", kind(change));
+            if matches!(change, Change::Ensure(Object::Sysctl(_))) {
+                let text = format!(
+                    "{why}; where /proc/sys cannot be written, as in a container, set it beforehand"
+                );
+                problems.push(Problem::here(Code::Setting, text));
+                continue;
+            }
             problems.push(match is_of_peer(change) {
                 true => Problem::note(Code::Kernel, text),
                 false => Problem::here(Code::Kernel, text),

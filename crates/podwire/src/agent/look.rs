@@ -95,17 +95,22 @@ pub(super) fn survey(
     let mut carriers: Vec<&LinkName> = machine.addresses.iter().map(|it| &it.link).collect();
     carriers.sort();
     carriers.dedup();
-    let bridges = |name: &&LinkName| {
+    let is_hardware = |name: &&LinkName| {
         // Only hardware cuts packets by itself; what is virtual has a kind.
         machine.links.iter().any(|link| link.name == **name && link.kind.is_none())
     };
-    let offload = carriers.into_iter().filter(bridges).filter(|name| {
-        let features = kernel.link_features(space, name);
-        features.is_ok_and(|it| {
-            it.tx_udp_tnl_segmentation == Some(true) && it.driver.as_deref() != Some("veth")
-        })
-    });
-    machine.tunnel_offload = offload.cloned().collect();
+    let hardware: Vec<LinkName> = carriers.into_iter().filter(is_hardware).cloned().collect();
+    for link in hardware {
+        let Ok(features) = kernel.link_features(space, &link) else { continue };
+        let driver = features.driver.as_deref();
+        if features.tx_udp_tnl_segmentation == Some(true) && driver != Some("veth") {
+            machine.tunnel_offload.push(link.clone());
+        }
+        // Whatever the kernel: its device sums up the wrong part of a tunnel's packets.
+        if driver == Some("vmxnet3") {
+            machine.spoils_checksums.push(link);
+        }
+    }
     Ok(machine)
 }
 

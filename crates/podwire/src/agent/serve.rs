@@ -137,6 +137,10 @@ fn registry(status: &Status) -> Registry {
     gauge("peers_programmed", "Nodes that it is joined to", status.programmed as u64);
     let in_sync = status.source == fabric::agent::SourceStatus::InSync;
     gauge("source_in_sync", "Whether the source has told all nodes", in_sync.into());
+    if let Some(told) = status.source_told {
+        let age = status.uptime.saturating_sub(told) / 1000;
+        gauge("source_told_seconds_ago", "Time since the source told all nodes last", age);
+    }
     gauge("mtu_bytes", "The largest packet of a pod", status.mtu.unwrap_or_default().into());
     gauge("uptime_seconds", "Time since the start", status.uptime / 1000);
     let problems = Labelled::default();
