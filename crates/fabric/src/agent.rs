@@ -320,10 +320,11 @@ impl Agent {
         rules_last(&mut seen);
         let ours = self.ours.clone();
         let plan = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
-        drop((want, seen));
+        drop(seen);
         self.machine = Some(machine);
         let routes = self.belief.iter().filter(|object| is_peer_route(object)).count();
         let plan = self.restrain(plan, &want, routes);
+        drop(want);
         self.apply(plan, effects);
     }
 

@@ -281,7 +281,7 @@ fn a_node_that_is_not_listed_keeps_what_works_and_says_so() {
     let told = nodes(10).split_off(1);
     assert_eq!(world.on(Event::Source(Report::Complete(told))), 0);
     assert_eq!(world.problems(), [Code::NotListed]);
-    assert_eq!(world.told.last(), Some(&Effect::Keep(nodes(10).split_off(1))));
+    assert!(world.told.contains(&Effect::Keep(nodes(10).split_off(1))));
     assert_eq!(world.wait(GRACE), 0);
     assert_eq!(world.told.last(), Some(&Effect::Unready));
     world.on(Event::Source(Report::Complete(nodes(10))));
