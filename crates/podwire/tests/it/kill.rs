@@ -146,7 +146,7 @@ fn kill(child: &mut Child) {
 /// Plugins that take their time.
 fn slow_plugins() -> TempDir {
     let plugins = testbed::directory();
-    for name in ["loopback", "bridge"] {
+    for name in ["loopback", "bridge", "portmap"] {
         let script = "#!/bin/sh\nsleep 0.5\necho '{\"cniVersion\":\"1.0.0\"}'\n";
         write_plugin(&plugins.path().join(name), script);
     }

@@ -1,6 +1,7 @@
 //! The program as people run it.
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
 
+mod cluster;
 mod cni;
 mod demo;
 mod ipam;
