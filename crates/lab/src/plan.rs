@@ -46,6 +46,13 @@ pub enum Step {
     Agent(AgentRun),
 }
 
+impl Plan {
+    /// Whether all of the lab is made, not only a part of it.
+    pub fn is_whole(&self) -> bool {
+        self.namespaces.len() == self.lab.namespaces.len()
+    }
+}
+
 impl Step {
     /// Why, in a sentence without subject.
     pub fn why(&self) -> &str {

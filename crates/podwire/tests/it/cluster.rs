@@ -169,7 +169,11 @@ fn nodes_and_pods_come_and_go() {
     isolated!();
     for flags in ["", "--agents"] {
         podwire(&format!("lab up --nodes 2 --pods 1 {flags}")).expect(0);
+        let shown = podwire("lab node add --dry-run").expect(0).stdout;
+        assert!(shown.contains("ip -n net link add node3 type veth"), "{shown}");
         podwire("lab node add").expect(0);
+        let shown = podwire("lab pod add --dry-run").expect(0).stdout;
+        assert!(shown.contains("bridge ADD, CNI_NETNS=/run/netns/pod3"), "{shown}");
         let added = podwire("lab pod add").expect(0);
         assert_eq!(added.stdout, "pod/pod3 is there on node3: 10.244.3.2/24.\n");
         podwire("lab pod add node/node3").expect(0);
