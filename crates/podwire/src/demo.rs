@@ -16,7 +16,7 @@ use crate::cli::{Demo, print};
 use crate::demo::snapshot::Snapshot;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
-use crate::lab::{Defaults, machine, network, remarks, store};
+use crate::lab::{Defaults, flags, machine, network, remarks, store};
 use crate::terminal::Terminal;
 
 /// How many pods may talk to each other without hurting others: the kernel's table of neighbours
@@ -44,11 +44,7 @@ pub(crate) fn run(demo: Demo, terminal: Terminal) -> Result<ExitCode> {
                       `podwire lab up` takes more";
         return Err(Failure::new(Exit::Usage, what).remedy(remedy));
     }
-    let same = match &network {
-        Network::Plain => " --plain".to_owned(),
-        Network::Pods(_) => String::new(),
-        Network::Cluster(Cluster { nodes, pods, .. }) => format!(" --nodes {nodes} --pods {pods}"),
-    };
+    let same = flags(&network);
     let interrupt = Interrupt::listen();
     print(&introduction(&network, is_root, terminal))?;
     let before = Snapshot::take()?;

@@ -192,6 +192,8 @@ fn nodes_and_pods_come_and_go() {
         podwire("lab pod rm pod/pod4").expect(4);
         let left = names(&format!("{LAB}/nodes/node3/cni/networks/podwire"));
         assert!(!left.contains(&"10.244.3.3".to_owned()), "{left:?}");
+        podwire("lab pod add node3").expect(0);
+        podwire("lab pod rm pod4").expect(0);
         podwire("lab node rm node2").expect(0);
         assert_eq!(names("/run/netns"), ["net", "node1", "node3", "outside", "pod1", "pod3"]);
         eventually("the others forget it", || {
@@ -280,6 +282,7 @@ fn what_is_broken_on_a_node_is_named() {
         "netns/net: device node2 is not in its bridge",
         "node/node2: the route to 0.0.0.0/0 is missing",
         "netns/net: a part of the firewall is not as it was made",
+        "fix: podwire lab down default && podwire lab up default --nodes 2 --pods 1\n",
     ] {
         assert!(status.stdout.contains(fault), "{fault}:\n{}", status.stdout);
     }
@@ -297,6 +300,32 @@ fn labs_of_several_nodes_live_side_by_side() {
         sh(&format!("ip netns exec {name} ping -c 1 -W 2 10.244.2.2"));
     }
     podwire("lab down --all").expect(0);
+    assert_nothing_left();
+}
+
+#[test]
+fn what_cannot_be_added_leaves_the_lab_as_it_was() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    // A name that somebody has, and a device that is in the way.
+    for (obstacle, code) in [("ip netns add node3", 1), ("ip -n net link add node3 type bridge", 5)]
+    {
+        sh(obstacle);
+        let refused = podwire("lab node add").expect(code);
+        assert!(refused.stderr.contains("node3"), "{}", refused.stderr);
+        sh("ip netns delete node3 2>/dev/null || true");
+        assert_eq!(names(&format!("{LAB}/nodes")), ["node1", "node2"]);
+        assert!(!sh(&format!("cat {LAB}/nodes.yaml")).contains("node3"));
+        podwire("lab status").expect(0);
+    }
+    sh(&format!("rm {LAB}/nodes/node2/net.d/*"));
+    let refused = podwire("lab pod add node2").expect(5);
+    assert!(refused.stderr.contains("pod/pod3 could not be added"), "{}", refused.stderr);
+    podwire("lab exec pod/pod3 -- true").expect(4);
+    podwire("lab agent start node2").expect(0);
+    podwire("lab pod add node2").expect(0);
+    podwire("lab status").expect(0);
+    podwire("lab down").expect(0);
     assert_nothing_left();
 }
 
