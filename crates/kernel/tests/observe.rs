@@ -214,3 +214,16 @@ fn a_namespace_that_is_not_there_is_named() {
     let error = Kernel::new().unwrap().observe(&Space::named("nowhere"), &query).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
+
+#[test]
+fn a_namespace_is_known_by_the_number_that_cables_to_it_tell() {
+    testbed::isolated!();
+    let [one, two, stranger] = ["one", "two", "stranger"].map(Namespace::new);
+    one.sh("ip link add near type veth peer name far netns two");
+    let mut kernel = Kernel::new().unwrap();
+    let end = kernel.link(&one.space(), &name("near")).unwrap().unwrap();
+    let number = kernel.number_of(&one.space(), two.netns()).unwrap();
+    assert!(number.is_some());
+    assert_eq!(number, end.parent_netns);
+    assert_eq!(kernel.number_of(&one.space(), stranger.netns()).unwrap(), None);
+}

@@ -1,5 +1,6 @@
 //! The agents of a lab's nodes: the program as it runs on real nodes, in the nodes' namespaces.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -63,7 +64,8 @@ impl AgentRun {
     pub fn arguments(&self) -> Vec<String> {
         let config = config(&self.home).display().to_string();
         let once = (!self.stays).then(|| "--once".to_owned());
-        ["agent".to_owned(), "--config".to_owned(), config].into_iter().chain(once).collect()
+        let config = ["--config".to_owned(), config];
+        ["agent".to_owned()].into_iter().chain(once).chain(config).collect()
     }
 
     /// Where what it says goes, if it stays.
@@ -80,14 +82,6 @@ impl AgentRun {
     /// Whose existence says that the node's network stands.
     pub fn ready_file(&self) -> PathBuf {
         self.home.join("run/ready")
-    }
-
-    /// The changes that a run would make, as a script.
-    pub fn explanation(&self) -> Option<String> {
-        let mut command = self.command();
-        command.args(["agent", "--dry-run", "-o", "sh", "--config"]).arg(config(&self.home));
-        let child = self.spawn(command.stdout(Stdio::piped())).ok()?;
-        String::from_utf8(child.wait_with_output().ok()?.stdout).ok()
     }
 
     fn command(&self) -> Command {
@@ -130,6 +124,8 @@ impl AgentRun {
         let mut command = self.command();
         // A process group of its own: Ctrl-C on our terminal is not for it.
         command.args(self.arguments()).stdout(Stdio::null()).stderr(log).process_group(0);
+        // It keeps nobody from unmounting what we happen to stand in.
+        command.current_dir("/");
         let mut child = self.spawn(&mut command)?;
         let pid = i32::try_from(child.id()).unwrap_or_default();
         let record = format!("{pid} {}\n", started(pid).unwrap_or_default());
@@ -196,6 +192,12 @@ impl AgentRun {
         let mut command = self.command();
         command.args(["agent", "--config"]).arg(config(&self.home)).args(["status", "-o", "json"]);
         self.spawn(command.stdout(Stdio::piped()))
+    }
+}
+
+impl fmt::Display for AgentRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "podwire {}", self.arguments().join(" "))
     }
 }
 

@@ -29,22 +29,25 @@ pub(crate) struct Wiring {
 pub(crate) fn adds(lab: &Lab, directory: &Path, pod: &Namespace) -> Vec<Step> {
     let Some(node) = lab.node_of(pod) else { return Vec::new() };
     let call = Call::new(lab, directory, pod, node.space(), pod.public_path());
-    let steps = call.map(|call| [call.loopback(), call.attachment(Command::Add)].map(Step::Cni));
+    let steps = call
+        .map(|call| [call.loopback(Command::Add), call.attachment(Command::Add)].map(Step::Cni));
     steps.into_iter().flatten().collect()
 }
 
-/// The call that a runtime makes before it removes a pod. It is made with the lab's own paths,
-/// because a public name may have come to mean something else.
-pub(crate) fn release(lab: &Lab, directory: &Path, pod: &Namespace) -> Option<Invocation> {
+/// The calls that a runtime makes before it removes a pod: those of [`adds`], taken back. They are
+/// made with the lab's own paths, because a public name may have come to mean something else.
+pub(crate) fn release(lab: &Lab, directory: &Path, pod: &Namespace) -> Option<[Invocation; 2]> {
     let space = Space::At(lab.node_of(pod)?.private_path(directory));
     let call = Call::new(lab, directory, pod, space, pod.private_path(directory))?;
-    Some(call.attachment(Command::Del))
+    Some([call.attachment(Command::Del), call.loopback(Command::Del)])
 }
 
-/// The calls that release all pods, last pod first.
+/// The calls that release all pods, last pod first. What only the runtime remembers goes with the
+/// lab's files.
 pub(crate) fn releases(lab: &Lab, directory: &Path) -> Vec<Invocation> {
     let pods: Vec<&Namespace> = lab.pods().collect();
-    pods.into_iter().rev().filter_map(|pod| release(lab, directory, pod)).collect()
+    let release = |pod| release(lab, directory, pod).map(|[attachment, _]| attachment);
+    pods.into_iter().rev().filter_map(release).collect()
 }
 
 /// The call by which a runtime asks whether a pod's network is as it was made.
@@ -83,11 +86,11 @@ impl Call {
     }
 
     /// containerd does the same with a network of its own before all others.
-    fn loopback(&self) -> Invocation {
+    fn loopback(&self, command: Command) -> Invocation {
         let list = json!({
             "cniVersion": CNI_VERSION, "name": "cni-loopback", "plugins": [{ "type": "loopback" }],
         });
-        self.invocation(Command::Add, "lo", list, None, "lets the pod talk to itself")
+        self.invocation(command, "lo", list, None, "lets the pod talk to itself")
     }
 
     fn attachment(&self, command: Command) -> Invocation {

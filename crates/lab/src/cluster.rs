@@ -224,5 +224,16 @@ pub(crate) fn limits(lab: &Lab, network: &Cluster, directory: &Path) -> Vec<(Str
     lab.nodes().flat_map(of_node).collect()
 }
 
+impl Lab {
+    /// What the agent of a node makes of it, each change with its reason, but for the firewall.
+    pub fn agent_changes(&self, directory: &Path, node: &str) -> net::Plan {
+        let node = self.nodes().find(|it| it.name == node);
+        let (Some(node), crate::Network::Cluster(network)) = (node, &self.network) else {
+            return net::Plan::new();
+        };
+        nodes::changes(self, network, &nodes::config(network, directory, node), node)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -26,12 +26,15 @@ impl Store {
         watch: &mut dyn FnMut(Made<'_>),
     ) -> Result<Namespace> {
         let (directory, lab) = self.open_up(name)?;
-        let (after, pod) = lab.with_pod(node)?;
-        let steps = attachment::adds(&after, &directory.path, &pod);
-        let (path, namespaces) = (directory.path.clone(), vec![pod.clone()]);
-        let plan = Plan { lab: after, directory: path, namespaces, files: Vec::new(), steps };
+        let (plan, pod) = pod_plan(&directory, &lab, node)?;
         self.extend(&directory, &lab, &plan, &pod, interrupted, watch)?;
         Ok(pod)
+    }
+
+    /// What [`Store::add_pod`] would do.
+    pub fn plan_pod(&self, name: &Name, node: Option<&str>) -> Result<Plan> {
+        let (directory, lab) = self.open_up(name)?;
+        Ok(pod_plan(&directory, &lab, node)?.0)
     }
 
     /// Removes a pod as a container runtime does.
@@ -53,12 +56,15 @@ impl Store {
         watch: &mut dyn FnMut(Made<'_>),
     ) -> Result<Namespace> {
         let (directory, lab) = self.open_up(name)?;
-        let network = lab.require_cluster()?;
-        let (after, node) = lab.with_node()?;
-        let running = running(&lab, network, &directory);
-        let plan = cluster::plan_node(&after, network, &directory.path, &node, &running);
+        let (plan, node) = node_plan(&directory, &lab)?;
         self.extend(&directory, &lab, &plan, &node, interrupted, watch)?;
         Ok(node)
+    }
+
+    /// What [`Store::add_node`] would do.
+    pub fn plan_node(&self, name: &Name) -> Result<Plan> {
+        let (directory, lab) = self.open_up(name)?;
+        Ok(node_plan(&directory, &lab)?.0)
     }
 
     /// Removes a node with its pods, and has the others forget it.
@@ -69,8 +75,7 @@ impl Store {
         if lab.nodes().count() == 1 {
             return Err(Error::LastNode { name: name.to_string(), node: node.object() });
         }
-        let report = forget_node(&directory, &lab, network, &node)?;
-        Ok(report)
+        forget_node(&directory, &lab, network, &node)
     }
 
     /// Starts the agents of these nodes, or of all, so that they stay. Returns what came of each.
@@ -125,6 +130,20 @@ impl Store {
         let (name, object) = (plan.lab.name.to_string(), part.object());
         Err(Error::NotAdded { name, object, cause: Box::new(cause), left: report.failures })
     }
+}
+
+fn pod_plan(directory: &Directory, lab: &Lab, node: Option<&str>) -> Result<(Plan, Namespace)> {
+    let (lab, pod) = lab.with_pod(node)?;
+    let steps = attachment::adds(&lab, &directory.path, &pod);
+    let (directory, namespaces) = (directory.path.clone(), vec![pod.clone()]);
+    Ok((Plan { lab, directory, namespaces, files: Vec::new(), steps }, pod))
+}
+
+fn node_plan(directory: &Directory, lab: &Lab) -> Result<(Plan, Namespace)> {
+    let network = lab.require_cluster()?;
+    let (after, node) = lab.with_node()?;
+    let running = running(lab, network, directory);
+    Ok((cluster::plan_node(&after, network, &directory.path, &node, &running), node))
 }
 
 /// Removes a node with its pods, its cable and its files, and its record last.

@@ -12,7 +12,7 @@ use kernel::Netns;
 use net::Space;
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, script};
+use crate::{Error, Result};
 
 /// A plugin that takes longer is killed: a kubelet would not wait longer for a pod either.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -73,11 +73,6 @@ impl Invocation {
         let names = interfaces.filter_map(|interface| interface["name"].as_str());
         let files = names.map(|name| directory.join(format!("{name}.sh")));
         files.into_iter().find_map(|file| fs::read_to_string(file).ok())
-    }
-
-    /// The same call in the words of a shell.
-    pub fn shell(&self) -> String {
-        script::call(self)
     }
 
     /// The `CNI_*` variables.

@@ -46,6 +46,13 @@ pub enum Step {
     Agent(AgentRun),
 }
 
+impl Plan {
+    /// Whether all of the lab is made, not only a part of it.
+    pub fn is_whole(&self) -> bool {
+        self.namespaces.len() == self.lab.namespaces.len()
+    }
+}
+
 impl Step {
     /// Why, in a sentence without subject.
     pub fn why(&self) -> &str {
@@ -90,15 +97,16 @@ impl Step {
         match self {
             Self::Machine(step) => net::shell(step),
             Self::Cni(invocation) => vec![invocation.to_string()],
-            Self::Agent(run) => vec![script::agent(run)],
+            Self::Agent(run) => vec![run.to_string()],
         }
     }
 
     /// The commands that do the same in a shell.
     pub fn shell(&self) -> Vec<String> {
         match self {
-            Self::Cni(invocation) => vec![invocation.shell()],
-            _ => self.commands(),
+            Self::Machine(step) => net::shell(step),
+            Self::Cni(invocation) => vec![script::call(invocation)],
+            Self::Agent(run) => vec![script::agent(run)],
         }
     }
 }

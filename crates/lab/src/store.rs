@@ -409,14 +409,18 @@ impl Directory {
             agents::stop(&nodes.map(run).collect::<Vec<_>>());
         }
         for pod in part.iter().rev().filter(|it| it.role == Role::Pod) {
-            // A pod that is not remembered was never begun to be added: there is nothing that does
-            // not go with its namespace and the directory.
-            if lab.node_of(pod).and_then(own).is_some()
-                && let Some(call) = attachment::release(lab, &self.path, pod)
-                && call.is_remembered()
-                && let Err(error) = call.run(&|| false)
-            {
-                report.notes.push(error.to_string());
+            let calls = attachment::release(lab, &self.path, pod);
+            let calls = calls.filter(|_| lab.node_of(pod).and_then(own).is_some());
+            // What only the runtime remembers goes with the files, if all goes.
+            let is_all = part.len() == lab.namespaces.len();
+            for call in calls.into_iter().flatten().take(if is_all { 1 } else { 2 }) {
+                // A pod that is not remembered was never begun to be added: there is nothing that
+                // does not go with its namespace and the directory.
+                if call.is_remembered()
+                    && let Err(error) = call.run(&|| false)
+                {
+                    report.notes.push(error.to_string());
+                }
             }
         }
         let ids: BTreeSet<_> = part.iter().filter_map(own).collect();

@@ -4,7 +4,7 @@ mod explanation;
 mod proof;
 mod snapshot;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::cli::{Demo, print};
 use crate::demo::snapshot::Snapshot;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
-use crate::lab::{Defaults, machine, network, remarks, store};
+use crate::lab::{Defaults, flags, machine, network, remarks, store};
 use crate::terminal::Terminal;
 
 /// How many pods may talk to each other without hurting others: the kernel's table of neighbours
@@ -44,6 +44,7 @@ pub(crate) fn run(demo: Demo, terminal: Terminal) -> Result<ExitCode> {
                       `podwire lab up` takes more";
         return Err(Failure::new(Exit::Usage, what).remedy(remedy));
     }
+    let same = flags(&network);
     let interrupt = Interrupt::listen();
     print(&introduction(&network, is_root, terminal))?;
     let before = Snapshot::take()?;
@@ -63,7 +64,7 @@ pub(crate) fn run(demo: Demo, terminal: Terminal) -> Result<ExitCode> {
         let seconds = started.elapsed().as_secs_f64();
         print(&format!(
             "\nDone in {seconds:.2} s. {}\n",
-            terminal.dim("To play with the same network: podwire lab up")
+            terminal.dim(&format!("To play with the same network: podwire lab up{same}"))
         ))?;
         Ok(Exit::Yes.into())
     } else {
@@ -110,17 +111,27 @@ fn introduction(network: &Network, is_root: bool, terminal: Terminal) -> String 
 fn up(store: &Store, network: Network, interrupt: &Interrupt, terminal: Terminal) -> Result<Lab> {
     let id = format!("demo-{}", std::process::id());
     let name: Name = id.parse().map_err(Error::from)?;
-    let mut narrator = Narrator { terminal, section: Section::None, has_explained: false };
-    let mut watch = |made: Made<'_>| {
-        // Where nobody reads, the demo goes on to clean up.
-        let _ = narrator.tell(made);
-    };
     let interrupted = || interrupt.exit().is_some();
+    let up = |lab: &Lab| {
+        let mut narrator = Narrator {
+            terminal,
+            section: Section::None,
+            has_explained: false,
+            has_explained_agent: false,
+            last: Default::default(),
+            lab: lab.clone(),
+            directory: store.directory(&lab.name),
+        };
+        store.up(lab, &interrupted, &mut |made| {
+            // Where nobody reads, the demo goes on to clean up.
+            let _ = narrator.tell(made);
+        })
+    };
     let bare = Lab::new(name.clone(), "", network.clone())?;
-    let (lab, made) = match store.up(&bare, &interrupted, &mut watch) {
+    let (lab, made) = match up(&bare) {
         Err(Error::Taken { .. }) => {
             let lab = Lab::new(name, &format!("{id}-"), network)?;
-            let made = store.up(&lab, &interrupted, &mut watch);
+            let made = up(&lab);
             (lab, made)
         }
         made => (bare, made),
@@ -135,6 +146,12 @@ struct Narrator {
     section: Section,
     /// What the plugin did for the first pod was told; for the others it does the same.
     has_explained: bool,
+    /// So is what the agent did on the first node.
+    has_explained_agent: bool,
+    /// Where the last step was taken, and why.
+    last: (String, String),
+    lab: Lab,
+    directory: PathBuf,
 }
 
 #[derive(PartialEq)]
@@ -157,6 +174,9 @@ impl Narrator {
                     ))?;
                 }
                 let plays = match namespace.role {
+                    lab::Role::Node if matches!(self.lab.network, Network::Cluster(_)) => {
+                        "plays a node"
+                    }
                     lab::Role::Node => "plays the node",
                     lab::Role::Pod => "plays a pod",
                     lab::Role::Plain if namespace.name == "host" => "plays the host",
@@ -183,14 +203,24 @@ impl Narrator {
 
     fn step(&mut self, step: &Step, result: Option<&Value>) -> String {
         let place = step.subject();
-        let mut text = format!("   {place:10} {}\n", step.why());
+        // What is said once is not said again.
+        let said = (place, step.why().to_owned());
+        let mut text = match self.last == said {
+            true => String::new(),
+            false => format!("   {:10} {}\n", said.0, said.1),
+        };
+        self.last = said;
         let mut below = |line: &str| {
             text += &format!("   {:10} {}\n", "", self.terminal.dim(line));
         };
         match step {
             Step::Machine(_) => step.commands().iter().for_each(|line| below(line)),
-            Step::Agent(_) => {
+            Step::Agent(run) => {
                 step.commands().iter().for_each(|line| below(line.trim_end()));
+                if !std::mem::replace(&mut self.has_explained_agent, true) {
+                    let changes = self.lab.agent_changes(&self.directory, &run.node);
+                    text += &explanation::agent(&changes, self.terminal);
+                }
             }
             Step::Cni(invocation) => {
                 below(&invocation.to_string());

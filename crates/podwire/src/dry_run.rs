@@ -64,9 +64,10 @@ fn step(step: &Step) -> Value {
 }
 
 fn words(plan: &Plan, terminal: Terminal) -> String {
-    let names: Vec<&str> = plan.lab.namespaces.iter().map(|it| it.public.as_str()).collect();
+    let names: Vec<&str> = plan.namespaces.iter().map(|it| it.public.as_str()).collect();
+    let what = if plan.is_whole() { "make" } else { "extend" };
     let mut text =
-        format!("Would make lab {}.\n\nNamespaces\n  {}\n", plan.lab.name, names.join(" "));
+        format!("Would {what} lab {}.\n\nNamespaces\n  {}\n", plan.lab.name, names.join(" "));
     if !plan.files.is_empty() {
         let _ = writeln!(text, "\nFiles in {}", plan.directory.display());
     }

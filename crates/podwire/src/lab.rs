@@ -230,8 +230,9 @@ pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode>
             if !sound && status.state != State::Busy {
                 let _ = writeln!(
                     text,
-                    "\nfix: podwire lab down {0} && podwire lab up {0}",
-                    arguments.name
+                    "\nfix: podwire lab down {0} && podwire lab up {0}{1}",
+                    arguments.name,
+                    flags(&status.lab.network)
                 );
             }
             print(&text)?;
@@ -292,12 +293,12 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
         if flags.plain {
             return Ok(Network::Plain);
         }
-        let count = flags.pods.unwrap_or(2);
+        let count = flags.pods.unwrap_or(PODS);
         let plugins = plugins(flags.plugin_dir)?;
         return Ok(Network::Pods(Pods { count, dual_stack: flags.dual_stack, plugins }));
     };
     // What a demo has by default is small enough to be read.
-    let pods = flags.pods.unwrap_or(if defaults.nodes.is_some() { 1 } else { 2 });
+    let pods = flags.pods.unwrap_or(if defaults.nodes.is_some() { 1 } else { PODS });
     Ok(Network::Cluster(Cluster {
         nodes,
         pods,
@@ -327,6 +328,46 @@ fn plugins(directory: Option<PathBuf>) -> Result<Plugins> {
     })?;
     Ok(Plugins::Directory(path))
 }
+
+/// The flags that ask for the same again.
+pub(crate) fn flags(network: &Network) -> String {
+    let mut flags = Vec::new();
+    let plugins = match network {
+        Network::Plain => {
+            flags.push("--plain".to_owned());
+            None
+        }
+        Network::Pods(Pods { count, dual_stack, plugins }) => {
+            flags.extend((*count != PODS).then(|| format!("--pods {count}")));
+            flags.extend(dual_stack.then(|| "--dual-stack".to_owned()));
+            Some(plugins)
+        }
+        Network::Cluster(it) => {
+            flags.push(format!("--nodes {}", it.nodes));
+            flags.extend((it.pods != PODS).then(|| format!("--pods {}", it.pods)));
+            flags.extend(match it.backend {
+                fabric::Backend::Gpe => Some("--backend gpe".to_owned()),
+                fabric::Backend::HostGw => Some("--backend host-gw".to_owned()),
+                fabric::Backend::Vxlan | fabric::Backend::Auto => None,
+            });
+            flags.extend((it.underlay == Underlay::Routed).then(|| "--routed".to_owned()));
+            flags.extend(match it.families {
+                Families::Ipv4 => None,
+                Families::Ipv6 => Some("--ipv6".to_owned()),
+                Families::Dual => Some("--dual-stack".to_owned()),
+            });
+            flags.extend(it.agents.then(|| "--agents".to_owned()));
+            Some(&it.plugins)
+        }
+    };
+    if let Some(Plugins::Directory(path)) = plugins {
+        flags.push(format!("--plugin-dir {}", net::quote(&path.display().to_string())));
+    }
+    flags.into_iter().map(|flag| format!(" {flag}")).collect()
+}
+
+/// How many pods a node has where nothing is said.
+const PODS: u16 = 2;
 
 /// This very program, by the names of its plugins.
 fn own_plugins() -> Result<Plugins> {

@@ -18,6 +18,12 @@ pub(crate) struct Strokes {
     pub(crate) passes: char,
     /// A cable that ends inside a namespace.
     pub(crate) ends: char,
+    /// A cable that joins a line on its left …
+    pub(crate) joins: char,
+    /// … and one that leads to a box on its right.
+    pub(crate) enters: char,
+    /// A horizontal cable that carries nothing.
+    pub(crate) dead: char,
     /// What stands for what was left out.
     pub(crate) dots: &'static str,
 }
@@ -32,6 +38,9 @@ pub(crate) const UNICODE: Strokes = Strokes {
     arrives: '┴',
     passes: '┼',
     ends: '╵',
+    joins: '├',
+    enters: '┤',
+    dead: '┄',
     dots: "…",
 };
 
@@ -45,6 +54,9 @@ pub(crate) const ASCII: Strokes = Strokes {
     arrives: '+',
     passes: '+',
     ends: '\'',
+    joins: '+',
+    enters: '+',
+    dead: '.',
     dots: "...",
 };
 

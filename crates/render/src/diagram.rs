@@ -19,8 +19,35 @@ pub(crate) struct Group {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hub {
     pub(crate) title: String,
-    /// What is to be said about it, each with what it is about.
-    pub(crate) facts: Vec<(&'static str, String)>,
+    /// What is to be said about it.
+    pub(crate) facts: Vec<Fact>,
+    /// Other hubs are plugged into a switch of it.
+    pub(crate) has_trunk: bool,
+}
+
+/// Something to be said about a hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fact {
+    /// What it is about.
+    pub(crate) about: &'static str,
+    pub(crate) text: String,
+    /// The line on the left that it is joined to.
+    pub(crate) plug: Option<Plug>,
+}
+
+impl Fact {
+    fn new(about: &'static str, text: impl Into<String>) -> Self {
+        Self { about, text: text.into(), plug: None }
+    }
+}
+
+/// An end at a line that joins hubs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plug {
+    /// The number of the line.
+    pub(crate) trunk: usize,
+    /// Carries packets.
+    pub(crate) up: bool,
 }
 
 /// A bridge and the namespaces with a cable to it; or, without a bridge, namespaces whose cables
@@ -60,8 +87,11 @@ pub(crate) struct Cable {
 
 /// Orders a machine's namespaces around its hubs.
 pub(crate) fn read(machine: &Machine) -> Vec<Group> {
-    let reader = Reader { machine, hubs: hubs(machine) };
+    let hubs = hubs(machine);
+    let reader = Reader { machine, trunks: trunks(machine, &hubs), hubs };
     let mut groups: Vec<Group> = reader.hubs.iter().map(|hub| reader.group(*hub)).collect();
+    // What joins the others stands below them.
+    groups.sort_by_key(|group| group.hub.as_ref().is_some_and(|hub| hub.has_trunk));
     let is_loose = |at: &usize| !reader.hubs.contains(at) && reader.hub_of(*at).is_none();
     let loose: Vec<usize> = (0..machine.namespaces.len()).filter(is_loose).collect();
     if !loose.is_empty() {
@@ -91,9 +121,30 @@ fn hubs(machine: &Machine) -> Vec<usize> {
     (0..machine.namespaces.len()).filter(is_hub).collect()
 }
 
+/// The bridges that other hubs are plugged into, by devices that are not in a bridge themselves.
+fn trunks(machine: &Machine, hubs: &[usize]) -> Vec<End> {
+    let mut trunks = Vec::new();
+    for namespace in hubs {
+        for link in machine.namespaces[*namespace].links() {
+            let near = End { namespace: *namespace, link: link.index };
+            let is_plugged = machine.peer(near).is_some_and(|far| {
+                far.namespace != *namespace
+                    && hubs.contains(&far.namespace)
+                    && machine.link(far).is_some_and(|far| far.master.is_none())
+            });
+            let bridge = link.master.map(|master| End { namespace: *namespace, link: master });
+            if let Some(bridge) = bridge.filter(|it| is_plugged && !trunks.contains(it)) {
+                trunks.push(bridge);
+            }
+        }
+    }
+    trunks
+}
+
 struct Reader<'a> {
     machine: &'a Machine,
     hubs: Vec<usize>,
+    trunks: Vec<End>,
 }
 
 impl Reader<'_> {
@@ -123,19 +174,38 @@ impl Reader<'_> {
             let members = (0..self.machine.namespaces.len()).filter(is_member);
             members.map(|at| self.leaf(at, Some((hub, bridge)))).collect::<Vec<_>>()
         };
-        let mut sections: Vec<Section> = namespace
-            .bridges()
-            .map(|link| {
-                let mut bridge = self.device(hub, link);
-                bridge.lines.insert(0, "bridge".to_owned());
-                Section { bridge: Some(bridge), leaves: members(Some(link.index)) }
-            })
-            .collect();
+        let section = |link: &Link| {
+            let leaves = members(Some(link.index));
+            // A switch between hubs is told beside the line that joins them.
+            if leaves.is_empty() && self.trunk(End { namespace: hub, link: link.index }).is_some() {
+                return None;
+            }
+            let mut bridge = self.device(hub, link);
+            bridge.lines.insert(0, "bridge".to_owned());
+            Some(Section { bridge: Some(bridge), leaves })
+        };
+        let mut sections: Vec<Section> = namespace.bridges().filter_map(section).collect();
         let unbridged = members(None);
         if !unbridged.is_empty() {
             sections.push(Section { bridge: None, leaves: unbridged });
         }
-        Group { hub: Some(Hub { title: namespace.name.clone(), facts: self.facts(hub) }), sections }
+        let has_trunk = self.trunks.iter().any(|trunk| trunk.namespace == hub);
+        let facts = self.facts(hub);
+        Group { hub: Some(Hub { title: namespace.name.clone(), facts, has_trunk }), sections }
+    }
+
+    /// The number of the line that a bridge is.
+    fn trunk(&self, bridge: End) -> Option<usize> {
+        self.trunks.iter().position(|trunk| *trunk == bridge)
+    }
+
+    /// The line that a device of a hub is plugged into: its far end is a port of that bridge.
+    fn plug(&self, near: End) -> Option<Plug> {
+        let link = self.machine.link(near).filter(|link| link.master.is_none())?;
+        let far = self.machine.peer(near).filter(|far| far.namespace != near.namespace)?;
+        let far_link = self.machine.link(far)?;
+        let trunk = self.trunk(End { namespace: far.namespace, link: far_link.master? })?;
+        Some(Plug { trunk, up: carries(link) && carries(far_link) })
     }
 
     /// A namespace with its devices; cables to `towards` (a hub and one of its bridges) are drawn,
@@ -198,28 +268,90 @@ impl Reader<'_> {
     }
 
     /// What a hub says below its bridges.
-    fn facts(&self, hub: usize) -> Vec<(&'static str, String)> {
+    fn facts(&self, hub: usize) -> Vec<Fact> {
         let namespace = &self.machine.namespaces[hub];
         let mut facts = Vec::new();
-        for link in namespace.links().filter(|link| link.name != "lo" && link.kind != "bridge") {
-            let far = self.machine.peer(End { namespace: hub, link: link.index });
-            let is_drawn = far.is_some_and(|far| self.is_drawn(hub, link, far));
-            if !is_drawn {
-                let Device { title, lines, .. } = self.device(hub, link);
-                let mut text = format!("{title}  {}", lines.join("  "));
-                if let Some(far) = far {
-                    text = format!("{text}  {}", self.leads_to(far));
-                } else if link.kind == "veth" {
-                    text += "  far end not in sight";
-                }
-                facts.push(("device", text));
+        for bridge in namespace.bridges() {
+            if let Some(trunk) = self.trunk(End { namespace: hub, link: bridge.index }) {
+                let Device { title, lines, .. } = self.device(hub, bridge);
+                let plug = Some(Plug { trunk, up: bridge.up });
+                let text = format!("{title}  {}", lines.join("  "));
+                facts.push(Fact { plug, ..Fact::new("switch", text) });
             }
         }
-        facts.extend(routes(namespace).into_iter().map(|route| ("route", route)));
+        for link in namespace.links().filter(|link| link.name != "lo" && link.kind != "bridge") {
+            let near = End { namespace: hub, link: link.index };
+            let far = self.machine.peer(near);
+            let is_drawn = far.is_some_and(|far| {
+                self.is_drawn(hub, link, far)
+                    || (self.hubs.contains(&far.namespace) && self.plug(far).is_some())
+            });
+            if is_drawn {
+                continue;
+            }
+            let Device { title, lines, .. } = self.device(hub, link);
+            let mut text = format!("{title}  {}", lines.join("  "));
+            let plug = self.plug(near);
+            if let Some(far) = far.filter(|_| plug.is_none()) {
+                text = format!("{text}  {}", self.leads_to(far));
+            } else if link.kind == "veth" && far.is_none() {
+                text += "  far end not in sight";
+            }
+            let about = if link.kind == "vxlan" { "tunnel" } else { "device" };
+            facts.push(Fact { plug, ..Fact::new(about, text) });
+        }
+        let routes = routes(namespace);
+        let told = if routes.len() > MOST_ROUTES { MOST_ROUTES - 1 } else { routes.len() };
+        facts.extend(routes[..told].iter().map(|route| Fact::new("route", route)));
+        if told < routes.len() {
+            facts.push(Fact::new("route", format!("and {} more", routes.len() - told)));
+        }
         let masquerade = namespace.masquerade();
-        facts.extend(masquerade.networks.iter().map(|network| ("nat", network.to_string())));
+        let nat = masquerade.networks.iter().map(ToString::to_string);
+        let leaves = |net| format!("{net} leaves the cluster with this node's address");
+        let nat = nat.chain(masquerade.clusters.iter().map(leaves));
+        facts.extend(nat.map(|text| Fact::new("nat", text)));
         facts
     }
+}
+
+/// How many routes of a hub are told.
+const MOST_ROUTES: usize = 12;
+
+/// How many groups are drawn that are plugged into lines.
+const MOST_PLUGGED: usize = 6;
+
+/// The groups, of which those that are plugged into lines and do not fit are one that stands for
+/// all of them.
+pub(crate) fn fold(groups: Vec<Group>, dots: &str) -> Vec<Group> {
+    let plugs = |group: &Group| -> Vec<Plug> {
+        let facts = group.hub.iter().filter(|hub| !hub.has_trunk).flat_map(|hub| &hub.facts);
+        facts.filter_map(|fact| fact.plug).collect()
+    };
+    let (plugged, others): (Vec<Group>, Vec<Group>) =
+        groups.into_iter().partition(|group| !plugs(group).is_empty());
+    let title = |group: &Group| group.hub.as_ref().map(|hub| hub.title.clone()).unwrap_or_default();
+    let (shown, folded) = match plugged.len() > MOST_PLUGGED {
+        true => plugged.split_at(MOST_PLUGGED - 1),
+        false => (&plugged[..], &[][..]),
+    };
+    let mut groups = shown.to_vec();
+    if let [first, .., last] = folded {
+        let mut facts = vec![Fact::new("", format!("{} to {}", title(first), title(last)))];
+        let all: Vec<Plug> = folded.iter().flat_map(plugs).collect();
+        let mut trunks: Vec<usize> = all.iter().map(|plug| plug.trunk).collect();
+        trunks.sort_unstable();
+        trunks.dedup();
+        for trunk in trunks {
+            let count = all.iter().filter(|plug| plug.trunk == trunk).count();
+            let plug = Some(Plug { trunk, up: true });
+            facts.push(Fact { plug, ..Fact::new("", format!("{count} cables")) });
+        }
+        let hub = Hub { title: format!("{dots} {} more", folded.len()), facts, has_trunk: false };
+        groups.push(Group { hub: Some(hub), sections: Vec::new() });
+    }
+    groups.extend(others);
+    groups
 }
 
 /// What nobody needs to be told.
@@ -262,6 +394,9 @@ fn routes(namespace: &Namespace) -> Vec<String> {
             if let Some(link) = link {
                 text += &format!(" dev {}", link.name);
             }
+        }
+        if let Some(encap) = &route.encap {
+            text += &format!(" to {}", encap.to);
         }
         text
     };

@@ -5,7 +5,7 @@
 
 use crate::Picture;
 use crate::canvas::{ASCII, Area, Canvas, Strokes, UNICODE};
-use crate::diagram::{Cable, Device, Group, Hub, Leaf, Section};
+use crate::diagram::{Cable, Device, Fact, Group, Hub, Leaf, Plug, Section};
 
 /// Columns between two boxes side by side.
 const GAP: usize = 2;
@@ -14,8 +14,16 @@ const LINE: usize = 72;
 /// Columns that a box takes for its edges and the space inside them.
 const EDGES: usize = 4;
 
+/// A group as it is drawn.
+#[derive(Debug)]
+pub(crate) struct Drawn {
+    pub(crate) text: String,
+    /// The rows that are joined to lines on the left.
+    pub(crate) plugs: Vec<(usize, Plug)>,
+}
+
 /// Draws one group.
-pub(crate) fn group(group: &Group, picture: &Picture) -> String {
+pub(crate) fn group(group: &Group, picture: &Picture) -> Drawn {
     let strokes = if picture.unicode { UNICODE } else { ASCII };
     let sections = fold(group, picture.width, strokes.dots);
     let lanes = Lanes::new(group.hub.as_ref(), &sections);
@@ -27,10 +35,64 @@ pub(crate) fn group(group: &Group, picture: &Picture) -> String {
             ends.extend(draw_leaf(&mut canvas, &lanes, x, leaf));
         }
     }
-    if let Some(hub) = &group.hub {
-        draw_hub(&mut canvas, &lanes, hub, &sections, picture.width, &ends);
+    let plugs = match &group.hub {
+        Some(hub) => draw_hub(&mut canvas, &lanes, hub, &sections, picture.width, &ends),
+        None => Vec::new(),
+    };
+    Drawn { text: canvas.into_text(), plugs }
+}
+
+/// Draws groups below each other, with the lines that join them on the left.
+pub(crate) fn stack(groups: &[Drawn], trunks: usize, strokes: Strokes) -> String {
+    let margin = margin(trunks);
+    let mut canvas = Canvas::new(strokes);
+    let mut plugs = Vec::new();
+    let mut y = 0;
+    for Drawn { text, plugs: own } in groups {
+        for (row, line) in text.lines().enumerate() {
+            canvas.put(margin, y + row, line);
+        }
+        plugs.extend(own.iter().map(|(row, plug)| (y + row, *plug)));
+        y += text.lines().count() + 1;
+    }
+    for trunk in 0..trunks {
+        let rows: Vec<usize> =
+            plugs.iter().filter(|(_, it)| it.trunk == trunk).map(|(row, _)| *row).collect();
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { continue };
+        for row in *first..=*last {
+            canvas.set(column(trunk), row, strokes.vertical);
+        }
+    }
+    for (row, plug) in &plugs {
+        let rows = || plugs.iter().filter(|(_, it)| it.trunk == plug.trunk).map(|(row, _)| *row);
+        let stroke = if plug.up { strokes.horizontal } else { strokes.dead };
+        for x in column(plug.trunk) + 1..margin {
+            let crossed = plugs.iter().filter(|(_, it)| column(it.trunk) == x).map(|(row, _)| *row);
+            let (above, below) = (crossed.clone().min(), crossed.max());
+            let passes = above.is_some_and(|it| it < *row) && below.is_some_and(|it| it > *row);
+            canvas.set(x, *row, if passes { strokes.passes } else { stroke });
+        }
+        let [top, _, bottom, _] = strokes.corners;
+        let joint = match (rows().min() == Some(*row), rows().max() == Some(*row)) {
+            (true, true) => strokes.horizontal,
+            (true, false) => top,
+            (false, true) => bottom,
+            (false, false) => strokes.joins,
+        };
+        canvas.set(column(plug.trunk), *row, joint);
+        canvas.set(margin, *row, strokes.enters);
     }
     canvas.into_text()
+}
+
+/// The column of a line that joins groups.
+fn column(trunk: usize) -> usize {
+    2 * trunk
+}
+
+/// How many columns those lines take.
+pub(crate) fn margin(trunks: usize) -> usize {
+    if trunks == 0 { 0 } else { 2 * trunks + 1 }
 }
 
 /// The measures that all lanes of a group share, so that the picture is regular.
@@ -142,13 +204,13 @@ fn draw_hub(
     sections: &[Section],
     width: usize,
     ends: &[End<'_>],
-) {
+) -> Vec<(usize, Plug)> {
     let strokes = canvas.strokes;
     let top = if lanes.width == 0 { 0 } else { lanes.height() + 1 };
     let labels = usize::from(!ends.is_empty());
     let outer = lanes.end.max(len(&hub.title) + EDGES);
     let facts = words(&hub.facts, outer.max(width.min(LINE)) - EDGES);
-    let inner = facts.iter().map(|line| len(line)).max().unwrap_or_default();
+    let inner = facts.iter().map(|(line, _)| len(line)).max().unwrap_or_default();
     let outer = outer.max(inner + EDGES);
     let mut bridges = Vec::new();
     for (section, x) in sections.iter().zip(&lanes.sections) {
@@ -180,9 +242,13 @@ fn draw_hub(
             canvas.set(end.x, top + 1, strokes.ends);
         }
     }
-    for (row, line) in facts.iter().enumerate() {
-        canvas.put(2, bridge_top + rows + row, line);
+    let mut plugs = Vec::new();
+    for (row, (line, plug)) in facts.iter().enumerate() {
+        let row = bridge_top + rows + row;
+        canvas.put(2, row, line);
+        plugs.extend(plug.map(|plug| (row, plug)));
     }
+    plugs
 }
 
 fn stroke(end: &End<'_>, strokes: Strokes) -> char {
@@ -236,18 +302,22 @@ fn fold_section(section: &Section, fits: usize, dots: &str) -> Section {
     Section { bridge: section.bridge.clone(), leaves }
 }
 
-/// Facts as lines: what each is about, then the fact, broken between words if need be.
-fn words(facts: &[(&'static str, String)], width: usize) -> Vec<String> {
-    let margin = facts.iter().map(|(about, _)| len(about) + 2).max().unwrap_or_default();
+/// Facts as lines: what each is about, then the fact, broken between words if need be. The first
+/// line of a fact is the one that is joined to others.
+fn words(facts: &[Fact], width: usize) -> Vec<(String, Option<Plug>)> {
+    let told = facts.iter().filter(|fact| !fact.about.is_empty());
+    let margin = told.map(|fact| len(fact.about) + 2).max().unwrap_or_default();
     let mut lines = Vec::new();
     let mut last = "";
-    for (about, fact) in facts {
+    for Fact { about, text, plug } in facts {
         let mut line = format!("{:margin$}", if *about == last { "" } else { about });
         last = about;
+        let mut plug = *plug;
         let mut is_empty = true;
-        for word in fact.split(' ') {
+        for word in text.split(' ') {
             if !is_empty && len(&line) + 1 + len(word) > width {
-                lines.push(std::mem::replace(&mut line, " ".repeat(margin)));
+                let full = std::mem::replace(&mut line, " ".repeat(margin));
+                lines.push((full, plug.take()));
                 is_empty = true;
             }
             if !is_empty {
@@ -256,7 +326,7 @@ fn words(facts: &[(&'static str, String)], width: usize) -> Vec<String> {
             line.push_str(word);
             is_empty = false;
         }
-        lines.push(line);
+        lines.push((line, plug));
     }
     lines
 }

@@ -17,8 +17,9 @@
 //! ```
 //!
 //! What is connected to a bridge stands above the namespace that the bridge is in; each cable
-//! keeps to the lane of its namespace. What does not fit these lanes is told in words. The same
-//! network gives the same picture every time.
+//! keeps to the lane of its namespace. Namespaces with bridges that are plugged into a switch of
+//! another one stand below each other, joined by a line on the left. What does not fit is told in
+//! words. The same network gives the same picture every time.
 
 mod canvas;
 mod diagram;
@@ -37,9 +38,15 @@ pub struct Picture {
 
 /// Draws a machine for a terminal.
 pub fn text(machine: &Machine, picture: &Picture) -> String {
-    let groups = diagram::read(machine);
-    let drawn: Vec<String> = groups.iter().map(|group| draw::group(group, picture)).collect();
-    drawn.join("\n")
+    let strokes = if picture.unicode { canvas::UNICODE } else { canvas::ASCII };
+    let groups = diagram::fold(diagram::read(machine), strokes.dots);
+    let facts = groups.iter().filter_map(|group| group.hub.as_ref()).flat_map(|hub| &hub.facts);
+    let trunks = facts.filter_map(|fact| fact.plug).map(|plug| plug.trunk + 1).max();
+    let trunks = trunks.unwrap_or_default();
+    let width = picture.width.saturating_sub(draw::margin(trunks));
+    let inner = Picture { width, ..*picture };
+    let drawn: Vec<draw::Drawn> = groups.iter().map(|group| draw::group(group, &inner)).collect();
+    draw::stack(&drawn, trunks, strokes)
 }
 
 #[cfg(test)]

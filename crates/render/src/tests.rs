@@ -87,6 +87,23 @@ fn two_bridges_stand_side_by_side() {
 }
 
 #[test]
+fn nodes_are_joined_by_their_switch() {
+    check("cluster", &cluster(2, &["br0"]), WIDE);
+    check("cluster-ascii", &cluster(2, &["br0"]), Picture { unicode: false, ..WIDE });
+    check("cluster-routed", &cluster(3, &["br1", "br2"]), WIDE);
+    check("cluster-folded", &cluster(20, &["br0"]), WIDE);
+}
+
+#[test]
+fn a_node_that_is_unplugged_looks_so() {
+    let mut machine = cluster(3, &["br0"]);
+    let uplink = machine.namespaces[3].dump.links.get_mut(&2).unwrap();
+    (uplink.up, uplink.oper_state) = (false, OperState::Down);
+    machine.namespaces[4].dump.links.remove(&2);
+    check("cluster-broken", &machine, WIDE);
+}
+
+#[test]
 fn nothing_is_drawn_as_nothing() {
     assert_eq!(text(&Machine::default(), &WIDE), "");
 }
@@ -130,6 +147,63 @@ fn node(pods: u32, dual_stack: bool) -> Machine {
         namespaces.push(pod.done());
     }
     namespaces.insert(0, node.done());
+    Machine { namespaces }
+}
+
+/// Nodes with a pod each, plugged into switches in turn, and a host outside.
+fn cluster(nodes: u32, switches: &[&str]) -> Machine {
+    let mut net = Space::new("net").veth(9, "outside", 2).address(9, "203.0.113.1/24");
+    let mut index = 1;
+    for (number, switch) in (2..).zip(switches) {
+        net = net.bridge(number, switch).address(number, &format!("192.0.{number}.1/24"));
+        index = number;
+    }
+    let outside = Space::new("outside").veth(2, "eth0", 9).address(2, "203.0.113.10/24");
+    let mut namespaces = vec![outside.route("0.0.0.0/0", Some("203.0.113.1"), 2).done()];
+    let mut pods = Vec::new();
+    for number in 1..=nodes {
+        let switch = 2 + (number - 1) % (index - 1);
+        net = net.port(100 + number, &format!("node{number}"), 2, switch);
+        let mut node = Space::new(&format!("node{number}"))
+            .veth(2, "eth0", 100 + number)
+            .address(2, &format!("192.0.{switch}.{}/24", 10 + number))
+            .link(3, "podwire0", "vxlan")
+            .address(3, &format!("10.244.{number}.0/32"))
+            .bridge(4, "cni0")
+            .address(4, &format!("10.244.{number}.1/24"))
+            .port(5, &format!("veth0a1b2c3d{number:03}"), 2, 4)
+            .route("0.0.0.0/0", Some(&format!("192.0.{switch}.1")), 2);
+        for other in (1..=nodes).filter(|other| *other != number) {
+            let inner = format!("10.244.{other}.0");
+            node = node.route(&format!("{inner}/24"), Some(&inner), 3);
+        }
+        let pod = Space::new(&format!("pod{number}"))
+            .veth(2, "eth0", 5)
+            .address(2, &format!("10.244.{number}.2/24"))
+            .route("0.0.0.0/0", Some(&format!("10.244.{number}.1")), 2);
+        namespaces.push(node.done());
+        pods.push(pod.done());
+    }
+    namespaces.insert(0, net.done());
+    namespaces.extend(pods);
+    for (inode, namespace) in (1..).zip(&mut namespaces) {
+        namespace.id.inode = inode;
+    }
+    let id = |inode: u32| NetnsId { device: 4, inode: inode.into() };
+    // As the kernel numbers them: each for itself.
+    for number in 1..=nodes {
+        let (node, pod) = (2 + number, 2 + nodes + number);
+        let place = |inode: u32| inode as usize - 1;
+        namespaces[place(pod)].known = [(0, id(node))].into();
+        namespaces[place(node)].known = [(0, id(1)), (1, id(pod))].into();
+        let cable = namespaces[place(node)].dump.links.get_mut(&5).unwrap();
+        cable.parent_netns = Some(1);
+        let port = namespaces[0].dump.links.get_mut(&(100 + number)).unwrap();
+        port.parent_netns = Some(number as i32);
+        namespaces[0].known.insert(number as i32, id(node));
+    }
+    namespaces[0].known.insert(0, id(2));
+    namespaces[1].known = [(0, id(1))].into();
     Machine { namespaces }
 }
 

@@ -4,14 +4,18 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use net::nft::{Chain, Element, Field, Key, Mapped, Object, Statement, Test, Value, Verdict};
-use net::owner::PLUGIN_NFT_TABLE;
+use net::nft::{
+    Chain, ChainKind, Element, Field, Key, Mapped, Object, Statement, Test, Value, Verdict,
+};
+use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
 
 /// Who leaves a namespace with its address instead of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Masquerade {
     /// One rule a network.
     pub networks: Vec<Network>,
+    /// The networks whose hosts are masqueraded by the agent when they leave the cluster.
+    pub clusters: Vec<IpNet>,
 }
 
 /// The hosts of one network that are masqueraded.
@@ -47,8 +51,27 @@ impl Masquerade {
         };
         let mut networks: Vec<Network> = ours.filter_map(network).collect();
         networks.sort_by_key(|network| network.spared);
-        Self { networks }
+        Self { networks, clusters: clusters(ruleset) }
     }
+}
+
+/// The networks that the agent's rules look at before they masquerade.
+fn clusters(ruleset: &[Object]) -> Vec<IpNet> {
+    let chains = ruleset.iter().filter_map(|object| match object {
+        Object::Chain(chain) if chain.table.name == AGENT_NFT_TABLE => Some(chain),
+        _ => None,
+    });
+    let is_nat = |chain: &&Chain| chain.base.as_ref().is_some_and(|it| it.kind == ChainKind::Nat);
+    let rules = chains.filter(is_nat).flat_map(|chain| &chain.rules);
+    let source = |statement: &Statement| match statement {
+        Statement::Match {
+            field: Field::IpSource | Field::Ip6Source,
+            negated: false,
+            test: Test::Within(net),
+        } => Some(*net),
+        _ => None,
+    };
+    rules.filter_map(|rule| rule.statements.iter().find_map(source)).collect()
 }
 
 fn is_multicast(net: IpNet) -> bool {

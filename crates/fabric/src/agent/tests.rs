@@ -286,7 +286,8 @@ fn a_node_that_is_not_listed_keeps_what_works_and_says_so() {
     assert_eq!(world.told.last(), Some(&Effect::Unready));
     world.on(Event::Source(Report::Complete(nodes(10))));
     assert!(world.is_ready());
-    assert!(matches!(world.told.last(), Some(Effect::Ready(_))));
+    let last = world.told.iter().rev().find(|it| !matches!(it, Effect::Keep(_)));
+    assert!(matches!(last, Some(Effect::Ready(_))));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use fabric::{Config, Desired, Family, Machine, Node, NodeName, Nodes};
-use net::{Address, File, Link};
+use net::{Address, File, Link, Object};
 use serde_json::{Map, Value, json};
 
 use super::underlay::link;
@@ -135,4 +135,34 @@ pub(super) fn problems(
         peers.flat_map(|peer| desired.peer(peer).1).map(|it| it.to_string()).collect()
     });
     problems.unwrap_or_default()
+}
+
+/// What the agent will make on a node that nobody has touched, but for the firewall.
+pub(super) fn changes(
+    lab: &Lab,
+    network: &Cluster,
+    config: &Config,
+    node: &Namespace,
+) -> net::Plan {
+    let objects = with_desired(lab, network, config, node, |desired, nodes| {
+        let peers = nodes.iter().filter(|peer| peer.name.as_str() != node.name);
+        let peers = peers.flat_map(|peer| desired.peer(peer).0);
+        desired.shared.iter().cloned().chain(peers).collect::<Vec<_>>()
+    });
+    let space = node.space();
+    let step = |object: Object| {
+        let why = match &object {
+            Object::Link(_) => "is the tunnel to all other nodes",
+            Object::Vni(_) => "has the tunnel take packets of this cluster only",
+            Object::Address(_) => "is the node's own address in the tunnel",
+            Object::Rule(_) => "has pods reach other nodes by the tunnel, too",
+            Object::Neighbour(_) => "says who is at the far end",
+            Object::Fdb(_) => "says where the far end is",
+            Object::Route(route) if route.table != net::MAIN_TABLE => "leads from pods to a node",
+            Object::Route(_) => "leads to the pods of another node",
+            _ => return None,
+        };
+        Some(net::Step::new(&space, net::Change::Create(object), why))
+    };
+    objects.into_iter().flatten().filter_map(step).collect()
 }

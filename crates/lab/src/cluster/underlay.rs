@@ -107,6 +107,15 @@ pub(super) fn steps(lab: &Lab, network: &Cluster) -> Vec<Step> {
         }
     }
     steps.forward(&net, network.families.all());
+    // Where br_netfilter is loaded, the router's rules would be asked about what is only switched.
+    for family in network.families.all() {
+        let key = match family {
+            Family::V4 => "net/bridge/bridge-nf-call-iptables",
+            Family::V6 => "net/bridge/bridge-nf-call-ip6tables",
+        };
+        let why = "keeps the router out of what is only switched";
+        steps.ensure(&net, Sysctl::nicety(key, "0"), why);
+    }
     for object in filter(network) {
         steps.create(&net, object, "drops what is from or for a pod: an underlay knows nodes only");
     }

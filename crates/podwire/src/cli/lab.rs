@@ -2,11 +2,13 @@
 
 use clap::{Args, Subcommand};
 
+use super::Format;
+
 /// `podwire lab node`
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     /// Add the next node, without pods.
-    Add(Which),
+    Add(Next),
     /// Remove a node with its pods.
     Rm(Object),
 }
@@ -39,6 +41,26 @@ pub(crate) struct Which {
     pub(crate) lab: ::lab::Name,
 }
 
+/// A node to come.
+#[derive(Debug, Args)]
+pub(crate) struct Next {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+/// Whether something is only shown.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Only show what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to show it.
+    #[arg(short, long, value_enum, requires = "dry_run", default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
 /// What is removed.
 #[derive(Debug, Args)]
 pub(crate) struct Object {
@@ -55,6 +77,8 @@ pub(crate) struct OnNode {
     pub(crate) node: Option<String>,
     #[command(flatten)]
     pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) show: Show,
 }
 
 /// Whose agents.

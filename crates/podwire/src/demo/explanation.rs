@@ -31,6 +31,22 @@ pub(super) fn text(script: &str, terminal: Terminal) -> String {
     text
 }
 
+/// What an agent does on a node.
+pub(super) fn agent(changes: &net::Plan, terminal: Terminal) -> String {
+    let mut text = format!("{:INDENT$}The agent, on the node, beside its firewall:\n", "");
+    let mut last = "";
+    for step in changes {
+        if step.why != last {
+            text += &format!("{:INDENT$}- {}\n", "", step.why);
+            last = &step.why;
+        }
+        for command in net::shell(step) {
+            text += &format!("{:INDENT$}  {}\n", "", terminal.dim(&shortened(&command)));
+        }
+    }
+    text
+}
+
 /// The command without what only matters to a script.
 fn shortened(command: &str) -> String {
     let command = command.trim_end_matches(" || true");

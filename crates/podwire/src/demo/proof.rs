@@ -1,11 +1,12 @@
-//! Packets between all pods, and between the node and the pods in both directions.
+//! Packets between all pods, between nodes and pods in both directions, and from pods to a host
+//! outside.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
 use kernel::Netns;
-use lab::{Lab, Role};
+use lab::{Lab, Network, Role};
 use probe::{Answer, Failure, Limits, Pair, Place, Shape};
 use topology::Machine;
 
@@ -22,17 +23,36 @@ pub(crate) struct Proof {
 
 /// A packet there and back.
 struct Row {
-    /// One end is the node.
-    of_node: bool,
+    kind: Kind,
     from: (String, IpAddr),
     to: (String, IpAddr),
-    outcome: std::result::Result<Answer, Failure>,
+    outcome: std::result::Result<Answer, Fault>,
+}
+
+/// Which promise a packet is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Both ends are pods, or neither of Kubernetes.
+    Pods,
+    /// One end is a node.
+    Node,
+    /// It leaves the cluster.
+    Outside,
+}
+
+/// What was not as promised.
+struct Fault {
+    /// It came to its end all the same.
+    arrived: bool,
+    what: String,
 }
 
 /// An address that packets start from and arrive at.
 struct Host {
     role: Role,
     name: String,
+    /// The name of its node, if it is a pod of one of several.
+    node: Option<String>,
     netns: Netns,
     address: IpAddr,
 }
@@ -55,12 +75,13 @@ pub(crate) fn run(
     for from in &hosts {
         let is_other =
             |to: &&Host| to.name != from.name && to.address.is_ipv4() == from.address.is_ipv4();
-        asked.extend(hosts.iter().filter(is_other).map(|to| (from, to)));
+        let pairs = hosts.iter().filter(is_other);
+        asked.extend(pairs.filter_map(|to| Some((kind(from, to)?, from, to))));
     }
     // Pods among themselves first, as the promises come.
-    asked.sort_by_key(|(from, to)| is_of_node(from, to));
+    asked.sort_by_key(|(kind, ..)| *kind);
     let pairs: Vec<_> =
-        asked.iter().map(|(from, to)| Pair { from: from.place(), to: to.place() }).collect();
+        asked.iter().map(|(_, from, to)| Pair { from: from.place(), to: to.place() }).collect();
     // Few packets go one after the other, so that each one's time is its own.
     let at_once = if pairs.len() <= SHOWN { 1 } else { Limits::default().at_once };
     let mut outcomes = Vec::new();
@@ -71,32 +92,76 @@ pub(crate) fn run(
         let seed = u64::from_ne_bytes(kernel::random());
         outcomes.extend(probe::exchange(batch, Shape::default(), Limits::default(), seed));
     }
-    let rows = asked.into_iter().zip(outcomes).map(|((from, to), outcome)| Row {
-        of_node: is_of_node(from, to),
+    let rows = asked.into_iter().zip(outcomes).map(|((kind, from, to), outcome)| Row {
+        kind,
         from: (from.name.clone(), from.address),
         to: (to.name.clone(), to.address),
-        outcome,
+        outcome: match kind {
+            Kind::Outside => masqueraded(outcome, node_address(from, &hosts)),
+            _ => outcome.map_err(|failure| Fault {
+                arrived: matches!(failure, Failure::SourceChanged { .. }),
+                what: failure.to_string(),
+            }),
+        },
     });
     Ok(Proof { rows: rows.collect() })
 }
 
-fn is_of_node(from: &Host, to: &Host) -> bool {
-    from.role == Role::Node || to.role == Role::Node
+/// Which promise a packet is about; none where nothing is promised.
+fn kind(from: &Host, to: &Host) -> Option<Kind> {
+    match (from.role, to.role) {
+        (Role::Pod, Role::Pod) | (Role::Plain, Role::Plain) => Some(Kind::Pods),
+        (Role::Pod, Role::Node) | (Role::Node, Role::Pod) => Some(Kind::Node),
+        (Role::Pod, Role::Outside) => Some(Kind::Outside),
+        _ => None,
+    }
+}
+
+/// The address of a pod's node in the pod's family.
+fn node_address(pod: &Host, hosts: &[Host]) -> Option<IpAddr> {
+    let is_its = |host: &&Host| {
+        host.role == Role::Node
+            && Some(&host.name) == pod.node.as_ref()
+            && host.address.is_ipv4() == pod.address.is_ipv4()
+    };
+    hosts.iter().find(is_its).map(|host| host.address)
+}
+
+/// Whether a packet that left the cluster was seen as from its node.
+fn masqueraded(
+    outcome: std::result::Result<Answer, Failure>,
+    node: Option<IpAddr>,
+) -> std::result::Result<Answer, Fault> {
+    match outcome {
+        Err(Failure::SourceChanged { answer, .. }) if Some(answer.seen_source) == node => {
+            Ok(answer)
+        }
+        Ok(answer) | Err(Failure::SourceChanged { answer, .. }) => Err(Fault {
+            arrived: true,
+            what: format!("seen as from {}, not as from its node", answer.seen_source),
+        }),
+        Err(failure) => Err(Fault { arrived: false, what: failure.to_string() }),
+    }
 }
 
 fn hosts(lab: &Lab, directory: &Path, machine: &Machine) -> Result<Vec<Host>> {
+    // Where nodes are joined, the address of a node is the one that other nodes know.
+    let is_joined = matches!(lab.network, Network::Cluster(_));
+    let public =
+        |name: &String| lab.nodes().find(|node| node.name == *name).map(|node| node.public.clone());
     let mut hosts = Vec::new();
     for namespace in &lab.namespaces {
         let path = namespace.private_path(directory);
         let seen = machine.namespaces.iter().filter(|seen| seen.path == path);
         let links = seen.flat_map(|seen| seen.links().map(move |link| (seen, link)));
         let addresses = links
-            .filter(|(_, link)| link.name != "lo")
+            .filter(|(_, link)| if is_joined { link.name == "eth0" } else { link.name != "lo" })
             .flat_map(|(seen, link)| seen.addresses(link));
         for address in addresses {
             hosts.push(Host {
                 role: namespace.role,
                 name: namespace.public.clone(),
+                node: namespace.node.as_ref().and_then(public),
                 netns: Netns::open(&path)?,
                 address: address.address.addr(),
             });
@@ -135,8 +200,8 @@ impl Proof {
                     let time = answer.rtt.as_secs_f64() * 1000.0;
                     writeln!(text, "   {}  {line}  {time:.2} ms", terminal.good("PASS"))
                 }
-                Err(failure) => {
-                    writeln!(text, "   {}  {}  {failure}", terminal.bad("FAIL"), line.trim_end())
+                Err(Fault { what, .. }) => {
+                    writeln!(text, "   {}  {}  {what}", terminal.bad("FAIL"), line.trim_end())
                 }
             };
         }
@@ -157,13 +222,20 @@ impl Proof {
                 let _ = writeln!(text, "   {word}  {what} ({good} of {all})");
             }
         };
-        let rows: Vec<&Row> = self.rows.iter().collect();
-        let (node, pods): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.of_node);
+        let of = |kind| -> Vec<&Row> { self.rows.iter().filter(|it| it.kind == kind).collect() };
+        let [pods, node, outside] = [Kind::Pods, Kind::Node, Kind::Outside].map(of);
         let alike = if node.is_empty() { "namespace" } else { "pod" };
         promise(&pods, Row::has_arrived, &format!("every {alike} reaches every other"));
-        promise(&node, Row::has_arrived, "the node reaches every pod, and every pod the node");
+        let nodes = match outside.is_empty() {
+            true => "the node reaches every pod, and every pod the node",
+            false => "every node reaches every pod, and every pod every node",
+        };
+        promise(&node, Row::has_arrived, nodes);
         let no_nat = "the address that others see is the address that one has: there is no NAT";
-        promise(&rows, |row| row.outcome.is_ok(), no_nat);
+        let inside: Vec<&Row> = pods.into_iter().chain(node).collect();
+        promise(&inside, |row| row.outcome.is_ok(), no_nat);
+        let masquerade = "a host outside sees the address of the pod's node: that is masquerade";
+        promise(&outside, |row| row.outcome.is_ok(), masquerade);
         text
     }
 }
@@ -183,6 +255,6 @@ impl Row {
 
     /// Whether the packet came to its end, under whatever address.
     fn has_arrived(&self) -> bool {
-        matches!(self.outcome, Ok(_) | Err(Failure::SourceChanged { .. }))
+        self.outcome.as_ref().map_or_else(|fault| fault.arrived, |_| true)
     }
 }

@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use lab::{AgentRun, Made, Namespace, Report, Started};
+use lab::{AgentRun, Made, Namespace, Plan, Report, Started};
 use serde_json::Value;
 
 use super::{remarks, store, tell};
-use crate::cli::lab::{AgentCommand, Agents, NodeCommand, Object, OnNode, PodCommand, Which};
-use crate::cli::print;
+use crate::cli::lab::{
+    AgentCommand, Agents, Next, NodeCommand, Object, OnNode, PodCommand, Show, Which,
+};
+use crate::cli::{Format, Output, print};
+use crate::dry_run;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::terminal::Terminal;
@@ -15,7 +18,10 @@ use crate::terminal::Terminal;
 /// `podwire lab node`
 pub(crate) fn node(command: &NodeCommand, terminal: Terminal) -> Result<ExitCode> {
     match command {
-        NodeCommand::Add(Which { lab }) => {
+        NodeCommand::Add(Next { which: Which { lab }, show }) => {
+            if show.dry_run {
+                return shown(&store().plan_node(lab)?, show, terminal);
+            }
             let node = interruptible(|interrupted| {
                 store().add_node(lab, interrupted, &mut |_: Made<'_>| {})
             })?;
@@ -32,7 +38,10 @@ pub(crate) fn node(command: &NodeCommand, terminal: Terminal) -> Result<ExitCode
 /// `podwire lab pod`
 pub(crate) fn pod(command: &PodCommand, terminal: Terminal) -> Result<ExitCode> {
     match command {
-        PodCommand::Add(OnNode { node, which }) => {
+        PodCommand::Add(OnNode { node, which, show }) => {
+            if show.dry_run {
+                return shown(&store().plan_pod(&which.lab, node.as_deref())?, show, terminal);
+            }
             let mut given = String::new();
             let mut watch = |made: Made<'_>| {
                 if let Made::Step(_, Some(result)) = made {
@@ -87,6 +96,15 @@ fn start(Agents { nodes, which }: &Agents) -> Result<ExitCode> {
         print(&format!("The agent of {node} {how}.\n"))?;
     }
     Ok(exit.into())
+}
+
+fn shown(plan: &Plan, show: &Show, terminal: Terminal) -> Result<ExitCode> {
+    let output = match show.output {
+        Format::Text => Output::Text,
+        Format::Json => Output::Json,
+    };
+    print(&dry_run::up(plan, output, terminal))?;
+    Ok(Exit::Yes.into())
 }
 
 /// Does something that is taken back when a person interrupts it.

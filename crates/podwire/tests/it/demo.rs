@@ -11,7 +11,12 @@ use crate::{Run, assert_nothing_left, names, podwire, write_plugin};
 #[test]
 fn the_demo_keeps_its_promises_and_leaves_nothing() {
     isolated!();
-    for (flags, packets) in [("", 6), ("--plain", 2), ("--pods 5 --dual-stack", 60)] {
+    for (flags, packets) in [
+        ("", 10),
+        ("--plain", 2),
+        ("--nodes 1 --pods 5 --dual-stack", 60),
+        ("--nodes 3 --pods 1 --backend gpe --routed --dual-stack", 48),
+    ] {
         let demo = podwire(&format!("demo {flags}")).expect(0);
         assert!(
             demo.stdout.contains(&format!("no NAT ({packets} of {packets})")),
@@ -42,7 +47,7 @@ fn a_broken_network_fails_the_demo() {
     let own = plugins.path().join("own");
     fs::create_dir(&own).unwrap();
     for link in
-        [plugins.path().join("loopback"), plugins.path().join("host-local"), own.join("bridge")]
+        ["loopback", "host-local", "portmap", "own/bridge"].map(|name| plugins.path().join(name))
     {
         symlink(env!("CARGO_BIN_EXE_podwire"), link).unwrap();
     }
@@ -51,14 +56,14 @@ fn a_broken_network_fails_the_demo() {
          nft 'add table ip forge
               add chain ip forge input {{ type nat hook input priority 100; }}
               flush chain ip forge input
-              add rule ip forge input ip saddr 10.1.0.2 snat to 10.1.0.99'
+              add rule ip forge input ip saddr 10.244.1.2 snat to 10.244.1.99'
          exec {}/bridge\n",
         own.display()
     );
     write_plugin(&plugins.path().join("bridge"), &script);
     let demo = podwire(&format!("demo --plugin-dir {}", plugins.path().display())).expect(1);
     assert!(
-        demo.stdout.contains("sent from 10.1.0.2, but seen as from 10.1.0.99"),
+        demo.stdout.contains("sent from 10.244.1.2, but seen as from 10.244.1.99"),
         "{}",
         demo.stdout
     );
@@ -86,6 +91,6 @@ fn an_ordinary_user_sees_the_demo() {
         stderr: String::from_utf8(output.stderr).unwrap(),
     };
     let run = run.expect(0);
-    assert!(run.stdout.contains("no NAT (6 of 6)"), "{}", run.stdout);
+    assert!(run.stdout.contains("no NAT (10 of 10)"), "{}", run.stdout);
     assert_eq!(names("/run/netns"), before);
 }

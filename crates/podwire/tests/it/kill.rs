@@ -35,6 +35,55 @@ fn a_kill_at_any_time_is_repaired_by_up() {
     }
 }
 
+/// Nor does an agent outlive its lab.
+#[test]
+fn a_kill_of_a_cluster_is_repaired_by_down() {
+    isolated!();
+    let name = format!("kill-{}", std::process::id());
+    for step in 0..25 {
+        let millis = f64::from(step) * 10.0;
+        kill_after(millis, &format!("lab up {name} --nodes 2 --pods 1 --agents"));
+        let down = podwire(&format!("lab down {name}"));
+        assert!([Some(0), Some(4)].contains(&down.code), "after {millis} ms: {down:?}");
+        assert_nothing_left();
+        assert_eq!(processes_of(&name), [""; 0], "after {millis} ms");
+    }
+}
+
+#[test]
+fn a_cluster_that_fails_half_way_leaves_no_agent() {
+    isolated!();
+    let name = format!("fail-{}", std::process::id());
+    let plugins = testbed::directory();
+    for (plugin, script) in [
+        ("loopback", "#!/bin/sh\necho '{\"cniVersion\":\"1.0.0\"}'\n"),
+        ("bridge", "#!/bin/sh\necho '{\"code\":7,\"msg\":\"bridges are out\"}'; exit 1\n"),
+        ("portmap", "#!/bin/sh\n"),
+    ] {
+        write_plugin(&plugins.path().join(plugin), script);
+    }
+    let plugins = plugins.path().display();
+    let up = format!("lab up {name} --nodes 2 --agents --plugin-dir {plugins}");
+    let failed = podwire(&up).expect(5);
+    assert!(failed.stderr.contains("bridges are out"), "{}", failed.stderr);
+    assert_nothing_left();
+    assert_eq!(processes_of(&name), [""; 0]);
+}
+
+/// The programs that were started for a lab.
+fn processes_of(lab: &str) -> Vec<String> {
+    let mark = format!("PODWIRE_LAB={lab}\0");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let environment = String::from_utf8_lossy(&environment);
+        if environment.contains(&mark) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
 #[test]
 fn a_kill_of_down_is_repaired_by_down() {
     isolated!();
@@ -146,7 +195,7 @@ fn kill(child: &mut Child) {
 /// Plugins that take their time.
 fn slow_plugins() -> TempDir {
     let plugins = testbed::directory();
-    for name in ["loopback", "bridge"] {
+    for name in ["loopback", "bridge", "portmap"] {
         let script = "#!/bin/sh\nsleep 0.5\necho '{\"cniVersion\":\"1.0.0\"}'\n";
         write_plugin(&plugins.path().join(name), script);
     }

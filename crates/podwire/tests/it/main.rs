@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
 
 mod agent;
+mod cluster;
 mod cni;
 mod demo;
 mod ipam;

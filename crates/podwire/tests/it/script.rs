@@ -7,7 +7,15 @@ use crate::{assert_nothing_left, names, podwire};
 #[test]
 fn scripts_make_the_same_network() {
     isolated!();
-    for flags in ["--plain", "--pods 2", "--pods 2 --dual-stack", "blue --pods 1"] {
+    for flags in [
+        "--plain",
+        "--pods 2",
+        "--pods 2 --dual-stack",
+        "blue --pods 1",
+        "--nodes 2 --pods 1 --dual-stack",
+        "--nodes 3 --pods 1 --backend host-gw --routed",
+        "--nodes 2 --pods 1 --backend gpe --agents",
+    ] {
         let name = if flags.starts_with("blue") { "blue" } else { "" };
         podwire(&format!("lab up {flags}")).expect(0);
         let made = network();
@@ -50,7 +58,7 @@ fn what_a_script_made_says_how_it_is_taken_down() {
 #[test]
 fn the_script_of_down_takes_a_lab_down() {
     isolated!();
-    for flags in ["--plain", "--pods 2"] {
+    for flags in ["--plain", "--pods 2", "--nodes 2 --pods 1 --agents"] {
         podwire(&format!("lab up {flags}")).expect(0);
         let script = podwire("lab down --dry-run -o sh").expect(0).stdout;
         podwire("lab status").expect(0);

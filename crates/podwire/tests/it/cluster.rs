@@ -1,0 +1,381 @@
+//! `podwire lab` with several nodes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use kernel::Netns;
+use testbed::look::{eventually, is_lost, source_seen};
+use testbed::{isolated, sh};
+
+use crate::{assert_nothing_left, command, finish, go_plugins, names, podwire};
+
+const LAB: &str = "/run/podwire/lab/default";
+
+/// A namespace of a lab.
+struct Host {
+    netns: Netns,
+    /// Its addresses on eth0, IPv4 first.
+    addresses: Vec<IpAddr>,
+}
+
+impl Host {
+    fn of(name: &str) -> Self {
+        let netns = Netns::open(&Path::new("/run/netns").join(name)).expect("a namespace");
+        let show = format!(
+            "ip -n {name} -o address show dev eth0 scope global | awk '{{print $4}}' | cut -d/ -f1"
+        );
+        let mut addresses: Vec<IpAddr> =
+            sh(&show).lines().map(|line| line.parse().expect("an address")).collect();
+        addresses.sort();
+        Self { netns, addresses }
+    }
+
+    fn seen_by(&self, other: &Self, address: IpAddr) -> Option<IpAddr> {
+        source_seen(&self.netns, &other.netns, address)
+    }
+}
+
+/// All hosts but the underlay, by name.
+fn hosts() -> BTreeMap<String, Host> {
+    let names = names("/run/netns").into_iter().filter(|name| name != "net");
+    names.map(|name| (name.clone(), Host::of(&name))).collect()
+}
+
+/// The node of a pod, where each node has one.
+fn node_of(pod: &str) -> String {
+    pod.replace("pod", "node")
+}
+
+/// Makes a lab of three nodes with a pod each, and holds it against the promises of Kubernetes.
+fn promises(flags: &str, families: usize) {
+    let up = podwire(&format!("lab up --nodes 3 --pods 1 {flags}")).expect(0);
+    assert_eq!(up.stderr, "", "{flags}");
+    assert_eq!(sh("ip netns exec node1 sysctl -n net.ipv4.conf.all.rp_filter").trim(), "1");
+    let hosts = hosts();
+    let of = |word: &str| -> Vec<(&String, &Host)> {
+        hosts.iter().filter(|(name, _)| name.starts_with(word)).collect()
+    };
+    for (name, pod) in of("pod") {
+        assert_eq!(pod.addresses.len(), families, "{flags}: {name}");
+        for family in 0..families {
+            let own = Some(pod.addresses[family]);
+            for (other, host) in of("pod").into_iter().chain(of("node")) {
+                let seen = pod.seen_by(host, host.addresses[family]);
+                // On the same node, the node's own address is not behind the pod's.
+                assert!(seen == own || other == name, "{flags}: {name} to {other}: {seen:?}");
+            }
+            let outside = &hosts["outside"];
+            let seen = pod.seen_by(outside, outside.addresses[family]);
+            let node = hosts[&node_of(name)].addresses[family];
+            assert_eq!(seen, Some(node), "{flags}: {name} to the outside");
+            // The way back is for answers only.
+            assert!(is_lost(&outside.netns, &pod.netns, pod.addresses[family]), "{flags}: {name}");
+        }
+    }
+    for (name, node) in of("node") {
+        let own = sh(&format!("ip -n {name} -o address show scope global"));
+        for (other, pod) in of("pod") {
+            for address in &pod.addresses {
+                let seen = node.seen_by(pod, *address);
+                let is_own = seen.is_some_and(|seen| own.contains(&format!(" {seen}/")));
+                assert!(is_own, "{flags}: {name} to {other}: {seen:?} is none of\n{own}");
+            }
+        }
+    }
+    let status = podwire("lab status").expect(0);
+    assert!(status.stdout.contains("and as it was made"), "{}", status.stdout);
+    drop(hosts);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+#[test]
+fn vxlan_keeps_the_promises() {
+    isolated!();
+    for underlay in ["", "--routed"] {
+        promises(&format!("--backend vxlan {underlay}"), 1);
+        promises(&format!("--backend vxlan --ipv6 {underlay}"), 1);
+        promises(&format!("--backend vxlan --dual-stack {underlay}"), 2);
+    }
+}
+
+#[test]
+fn gpe_keeps_the_promises() {
+    isolated!();
+    for underlay in ["", "--routed"] {
+        promises(&format!("--backend gpe {underlay}"), 1);
+        promises(&format!("--backend gpe --ipv6 {underlay}"), 1);
+        promises(&format!("--backend gpe --dual-stack {underlay}"), 2);
+    }
+}
+
+#[test]
+fn host_gw_keeps_the_promises_on_one_link() {
+    isolated!();
+    promises("--backend host-gw", 1);
+    promises("--backend host-gw --ipv6", 1);
+    promises("--backend host-gw --dual-stack", 2);
+}
+
+#[test]
+fn the_plugins_of_others_keep_the_promises() {
+    isolated!();
+    promises(&format!("--plugin-dir {}", go_plugins()), 1);
+}
+
+#[test]
+fn host_gw_names_those_beyond_a_router() {
+    isolated!();
+    let up = podwire("lab up --nodes 3 --pods 1 --backend host-gw --routed").expect(0);
+    let beyond = "note: node/node1: node node2: 198.51.100.12 is not on the link of eth0";
+    assert!(up.stderr.contains(beyond), "{}", up.stderr);
+    assert!(!up.stderr.contains("node1: node node3"), "{}", up.stderr);
+    let hosts = hosts();
+    let (one, two, three) = (&hosts["pod1"], &hosts["pod2"], &hosts["pod3"]);
+    assert_eq!(one.seen_by(three, three.addresses[0]), Some(one.addresses[0]));
+    assert!(is_lost(&one.netns, &two.netns, two.addresses[0]));
+    let status = podwire("lab status").expect(0);
+    assert!(status.stdout.contains("note node/node1: node node2"), "{}", status.stdout);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+/// What only a tunnel or a route on one link carries is not carried by the underlay.
+#[test]
+fn the_underlay_knows_nodes_only() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    let hosts = hosts();
+    let (one, two) = (&hosts["pod1"], &hosts["pod2"]);
+    sh("ip -n node1 route replace 10.244.2.0/24 via 192.0.2.12
+        ip netns exec node2 sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0");
+    assert!(is_lost(&one.netns, &two.netns, two.addresses[0]));
+    sh("ip netns exec net nft flush chain bridge underlay forward");
+    assert_eq!(one.seen_by(two, two.addresses[0]), Some(one.addresses[0]));
+    // Nor does its router.
+    sh("ip -n node1 route replace 10.244.2.0/24 via 192.0.2.1
+        ip -n net route add 10.244.2.0/24 via 192.0.2.12");
+    assert!(is_lost(&one.netns, &two.netns, two.addresses[0]));
+    sh("ip netns exec net nft flush chain inet underlay forward");
+    assert_eq!(one.seen_by(two, two.addresses[0]), Some(one.addresses[0]));
+    podwire("lab down").expect(0);
+}
+
+#[test]
+fn nodes_and_pods_come_and_go() {
+    isolated!();
+    for flags in ["", "--agents"] {
+        podwire(&format!("lab up --nodes 2 --pods 1 {flags}")).expect(0);
+        let shown = podwire("lab node add --dry-run").expect(0).stdout;
+        assert!(shown.contains("ip -n net link add node3 type veth"), "{shown}");
+        podwire("lab node add").expect(0);
+        let shown = podwire("lab pod add --dry-run").expect(0).stdout;
+        assert!(shown.contains("bridge ADD, CNI_NETNS=/run/netns/pod3"), "{shown}");
+        let added = podwire("lab pod add").expect(0);
+        assert_eq!(added.stdout, "pod/pod3 is there on node3: 10.244.3.2/24.\n");
+        podwire("lab pod add node/node3").expect(0);
+        podwire("lab pod add node9").expect(4);
+        assert_eq!(names("/run/netns").len(), 9);
+        let reached = |from: &str, to: &str| {
+            let (from, to) = (Host::of(from), Host::of(to));
+            (from.seen_by(&to, to.addresses[0]) == Some(from.addresses[0])).then_some(())
+        };
+        for (from, to) in [("pod1", "pod3"), ("pod4", "pod2"), ("pod3", "pod4")] {
+            eventually("the new node is reached", || reached(from, to));
+        }
+        podwire("lab status").expect(0);
+
+        podwire("lab pod rm pod/pod4").expect(0);
+        podwire("lab pod rm pod/pod4").expect(4);
+        let left = names(&format!("{LAB}/nodes/node3/cni/networks/podwire"));
+        assert!(!left.contains(&"10.244.3.3".to_owned()), "{left:?}");
+        podwire("lab pod add node3").expect(0);
+        podwire("lab pod rm pod4").expect(0);
+        podwire("lab node rm node2").expect(0);
+        assert_eq!(names("/run/netns"), ["net", "node1", "node3", "outside", "pod1", "pod3"]);
+        eventually("the others forget it", || {
+            let routes = sh("ip -n node1 route show proto 112");
+            (!routes.contains("10.244.2.0") && routes.contains("10.244.3.0")).then_some(())
+        });
+        podwire("lab status").expect(0);
+        // What is free is taken again.
+        podwire("lab node add").expect(0);
+        podwire("lab pod add node2").expect(0);
+        eventually("the node is reached again", || reached("pod2", "pod3"));
+        podwire("lab status").expect(0);
+        podwire("lab down").expect(0);
+        assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_last_node_and_labs_without_nodes_stay() {
+    isolated!();
+    podwire("lab up --nodes 1 --pods 1").expect(0);
+    let last = podwire("lab node rm node1").expect(1);
+    assert!(last.stderr.contains("node/node1 is the last node"), "{}", last.stderr);
+    podwire("lab down").expect(0);
+    podwire("lab up --pods 1").expect(0);
+    podwire("lab node add").expect(1);
+    // Pods come and go in labs of one node, too.
+    podwire("lab pod add").expect(0);
+    sh("ip netns exec pod1 ping -c 1 -W 2 10.1.0.3");
+    podwire("lab pod rm pod1").expect(0);
+    podwire("lab status").expect(0);
+    podwire("lab down").expect(0);
+    podwire("lab up --plain").expect(0);
+    podwire("lab pod add").expect(1);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+#[test]
+fn agents_keep_nodes_joined_and_end_with_the_lab() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    assert_eq!(podwire("lab agent stop").expect(0).stdout, "No agent ran.\n");
+    let started = podwire("lab agent start node/node1").expect(0);
+    assert_eq!(started.stdout, "The agent of node1 runs.\n");
+    podwire("lab agent start").expect(0);
+    let again = podwire("lab agent start").expect(0);
+    assert!(again.stdout.contains("node2 ran already"), "{}", again.stdout);
+    sh("ip -n node1 route delete 10.244.2.0/24");
+    eventually("the agent puts it back", || {
+        sh("ip -n node1 route").contains("10.244.2.0/24").then_some(())
+    });
+    let pid = || fs::read_to_string(format!("{LAB}/nodes/node1/agent.pid")).unwrap();
+    let before = pid();
+    podwire("lab agent restart node1").expect(0);
+    assert_ne!(pid(), before);
+    let stopped = podwire("lab agent stop node2").expect(0);
+    assert_eq!(stopped.stdout, "The agents of node2 have ended.\n");
+    podwire("lab status").expect(0);
+    // A number that belongs to somebody else by now: who started later is not ended.
+    let (_, since) = before.trim().split_once(' ').unwrap();
+    fs::write(format!("{LAB}/nodes/node2/agent.pid"), format!("{} {since}\n", std::process::id()))
+        .unwrap();
+    assert_eq!(podwire("lab agent stop node2").expect(0).stdout, "No agent ran.\n");
+    let number = pid();
+    let (number, _) = number.split_once(' ').unwrap();
+    podwire("lab down").expect(0);
+    assert!(!Path::new(&format!("/proc/{number}/cmdline")).exists() || is_zombie(number));
+    assert_nothing_left();
+}
+
+fn is_zombie(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.contains(") Z ")
+}
+
+#[test]
+fn what_is_broken_on_a_node_is_named() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    sh("ip -n node1 link delete podwire0; ip -n net link set node2 nomaster
+        ip -n node2 route delete default; ip netns exec net nft flush chain inet underlay forward");
+    let status = podwire("lab status").expect(1);
+    for fault in [
+        "node/node1: no agent is running, and",
+        "netns/net: device node2 is not in its bridge",
+        "node/node2: the route to 0.0.0.0/0 is missing",
+        "netns/net: a part of the firewall is not as it was made",
+        "fix: podwire lab down default && podwire lab up default --nodes 2 --pods 1\n",
+    ] {
+        assert!(status.stdout.contains(fault), "{fault}:\n{}", status.stdout);
+    }
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+#[test]
+fn labs_of_several_nodes_live_side_by_side() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    podwire("lab up blue --nodes 2 --pods 1 --agents").expect(0);
+    podwire("lab node add --lab blue").expect(0);
+    for name in ["pod1", "blue-pod1"] {
+        sh(&format!("ip netns exec {name} ping -c 1 -W 2 10.244.2.2"));
+    }
+    podwire("lab down --all").expect(0);
+    assert_nothing_left();
+}
+
+#[test]
+fn what_cannot_be_added_leaves_the_lab_as_it_was() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    // A name that somebody has, and a device that is in the way.
+    for (obstacle, code) in [("ip netns add node3", 1), ("ip -n net link add node3 type bridge", 5)]
+    {
+        sh(obstacle);
+        let refused = podwire("lab node add").expect(code);
+        assert!(refused.stderr.contains("node3"), "{}", refused.stderr);
+        sh("ip netns delete node3 2>/dev/null || true");
+        assert_eq!(names(&format!("{LAB}/nodes")), ["node1", "node2"]);
+        assert!(!sh(&format!("cat {LAB}/nodes.yaml")).contains("node3"));
+        podwire("lab status").expect(0);
+    }
+    sh(&format!("rm {LAB}/nodes/node2/net.d/*"));
+    let refused = podwire("lab pod add node2").expect(5);
+    assert!(refused.stderr.contains("pod/pod3 could not be added"), "{}", refused.stderr);
+    podwire("lab exec pod/pod3 -- true").expect(4);
+    podwire("lab agent start node2").expect(0);
+    podwire("lab pod add node2").expect(0);
+    podwire("lab status").expect(0);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+/// The largest lab, and how long three nodes take.
+#[test]
+fn many_nodes_stand_soon() {
+    isolated!();
+    for nodes in [0, 51] {
+        let refused = podwire(&format!("lab up --nodes {nodes}")).expect(2);
+        assert!(refused.stderr.contains("it has 1 to 50 nodes"), "{}", refused.stderr);
+    }
+    let started = Instant::now();
+    podwire("lab up --nodes 3 --pods 2").expect(0);
+    println!("3 nodes and 6 pods stand after {} ms", started.elapsed().as_millis());
+    podwire("lab down").expect(0);
+    let started = Instant::now();
+    let up = podwire("lab up --nodes 50 --pods 1 --backend gpe").expect(0);
+    println!("50 nodes and 50 pods stand after {} ms", started.elapsed().as_millis());
+    assert!(up.stdout.contains("45 more"), "{}", up.stdout);
+    sh("ip netns exec pod1 ping -c 1 -W 2 10.244.50.2");
+    podwire("lab node add").expect(2);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+/// Whatever a kill leaves of a change can be removed, and nothing is forgotten.
+#[test]
+fn a_kill_of_a_change_is_repaired() {
+    isolated!();
+    for change in ["node add", "pod add", "node rm node2", "pod rm pod2"] {
+        for millis in [1.0, 3.0, 6.0, 10.0, 15.0, 22.0, 30.0, 45.0] {
+            podwire("lab up --nodes 2 --pods 1").expect(0);
+            let mut child = command(&format!("lab {change}")).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_secs_f64(millis / 1000.0));
+            let _ = child.kill();
+            finish(child);
+            let known = podwire("lab ls -o json").expect(0).stdout;
+            for name in names("/run/netns") {
+                assert!(known.contains(&format!("\"{name}\"")), "{change}, {millis}: {name}");
+            }
+            if millis > 10.0 {
+                // Half a node goes as a whole one does.
+                let _ = podwire("lab node rm node3");
+                let _ = podwire("lab pod rm pod3");
+                if change.ends_with("add") {
+                    podwire("lab status").expect(0);
+                }
+            }
+            podwire("lab down").expect(0);
+            assert_nothing_left();
+        }
+    }
+}
