@@ -263,8 +263,9 @@ impl Agent {
                 let before = std::mem::replace(&mut self.nodes, nodes);
                 self.contradictions = contradictions;
                 if before != self.nodes || !was_complete {
-                    effects.push(Effect::Keep(self.nodes.iter().cloned().collect()));
+                    // Peers first: the file is for the next start.
                     self.follow(&before, was_complete, effects);
+                    effects.push(Effect::Keep(self.nodes.iter().cloned().collect()));
                 }
             }
             Report::Astray(why) => self.source = SourceStatus::Astray(why),
@@ -319,6 +320,7 @@ impl Agent {
         rules_last(&mut seen);
         let ours = self.ours.clone();
         let plan = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
+        drop((want, seen));
         self.machine = Some(machine);
         self.apply(plan, effects);
     }
@@ -466,7 +468,11 @@ impl Agent {
                 Change::Delete(object) => self.belief.remove(object),
                 Change::Ensure(_) | Change::Act(_) => continue,
             }
-            *self.changes.entry(kind(&step.change).to_owned()).or_default() += 1;
+            let kind = kind(&step.change);
+            match self.changes.get_mut(kind) {
+                Some(count) => *count += 1,
+                None => drop(self.changes.insert(kind.to_owned(), 1)),
+            }
             self.last_change = Some(self.now);
         }
         effects.push(Effect::Apply(plan));

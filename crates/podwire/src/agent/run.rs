@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Runs until it is told to end; the network stays as it is.
 pub(super) fn serve(config: &Config) -> Result<ExitCode> {
     log();
+    // A look at thousands of peers takes several times what is kept of it.
+    kernel::process::give_back_memory();
     let name = settings::name(config)?;
     let _lock = only_one(config)?;
     let (inbox, inputs) = channel();
