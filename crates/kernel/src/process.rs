@@ -39,20 +39,6 @@ pub fn wait(child: &mut Child) -> Result<(ExitStatus, Usage)> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "tests start processes")]
-    fn a_process_that_ended_has_used_memory() {
-        let mut child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
-        let (status, usage) = wait(&mut child).unwrap();
-        assert_eq!(status.code(), Some(3));
-        assert!(usage.peak_memory > 64 * 1024, "{usage:?}");
-    }
-}
-
 /// Has this process give back memory that it needs no more, at the price of asking for it again: for
 /// one that lives long, works seldom and then with much. By itself glibc keeps what a thread once had
 /// for that thread, and takes the largest piece that it has seen for a small one. Called before
@@ -66,5 +52,19 @@ pub fn give_back_memory() {
     ] {
         // SAFETY: it takes numbers; what it does not know it refuses.
         unsafe { libc::mallopt(what, value) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests start processes")]
+    fn a_process_that_ended_has_used_memory() {
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let (status, usage) = wait(&mut child).unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert!(usage.peak_memory > 64 * 1024, "{usage:?}");
     }
 }
