@@ -10,7 +10,7 @@ use kernel::Netns;
 use testbed::look::{eventually, is_lost, source_seen};
 use testbed::{isolated, sh};
 
-use crate::{assert_nothing_left, command, finish, go_plugins, names, podwire};
+use crate::{Agents, assert_nothing_left, command, finish, go_plugins, names, podwire};
 
 const LAB: &str = "/run/podwire/lab/default";
 
@@ -167,6 +167,7 @@ fn the_underlay_knows_nodes_only() {
 #[test]
 fn nodes_and_pods_come_and_go() {
     isolated!();
+    let _agents = Agents;
     for flags in ["", "--agents"] {
         podwire(&format!("lab up --nodes 2 --pods 1 {flags}")).expect(0);
         let shown = podwire("lab node add --dry-run").expect(0).stdout;
@@ -235,6 +236,7 @@ fn the_last_node_and_labs_without_nodes_stay() {
 #[test]
 fn agents_keep_nodes_joined_and_end_with_the_lab() {
     isolated!();
+    let _agents = Agents;
     podwire("lab up --nodes 2 --pods 1").expect(0);
     assert_eq!(podwire("lab agent stop").expect(0).stdout, "No agent ran.\n");
     let started = podwire("lab agent start node/node1").expect(0);
@@ -293,6 +295,7 @@ fn what_is_broken_on_a_node_is_named() {
 #[test]
 fn labs_of_several_nodes_live_side_by_side() {
     isolated!();
+    let _agents = Agents;
     podwire("lab up --nodes 2 --pods 1").expect(0);
     podwire("lab up blue --nodes 2 --pods 1 --agents").expect(0);
     podwire("lab node add --lab blue").expect(0);
@@ -306,6 +309,7 @@ fn labs_of_several_nodes_live_side_by_side() {
 #[test]
 fn what_cannot_be_added_leaves_the_lab_as_it_was() {
     isolated!();
+    let _agents = Agents;
     podwire("lab up --nodes 2 --pods 1").expect(0);
     // A name that somebody has, and a device that is in the way.
     for (obstacle, code) in [("ip netns add node3", 1), ("ip -n net link add node3 type bridge", 5)]

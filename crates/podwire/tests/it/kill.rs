@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use testbed::{TempDir, isolated, sh};
 
-use crate::{assert_nothing_left, command, finish, podwire, write_plugin};
+use crate::{Agents, assert_nothing_left, command, finish, podwire, write_plugin};
 
 #[test]
 fn a_kill_at_any_time_is_repaired_by_down() {
@@ -39,6 +39,7 @@ fn a_kill_at_any_time_is_repaired_by_up() {
 #[test]
 fn a_kill_of_a_cluster_is_repaired_by_down() {
     isolated!();
+    let _agents = Agents;
     let name = format!("kill-{}", std::process::id());
     for step in 0..25 {
         let millis = f64::from(step) * 10.0;
@@ -53,6 +54,7 @@ fn a_kill_of_a_cluster_is_repaired_by_down() {
 #[test]
 fn a_cluster_that_fails_half_way_leaves_no_agent() {
     isolated!();
+    let _agents = Agents;
     let name = format!("fail-{}", std::process::id());
     let plugins = testbed::directory();
     for (plugin, script) in [

@@ -75,6 +75,16 @@ fn assert_nothing_left() {
     assert_eq!(links.split_whitespace().collect::<Vec<_>>(), ["lo"]);
 }
 
+/// Takes all labs down at the end of a test, also of one that fails: agents are no part of the
+/// namespaces that go with it.
+struct Agents;
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        let _ = command("lab down --all").status();
+    }
+}
+
 /// Writes a plugin that is a shell script.
 fn write_plugin(path: &Path, script: &str) {
     fs::write(path, script).expect("write a plugin");
