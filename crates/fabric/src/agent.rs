@@ -14,7 +14,7 @@ mod ours;
 mod shape;
 mod status;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -291,19 +291,13 @@ impl Agent {
         let Some(machine) = self.machine.take() else { return };
         let config = self.config.clone();
         let desired = desired(&config, &self.name, &self.nodes, &machine);
-        let mut names: Vec<&NodeName> = Vec::new();
-        let changed = |a: &Nodes, b: &Nodes| -> Vec<NodeName> {
-            a.iter()
-                .filter(|node| b.get(&node.name) != Some(node))
-                .map(|it| it.name.clone())
-                .collect()
+        let differing = |a: &Nodes, b: &Nodes| -> BTreeSet<NodeName> {
+            let nodes = a.iter().filter(|node| b.get(&node.name) != Some(node));
+            nodes.map(|node| node.name.clone()).collect()
         };
-        let (gone, come) = (changed(before, &self.nodes), changed(&self.nodes, before));
-        names.extend(gone.iter().chain(&come));
-        names.sort();
-        names.dedup();
+        let names = &differing(before, &self.nodes) | &differing(&self.nodes, before);
         let (mut want, mut seen): (Vec<Object>, Vec<Object>) = Default::default();
-        for name in names {
+        for name in &names {
             let old = before.get(name).map(|node| desired.peer(node).0).unwrap_or_default();
             let (new, problems) =
                 self.nodes.get(name).map(|node| desired.peer(node)).unwrap_or_default();
@@ -318,8 +312,7 @@ impl Agent {
         }
         rules_first(&mut want);
         rules_last(&mut seen);
-        let ours = self.ours.clone();
-        let plan = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
+        let plan = net::diff(&Space::Here, &want, &seen, |object| self.ours.is(object));
         drop(seen);
         self.machine = Some(machine);
         let routes = self.belief.iter().filter(|object| is_peer_route(object)).count();
@@ -382,7 +375,6 @@ impl Agent {
     }
 
     fn plan(&mut self, desired: &Desired<'_>, seen: Vec<Object>) -> Plan {
-        let ours = self.ours.clone();
         let (settings, mut want): (Vec<Object>, Vec<Object>) =
             desired.shared.iter().cloned().partition(|object| matches!(object, Object::Sysctl(_)));
         self.peers.clear();
@@ -412,7 +404,7 @@ impl Agent {
         }
         rules_last(&mut seen);
         let routes = seen.iter().filter(|object| is_peer_route(object)).count();
-        let made = net::diff(&Space::Here, &want, &seen, |object| ours.is(object));
+        let made = net::diff(&Space::Here, &want, &seen, |object| self.ours.is(object));
         self.belief = Belief::of(seen);
         let mut plan = self.restrain(made, &want, routes);
         plan.splice(..0, before);

@@ -272,6 +272,11 @@ impl Default for Tunnel {
 }
 
 impl Tunnel {
+    /// The devices that may be ours, whatever the form.
+    pub fn devices(&self) -> [LinkName; 2] {
+        Family::ALL.map(|family| self.device_of(family))
+    }
+
     /// The device that packets of `family` go by, where each has its own.
     pub fn device_of(&self, family: Family) -> LinkName {
         if family == Family::V4 {

@@ -76,13 +76,9 @@ pub fn desired<'a>(
         problems.push(Problem::here(Code::UplinkDown, text));
     }
     problems.extend(machine.droppers.iter().map(|text| Problem::note(Code::Dropper, text)));
-    let own = PerFamily {
-        v4: joint.uplinks.v4.as_ref().map(|uplink| uplink.address),
-        v6: joint.uplinks.v6.as_ref().map(|uplink| uplink.address),
-    };
     let mut shared = sysctls(&joint);
     shared.extend(joint.shared());
-    shared.extend(firewall::base(config, &joint.me, own, joint.has_tunnel()));
+    shared.extend(firewall::base(&joint));
     Desired { joint: Some(joint), shared, problems }
 }
 

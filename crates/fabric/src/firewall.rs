@@ -15,8 +15,6 @@
 //!
 //! A peer is an element or two of sets, so that it costs the same at the thousandth as at the first.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use net::nft::{
     AddressType, Base, Chain, ChainKind, Element, Field, Hook, Key, KeyType, Policy, Rule, Set,
@@ -24,8 +22,7 @@ use net::nft::{
 };
 use net::{Object, owner};
 
-use crate::family::PerFamily;
-use crate::{Config, Family, Node};
+use crate::{Config, Family, Joint, Node};
 
 /// The table.
 pub(crate) fn table() -> TableId {
@@ -33,12 +30,8 @@ pub(crate) fn table() -> TableId {
 }
 
 /// All but what each peer adds.
-pub(crate) fn base(
-    config: &Config,
-    me: &Node,
-    own: PerFamily<IpAddr>,
-    tunnel: bool,
-) -> Vec<Object> {
+pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
+    let Joint { config, me, uplinks, .. } = joint;
     let mut objects: Vec<Object> = vec![Object::Nft(table().into())];
     for family in Family::ALL {
         for (name, interval) in [(PODS, true), (NODES, false), (SPARED, true)] {
@@ -54,12 +47,13 @@ pub(crate) fn base(
     if config.pod_networks.is_empty() {
         objects.extend(me.subnets.iter().map(|(family, net)| element(PODS, family, (*net).into())));
     }
-    for (family, address) in own.iter() {
-        objects.push(element(NODES, family, Key::Point(vec![Value::Address(*address)])));
+    for (family, uplink) in uplinks.iter() {
+        let key = Key::Point(vec![Value::Address(uplink.address)]);
+        objects.push(element(NODES, family, key));
     }
     objects.extend(Family::ALL.map(|family| masquerade(family).into()));
     objects.push(postrouting(config, me).into());
-    if tunnel {
+    if joint.has_tunnel() {
         objects.push(tunnel_in(config).into());
         objects.push(tunnel_out(config).into());
     }

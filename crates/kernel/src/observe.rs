@@ -26,10 +26,8 @@ use crate::rtnetlink::{self, AF_BRIDGE, AF_INET, AF_INET6, rtm};
 pub enum Query {
     /// Everything that a plan can speak of.
     All,
-    /// All devices.
-    Links,
-    /// The addresses of all devices.
-    AllAddresses,
+    /// All devices and their addresses.
+    LinksAndAddresses,
     /// One device, if it is there.
     Link(LinkName),
     /// The addresses of one device, link-local ones as well; none if it is not there.
@@ -56,16 +54,13 @@ impl Kernel {
     pub fn observe(&mut self, space: &Space, query: &Query) -> Result<Vec<Object>> {
         match query {
             Query::All => Ok(self.dump(space)?.objects()),
-            Query::Links => Ok(self.links(space)?.objects()),
-            Query::AllAddresses => {
+            Query::LinksAndAddresses => {
                 let mut dump = self.links(space)?;
                 let (_, handle) = self.handle(space)?;
                 let request = rtnetlink::address::all(0);
                 let parse = rtnetlink::address::parse;
                 dump.addresses = collect(handle.route(), rtm::GETADDR, &request, parse)?;
-                let mut objects = dump.objects();
-                objects.retain(|object| matches!(object, Object::Address(_)));
-                Ok(objects)
+                Ok(dump.objects())
             }
             Query::Link(name) => {
                 let (_, handle) = self.handle(space)?;

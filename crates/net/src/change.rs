@@ -170,6 +170,17 @@ pub struct Step {
 pub type Plan = Vec<Step>;
 
 impl Change {
+    /// What it is about, as it should be afterwards or was before it goes; `None` for an action.
+    pub fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Create(object)
+            | Self::Ensure(object)
+            | Self::Delete(object)
+            | Self::Replace { to: object, .. } => Some(object),
+            Self::Act(_) => None,
+        }
+    }
+
     /// The change that takes this one back, if it has one.
     pub fn inverse(&self) -> Option<Self> {
         match self {

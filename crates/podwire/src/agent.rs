@@ -23,7 +23,7 @@ use self::driver::{Driver, Mode};
 use crate::cli::agent::{Agent, AgentCommand};
 use crate::cli::{Format, Output, print};
 use crate::failure::{Exit, Failure, Result};
-use crate::lab::pretty;
+use crate::lab::{pretty, require_no_script};
 use crate::terminal::Terminal;
 
 /// `podwire agent`
@@ -40,18 +40,11 @@ pub(crate) fn run(arguments: &Agent, terminal: Terminal) -> Result<ExitCode> {
 
 /// Reconciles once, or shows what that would change.
 fn once(config: &Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCode> {
-    if arguments.output == Output::Sh && !arguments.dry_run {
-        return Err(
-            Failure::new(Exit::Usage, "-o sh prints what would be done").remedy("add --dry-run")
-        );
+    if !arguments.dry_run {
+        require_no_script(arguments.output)?;
     }
     let mode = if arguments.dry_run { Mode::Show } else { Mode::Change };
-    let name = settings::name(config)?;
-    let mut driver = Driver::new(config.clone(), name, mode)?;
-    let report = first_report(config, &mut driver)?;
-    // What the source says is known before the first look, so that one plan does all.
-    driver.on(Event::Source(report))?;
-    driver.start()?;
+    let mut driver = drive_once(config, mode)?;
     if arguments.accept {
         driver.on(Event::Accept)?;
         driver.tick_now()?;
@@ -66,6 +59,16 @@ fn once(config: &Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCo
     };
     print(&text)?;
     Ok(if mode == Mode::Show || is_well(&status) { Exit::Yes } else { Exit::No }.into())
+}
+
+/// Everything that an agent does at its start.
+fn drive_once(config: &Config, mode: Mode) -> Result<Driver> {
+    let mut driver = Driver::new(config.clone(), settings::name(config)?, mode)?;
+    let report = first_report(config, &mut driver)?;
+    // What the source says is known before the first look, so that one plan does all.
+    driver.on(Event::Source(report))?;
+    driver.start()?;
+    Ok(driver)
 }
 
 /// What the source says, waiting for one that is elsewhere.
@@ -106,11 +109,7 @@ fn status(config: &Config, output: Format, terminal: Terminal) -> Result<ExitCod
         })?,
         // No agent runs: what it would find is told all the same.
         Err(_) => {
-            let name = settings::name(config)?;
-            let mut driver = Driver::new(config.clone(), name, Mode::Show)?;
-            let report = first_report(config, &mut driver)?;
-            driver.on(Event::Source(report))?;
-            driver.start()?;
+            let driver = drive_once(config, Mode::Show)?;
             let mut status = driver.status();
             let pending = driver.shown().len();
             status.ready &= pending == 0;
@@ -143,8 +142,7 @@ fn accept(config: &Config) -> Result<ExitCode> {
 /// Removes what is ours, and nothing else.
 fn cleanup(config: &Config, dry_run: bool, output: Output) -> Result<ExitCode> {
     let mut kernel = Kernel::new()?;
-    let devices = fabric::Family::ALL.map(|family| config.tunnel.device_of(family));
-    let seen = look::look(&mut kernel, &Space::Here, devices.iter())?;
+    let seen = look::look(&mut kernel, &Space::Here, config.tunnel.devices().iter())?;
     let plan = fabric::agent::cleanup(config, &seen);
     if dry_run {
         print(&match output {

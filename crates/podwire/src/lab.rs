@@ -434,7 +434,8 @@ fn nodes_and_pods<'a>(
     machine.namespaces.iter().filter(is_of)
 }
 
-fn require_no_script(output: Output) -> Result<()> {
+/// Refuses a script of what is done, which is one of what would be done.
+pub(crate) fn require_no_script(output: Output) -> Result<()> {
     match output {
         Output::Sh => {
             Err(Failure::new(Exit::Usage, "-o sh prints what would be done")

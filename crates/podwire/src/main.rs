@@ -12,6 +12,7 @@ mod interrupt;
 mod ipam;
 mod lab;
 mod progress;
+mod replace;
 mod table;
 mod terminal;
 

@@ -6,7 +6,7 @@ use net::{LinkName, Object, PROTOCOL_KERNEL, nft, owner};
 
 use crate::desired::is_tunnel;
 use crate::machine::is_link_local;
-use crate::{Config, Family, firewall};
+use crate::{Config, firewall};
 
 /// What tells ours from others'.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +20,7 @@ pub(super) struct Ours {
 impl Ours {
     /// What is ours by this configuration.
     pub(super) fn of(config: &Config) -> Self {
-        let devices = Family::ALL.map(|family| config.tunnel.device_of(family)).into();
-        Self { devices, takes_over: config.takes_over() }
+        Self { devices: config.tunnel.devices().into(), takes_over: config.takes_over() }
     }
 
     /// Whether `object` is the agent's to change and to delete.

@@ -35,25 +35,12 @@ pub(super) fn subnet_of(change: &Change) -> Option<IpNet> {
 
 /// Whether a change is about one peer, so that the others do not suffer.
 pub(super) fn is_of_peer(change: &Change) -> bool {
-    let object = match change {
-        Change::Create(object)
-        | Change::Ensure(object)
-        | Change::Delete(object)
-        | Change::Replace { to: object, .. } => object,
-        Change::Act(_) => return false,
-    };
-    matches!(object, Object::Route(_) | Object::Neighbour(_) | Object::Fdb(_))
+    matches!(change.object(), Some(Object::Route(_) | Object::Neighbour(_) | Object::Fdb(_)))
 }
 
 /// What an object is called in metrics.
 pub(super) fn kind(change: &Change) -> &'static str {
-    let object = match change {
-        Change::Create(object)
-        | Change::Ensure(object)
-        | Change::Delete(object)
-        | Change::Replace { to: object, .. } => object,
-        Change::Act(_) => return "action",
-    };
+    let Some(object) = change.object() else { return "action" };
     match object {
         Object::Netns(_) => "netns",
         Object::Link(_) => "link",

@@ -243,14 +243,8 @@ impl Driver {
 /// one.
 fn turn(steps: &[Step]) -> usize {
     const MOST: usize = 1024;
-    let is_nft = |step: &Step| match &step.change {
-        Change::Create(object)
-        | Change::Ensure(object)
-        | Change::Delete(object)
-        | Change::Replace { to: object, .. } => matches!(object, Object::Nft(_)),
-        Change::Act(_) => false,
-    };
-    let more = steps.iter().skip(MOST).take_while(|step| is_nft(step)).count();
+    let is_nft = |step: &&Step| matches!(step.change.object(), Some(Object::Nft(_)));
+    let more = steps.iter().skip(MOST).take_while(is_nft).count();
     steps.len().min(MOST + more)
 }
 

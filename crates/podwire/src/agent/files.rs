@@ -10,6 +10,7 @@ use fabric::agent::Ready;
 use fabric::{Config, Node};
 
 use crate::failure::{Exit, Failure, Result};
+use crate::replace::replace;
 
 /// The last complete set of nodes before the start; none if there is none that can be read.
 pub(super) fn kept(config: &Config) -> Vec<Node> {
@@ -66,19 +67,7 @@ fn write(path: &Path, content: &str) -> io::Result<()> {
     if fs::read_to_string(path).is_ok_and(|before| before == content) {
         return Ok(());
     }
-    // Runtimes read what ends in .conflist, so this one is of no interest to them.
-    let temporary = path.with_extension(format!("podwire-{}", std::process::id()));
-    let write = || {
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        fs::write(&temporary, content)?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        named("write", path, &error)
-    })
+    replace(path, content).map_err(|error| named("write", path, &error))
 }
 
 fn named(what: &str, path: &Path, error: &io::Error) -> io::Error {

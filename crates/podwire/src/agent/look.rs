@@ -76,10 +76,8 @@ pub(super) fn survey(
     space: &Space,
     droppers: &mut Droppers,
 ) -> Result<Machine> {
-    let links = kernel.observe(space, &Query::Links)?;
-    let addresses = kernel.observe(space, &Query::AllAddresses)?;
     let mut machine = Machine { droppers: droppers.get(kernel, space), ..Machine::default() };
-    for object in links.into_iter().chain(addresses) {
+    for object in kernel.observe(space, &Query::LinksAndAddresses)? {
         match object {
             Object::Link(link) => machine.links.push(link),
             Object::Address(address) => machine.addresses.push(address),

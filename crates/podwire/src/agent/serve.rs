@@ -126,10 +126,11 @@ async fn metrics(State(inbox): State<Sender<Input>>) -> Answer {
 /// What is measured, from what the agent knows just now.
 fn registry(status: &Status) -> Registry {
     type Labelled = Family<Vec<(&'static str, String)>, Gauge>;
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let mut registry = Registry::with_prefix("podwire_agent");
     let mut gauge = |name: &str, help: &str, value: u64| {
         let gauge: Gauge = Gauge::default();
-        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge.set(number(value));
         registry.register(name, help, gauge);
     };
     gauge("ready", "Whether the node's network stands", status.ready.into());
@@ -150,15 +151,14 @@ fn registry(status: &Status) -> Registry {
     registry.register("problems", "What is wrong, by kind", problems);
     let changes = Labelled::default();
     for (kind, count) in &status.changes {
-        let gauge = changes.get_or_create(&vec![("kind", kind.clone())]);
-        gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        changes.get_or_create(&vec![("kind", kind.clone())]).set(number(*count));
     }
     registry.register("changes", "Objects changed since the start, by kind", changes);
     let (rtt, rounds, lost) = (Labelled::default(), Labelled::default(), Labelled::default());
     for way in &status.ways {
         let labels = vec![("peer", way.peer.to_string()), ("family", way.family.to_string())];
         let set = |family: &Labelled, value: u64| {
-            family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+            family.get_or_create(&labels).set(number(value));
         };
         set(&rounds, way.rounds);
         set(&lost, way.lost);
@@ -171,8 +171,7 @@ fn registry(status: &Status) -> Registry {
     registry.register("probe_lost", "How often it did not answer to a full-size packet", lost);
     let timing = Labelled::default();
     for (what, micros) in &status.timing {
-        let gauge = timing.get_or_create(&vec![("what", what.clone())]);
-        gauge.set(i64::try_from(*micros).unwrap_or(i64::MAX));
+        timing.get_or_create(&vec![("what", what.clone())]).set(number(*micros));
     }
     registry.register("last_micros", "How long each kind of work took last", timing);
     registry

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Install;
 use crate::failure::{Exit, Failure, Result};
+use crate::replace::replace;
 
 /// What is written, below the root.
 const FILES: [(&str, &str); 5] = [
@@ -115,15 +116,7 @@ fn install(files: &[(PathBuf, String)]) -> Result<String> {
             }
             _ => {}
         }
-        let write = || -> io::Result<()> {
-            if let Some(directory) = path.parent() {
-                fs::create_dir_all(directory)?;
-            }
-            let temporary = path.with_extension("podwire-new");
-            fs::write(&temporary, content)?;
-            fs::rename(&temporary, path)
-        };
-        write().map_err(|error| failed("write", path, &error))?;
+        replace(path, content).map_err(|error| failed("write", path, &error))?;
         text += &format!("{}: is written.\n", path.display());
     }
     text += "Next: write /etc/podwire/agent.yaml (docs/agent.md), then\n  \

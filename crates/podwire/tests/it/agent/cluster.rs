@@ -69,7 +69,20 @@ impl Cluster {
 
     /// Writes the node file, as an editor does.
     pub(super) fn list(&self, numbers: impl IntoIterator<Item = usize>) {
-        let entries: Vec<String> = numbers.into_iter().map(|n| self.entry(n)).collect();
+        self.write_entries(numbers.into_iter().map(|n| self.entry(n)));
+    }
+
+    /// Lists all nodes, with something else in the entry of one of them.
+    pub(super) fn spoil(&self, number: usize, from: &str, to: &str) {
+        let entry = |node: &Node| match node.number == number {
+            true => self.entry(number).replace(from, to),
+            false => self.entry(node.number),
+        };
+        self.write_entries(self.nodes.iter().map(entry));
+    }
+
+    fn write_entries(&self, entries: impl Iterator<Item = String>) {
+        let entries: Vec<String> = entries.collect();
         self.write(&format!("nodes: [{}]\n", entries.join(", ")));
     }
 

@@ -241,47 +241,13 @@ fn a_source_that_errs_harms_nobody() {
         ("half of the nodes", |it| it.list([1, 2]), "held"),
         (
             "overlapping subnets",
-            |it| {
-                let third = it.entry(3).replace("10.244.3.0/24", "10.244.2.0/25");
-                it.write(&format!(
-                    "nodes: [{}, {}, {third}, {}, {}, {}]",
-                    it.entry(1),
-                    it.entry(2),
-                    it.entry(4),
-                    it.entry(5),
-                    it.entry(6)
-                ));
-            },
+            |it| it.spoil(3, "10.244.3.0/24", "10.244.2.0/25"),
             "subnetOverlap",
         ),
-        (
-            "two nodes with one address",
-            |it| {
-                let third = it.entry(3).replace("192.0.2.3", "192.0.2.2");
-                it.write(&format!(
-                    "nodes: [{}, {}, {third}, {}, {}, {}]",
-                    it.entry(1),
-                    it.entry(2),
-                    it.entry(4),
-                    it.entry(5),
-                    it.entry(6)
-                ));
-            },
-            "addressTwice",
-        ),
+        ("two nodes with one address", |it| it.spoil(3, "192.0.2.3", "192.0.2.2"), "addressTwice"),
         (
             "a subnet of the underlay",
-            |it| {
-                let third = it.entry(3).replace("10.244.3.0/24", "192.0.2.0/24");
-                it.write(&format!(
-                    "nodes: [{}, {}, {third}, {}, {}, {}]",
-                    it.entry(1),
-                    it.entry(2),
-                    it.entry(4),
-                    it.entry(5),
-                    it.entry(6)
-                ));
-            },
+            |it| it.spoil(3, "10.244.3.0/24", "192.0.2.0/24"),
             "subnetOnUnderlay",
         ),
     ];
