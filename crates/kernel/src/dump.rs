@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use net::{Encap, Mac, QdiscKind, Rule, Scope};
+use serde::{Deserialize, Serialize};
 
 /// All of one namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
     /// Devices by index.
     pub links: BTreeMap<u32, Link>,
@@ -31,7 +32,7 @@ pub struct Dump {
 }
 
 /// A device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Its number in its namespace.
     pub index: u32,
@@ -65,7 +66,7 @@ pub struct Link {
 }
 
 /// A VXLAN device's own attributes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vxlan {
     /// The virtual network; 0 where routes say which.
     pub vni: u32,
@@ -84,7 +85,7 @@ pub struct Vxlan {
 }
 
 /// A bridge port's flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// The spanning tree state: 0 disabled, 3 forwarding.
     pub state: u8,
@@ -95,7 +96,7 @@ pub struct Port {
 }
 
 /// RFC 2863's operational states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperState {
     /// The driver does not say, as for the loopback device.
     Unknown,
@@ -110,7 +111,7 @@ pub enum OperState {
 }
 
 /// An address on a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The device's index.
     pub index: u32,
@@ -129,7 +130,7 @@ pub struct Address {
 }
 
 /// A route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// What it matches.
     pub destination: IpNet,
@@ -158,7 +159,7 @@ pub struct Route {
 }
 
 /// One way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
     /// The next router; `None` for what is on the link.
     pub gateway: Option<IpAddr>,
@@ -167,7 +168,7 @@ pub struct Hop {
 }
 
 /// What a route does (`RTN_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouteKind {
     /// Sends on.
     Unicast,
@@ -182,7 +183,7 @@ pub enum RouteKind {
 }
 
 /// A neighbour or a forwarding entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
     /// A forwarding entry of a bridge or tunnel rather than a neighbour.
     pub bridge: bool,
@@ -205,7 +206,7 @@ pub struct Neighbour {
 }
 
 /// A root queueing discipline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Qdisc {
     /// The device.
     pub index: u32,

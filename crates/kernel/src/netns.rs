@@ -13,6 +13,7 @@ use std::process::{Child, Command};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -24,7 +25,7 @@ pub struct Netns {
 }
 
 /// Who a namespace is, whatever path leads to it: device and inode of its nsfs file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetnsId {
     /// `st_dev` of nsfs.
     pub device: u64,

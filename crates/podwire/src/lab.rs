@@ -387,7 +387,15 @@ pub(crate) fn machine(lab: &Lab, directory: &Path) -> Result<Machine> {
     let place = |namespace: &lab::Namespace| {
         let path = namespace.private_path(directory);
         Netns::open(&path).ok()?;
-        Some(Place { name: namespace.public.clone(), path })
+        let (role, node) = match namespace.role {
+            Role::Node => (topology::Role::Node, Some(namespace.name.clone())),
+            Role::Pod => (topology::Role::Pod, lab.node_of(namespace).map(|it| it.name.clone())),
+            Role::Underlay => (topology::Role::Underlay, None),
+            Role::Outside => (topology::Role::Outside, None),
+            Role::Plain => (topology::Role::Other, None),
+        };
+        let name = namespace.public.clone();
+        Some(Place { name, path, role, node, lab: Some(lab.name.to_string()) })
     };
     let places: Vec<Place> = lab.namespaces.iter().filter_map(place).collect();
     Ok(Machine::collect(&mut Kernel::new()?, &places)?)

@@ -11,19 +11,17 @@ use crate::{Picture, text};
 
 const WIDE: Picture = Picture { width: 100, unicode: true };
 
+fn machine(namespaces: Vec<Namespace>) -> Machine {
+    Machine { namespaces, ..Machine::default() }
+}
+
 #[test]
 fn the_textbook() {
-    let machine = Machine {
-        namespaces: vec![
-            Space::new("host")
-                .bridge(2, "br0")
-                .port(3, "vethB", 2, 2)
-                .port(4, "vethY", 2, 2)
-                .done(),
-            Space::new("node1").veth(2, "vethA", 3).address(2, "10.10.0.2/24").done(),
-            Space::new("node2").veth(2, "vethX", 4).address(2, "10.10.0.3/24").done(),
-        ],
-    };
+    let machine = machine(vec![
+        Space::new("host").bridge(2, "br0").port(3, "vethB", 2, 2).port(4, "vethY", 2, 2).done(),
+        Space::new("node1").veth(2, "vethA", 3).address(2, "10.10.0.2/24").done(),
+        Space::new("node2").veth(2, "vethX", 4).address(2, "10.10.0.3/24").done(),
+    ]);
     check("textbook", &machine, WIDE);
     check("textbook-ascii", &machine, Picture { unicode: false, ..WIDE });
 }
@@ -52,37 +50,29 @@ fn what_is_broken_looks_broken() {
 
 #[test]
 fn cables_that_fit_no_lane_are_told() {
-    let machine = Machine {
-        namespaces: vec![
-            Space::new("left").bridge(2, "br0").port(3, "a", 2, 2).veth(4, "uplink", 5).done(),
-            Space::new("pod")
-                .veth(2, "eth0", 3)
-                .address(2, "10.1.0.2/24")
-                .veth(3, "eth1", 4)
-                .done(),
-            Space::new("right").bridge(2, "br0").port(4, "b", 3, 2).veth(5, "uplink", 4).done(),
-            Space::new("alone").done(),
-        ],
-    };
+    let machine = machine(vec![
+        Space::new("left").bridge(2, "br0").port(3, "a", 2, 2).veth(4, "uplink", 5).done(),
+        Space::new("pod").veth(2, "eth0", 3).address(2, "10.1.0.2/24").veth(3, "eth1", 4).done(),
+        Space::new("right").bridge(2, "br0").port(4, "b", 3, 2).veth(5, "uplink", 4).done(),
+        Space::new("alone").done(),
+    ]);
     check("told", &machine, WIDE);
 }
 
 #[test]
 fn two_bridges_stand_side_by_side() {
-    let machine = Machine {
-        namespaces: vec![
-            Space::new("node")
-                .bridge(2, "red")
-                .bridge(3, "blue")
-                .port(4, "r1", 2, 2)
-                .port(5, "b1", 2, 3)
-                .veth(6, "direct", 2)
-                .done(),
-            Space::new("b").veth(2, "eth0", 5).address(2, "10.2.0.2/24").done(),
-            Space::new("r").veth(2, "eth0", 4).address(2, "10.1.0.2/24").done(),
-            Space::new("d").veth(2, "eth0", 6).address(2, "10.3.0.2/32").done(),
-        ],
-    };
+    let machine = machine(vec![
+        Space::new("node")
+            .bridge(2, "red")
+            .bridge(3, "blue")
+            .port(4, "r1", 2, 2)
+            .port(5, "b1", 2, 3)
+            .veth(6, "direct", 2)
+            .done(),
+        Space::new("b").veth(2, "eth0", 5).address(2, "10.2.0.2/24").done(),
+        Space::new("r").veth(2, "eth0", 4).address(2, "10.1.0.2/24").done(),
+        Space::new("d").veth(2, "eth0", 6).address(2, "10.3.0.2/32").done(),
+    ]);
     check("bridges", &machine, WIDE);
 }
 
@@ -147,7 +137,7 @@ fn node(pods: u32, dual_stack: bool) -> Machine {
         namespaces.push(pod.done());
     }
     namespaces.insert(0, node.done());
-    Machine { namespaces }
+    machine(namespaces)
 }
 
 /// Nodes with a pod each, plugged into switches in turn, and a host outside.
@@ -204,7 +194,7 @@ fn cluster(nodes: u32, switches: &[&str]) -> Machine {
     }
     namespaces[0].known.insert(0, id(2));
     namespaces[1].known = [(0, id(1))].into();
-    Machine { namespaces }
+    machine(namespaces)
 }
 
 /// A namespace in the making.
@@ -292,7 +282,6 @@ impl Space {
         let id = NetnsId { device: 4, inode: 1 };
         let links: BTreeMap<_, _> = self.dump.links;
         let dump = Dump { links, ..self.dump };
-        let known = BTreeMap::new();
-        Namespace { name: self.name, path: "/nowhere".into(), id, known, dump }
+        Namespace { name: self.name, dump, ..Namespace::new(id) }
     }
 }

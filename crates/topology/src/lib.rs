@@ -1,13 +1,20 @@
 //! A network as it is, across namespaces: what was collected, and what follows from it.
 //!
-//! [`Machine::collect`] reads the namespaces that it is given, once; everything else is pure.
+//! [`Machine::collect`] reads a machine, once, and changes nothing; everything else is pure. A
+//! [document](Machine::from_document) stands in for a machine anywhere.
 
+mod collect;
+mod document;
 mod machine;
 mod masquerade;
+mod node;
 
+pub use collect::Place;
+pub use document::{API_VERSION, DocumentError, KIND};
 /// Who a namespace is.
 pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.
 pub use kernel::dump;
-pub use machine::{End, Machine, Namespace, Place};
+pub use machine::{Conntrack, End, Gap, Host, Listener, Machine, Namespace, Process, Role};
 pub use masquerade::{Masquerade, Network};
+pub use node::{Attachment, Configuration, Node, PodName, Reservation, Reservations};

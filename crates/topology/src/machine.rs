@@ -1,45 +1,154 @@
-//! Namespaces, and the cables between them.
+//! A machine as it was seen: its namespaces, the cables between them, and the nodes that its pods
+//! are on. Pure: what is asked here is answered from what was collected.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use kernel::NetnsId;
 use kernel::dump::{Address, Dump, Link, Route, RouteKind};
-use kernel::{Kernel, Netns, NetnsId, Result};
-use net::Space;
+use serde::{Deserialize, Serialize};
 
-use crate::Masquerade;
+use crate::{Masquerade, Node};
 
-/// Namespaces that belong to one picture.
-#[derive(Clone, Debug, Default)]
+/// All that was seen of one machine at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Machine {
-    /// In the order in which they were asked for.
+    /// What there is once.
+    #[serde(default)]
+    pub host: Host,
+    /// The nodes that are on it: itself, and those of labs.
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    /// Its own first, then by node and name.
+    #[serde(default)]
     pub namespaces: Vec<Namespace>,
+    /// What could not be read. Where this is not empty, what is missing may be there.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
 }
 
-/// A namespace that is to be looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// What people call it.
+/// What a machine has once, whatever its namespaces are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Host {
+    /// Its name.
     pub name: String,
-    /// Where it is bound.
-    pub path: PathBuf,
+    /// The kernel's release, as `uname -r` has it.
+    pub kernel: String,
+    /// When it was looked at, in seconds since 1970, UTC.
+    pub taken: u64,
+    /// Settings below `/proc/sys` that hold for all namespaces, such as
+    /// `net.ipv4.neigh.default.gc_thresh3`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// How many neighbours all namespaces have together, which one limit is for.
+    #[serde(default)]
+    pub neighbours: usize,
+}
+
+/// Something that was there and could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// What it is, such as `network namespace /run/netns/a`.
+    pub what: String,
+    /// Why it could not be read, and what to do if something can be done.
+    pub why: String,
+}
+
+/// What a namespace is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// The machine's own.
+    Host,
+    /// A node of a lab.
+    Node,
+    /// A pod, or a container that CNI plugins have wired.
+    Pod,
+    /// What joins the nodes of a lab.
+    Underlay,
+    /// A host beyond the cluster of a lab.
+    Outside,
+    /// Somebody else's.
+    #[default]
+    Other,
 }
 
 /// A namespace as it was seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Namespace {
-    /// What people call it.
+    /// What people call it; no two of a machine are called the same.
     pub name: String,
-    /// Where it was found.
-    pub path: PathBuf,
+    /// What it is for.
+    #[serde(default)]
+    pub role: Role,
+    /// The node in [`Machine::nodes`] that it is, or is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The lab that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lab: Option<String>,
     /// Who it is.
     pub id: NetnsId,
-    /// Others of the picture, by the numbers that this one knows them by: those that its devices
+    /// Where it is bound; the first is the one to name in a command.
+    #[serde(default)]
+    pub paths: Vec<PathBuf>,
+    /// Who is in it.
+    #[serde(default)]
+    pub processes: Vec<Process>,
+    /// Others of the machine, by the numbers that this one knows them by: those that its devices
     /// lead to.
+    #[serde(default)]
     pub known: BTreeMap<i32, NetnsId>,
     /// All that is in it.
     pub dump: Dump,
+    /// Settings below `/proc/sys`, such as `net.ipv4.ip_forward`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// The connections that it tracks, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<Conntrack>,
+    /// Sockets that wait for others.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+    /// Tables of iptables-legacy, which nftables does not show.
+    #[serde(default)]
+    pub legacy_tables: Vec<String>,
+}
+
+/// A process in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number in the machine's own process namespace.
+    pub pid: u32,
+    /// What the kernel calls it (`comm`).
+    pub name: String,
+    /// Its control group, which tells the container and the pod that it is of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cgroup: String,
+}
+
+/// How full a namespace's table of connections is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conntrack {
+    /// Entries.
+    pub count: u64,
+    /// The most that there can be; of the whole machine.
+    pub max: u64,
+}
+
+/// A socket that waits for others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listener {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
 }
 
 /// A device of a machine.
@@ -52,34 +161,6 @@ pub struct End {
 }
 
 impl Machine {
-    /// Looks at these namespaces, one after the other.
-    pub fn collect(kernel: &mut Kernel, places: &[Place]) -> Result<Self> {
-        let open = |place: &Place| Netns::open(&place.path);
-        let opened: Vec<Netns> = places.iter().map(open).collect::<Result<_>>()?;
-        let ids: Vec<NetnsId> = opened.iter().map(Netns::id).collect::<Result<_>>()?;
-        let mut look = |place: &Place, id: &NetnsId| {
-            let Place { name, path } = place.clone();
-            let space = Space::At(path.clone());
-            let dump = kernel.dump(&space)?;
-            let numbers = dump.links.values().filter_map(|link| link.parent_netns);
-            let mut wanted: BTreeSet<i32> = numbers.collect();
-            let mut known = BTreeMap::new();
-            for (other, id) in opened.iter().zip(&ids) {
-                if wanted.is_empty() {
-                    break;
-                }
-                if let Some(number) = kernel.number_of(&space, other)?
-                    && wanted.remove(&number)
-                {
-                    known.insert(number, *id);
-                }
-            }
-            Ok(Namespace { name, path, id: *id, known, dump })
-        };
-        let namespaces = places.iter().zip(&ids).map(|(place, id)| look(place, id));
-        Ok(Self { namespaces: namespaces.collect::<Result<_>>()? })
-    }
-
     /// The device at an end.
     pub fn link(&self, end: End) -> Option<&Link> {
         self.namespaces.get(end.namespace)?.dump.links.get(&end.link)
@@ -116,6 +197,30 @@ impl Machine {
 }
 
 impl Namespace {
+    /// A namespace of which nothing is known yet.
+    pub fn new(id: NetnsId) -> Self {
+        Self {
+            name: String::new(),
+            role: Role::Other,
+            node: None,
+            lab: None,
+            id,
+            paths: Vec::new(),
+            processes: Vec::new(),
+            known: BTreeMap::new(),
+            dump: Dump::default(),
+            settings: BTreeMap::new(),
+            conntrack: None,
+            listeners: Vec::new(),
+            legacy_tables: Vec::new(),
+        }
+    }
+
+    /// Where it is entered.
+    pub fn path(&self) -> Option<&Path> {
+        self.paths.first().map(PathBuf::as_path)
+    }
+
     /// Its devices by index.
     pub fn links(&self) -> impl Iterator<Item = &Link> {
         self.dump.links.values()
@@ -189,15 +294,14 @@ mod tests {
     fn machine(namespaces: &[&[Link]]) -> Machine {
         let namespace = |(number, links): (usize, &&[Link])| Namespace {
             name: format!("n{number}"),
-            path: PathBuf::new(),
-            id: NetnsId { device: 4, inode: number as u64 },
-            known: BTreeMap::new(),
             dump: Dump {
                 links: links.iter().map(|link| (link.index, link.clone())).collect(),
                 ..Dump::default()
             },
+            ..Namespace::new(NetnsId { device: 4, inode: number as u64 })
         };
-        Machine { namespaces: namespaces.iter().enumerate().map(namespace).collect() }
+        let namespaces = namespaces.iter().enumerate().map(namespace).collect();
+        Machine { namespaces, ..Machine::default() }
     }
 
     #[test]

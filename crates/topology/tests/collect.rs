@@ -18,7 +18,7 @@ fn a_machine_is_collected_with_its_cables() {
         ip -n node link set br0 up; ip -n node link set veth1 up; ip -n pod link set eth0 up
         ip -n pod address add 10.1.0.2/24 dev eth0
         ip -n pod route add default via 10.1.0.1");
-    let place = |space: &Namespace, name: &str| Place { name: name.to_owned(), path: space.path() };
+    let place = |space: &Namespace, name: &str| Place::new(name, space.path());
     let places = [place(&node, "node"), place(&pod, "pod"), place(&other, "other")];
     let machine = Machine::collect(&mut Kernel::new().unwrap(), &places).unwrap();
 

@@ -152,7 +152,7 @@ fn hosts(lab: &Lab, directory: &Path, machine: &Machine) -> Result<Vec<Host>> {
     let mut hosts = Vec::new();
     for namespace in &lab.namespaces {
         let path = namespace.private_path(directory);
-        let seen = machine.namespaces.iter().filter(|seen| seen.path == path);
+        let seen = machine.namespaces.iter().filter(|seen| seen.path() == Some(&path));
         let links = seen.flat_map(|seen| seen.links().map(move |link| (seen, link)));
         let addresses = links
             .filter(|(_, link)| if is_joined { link.name == "eth0" } else { link.name != "lo" })
