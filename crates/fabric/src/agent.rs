@@ -59,6 +59,14 @@ pub enum Event {
     Tick,
 }
 
+impl Event {
+    /// Whether it has the machine looked at, at most: what the kernel says, which it says thousands of
+    /// times.
+    pub fn is_hint(&self) -> bool {
+        matches!(self, Self::Seen(_) | Self::Gone(_) | Self::Rules | Self::Lost)
+    }
+}
+
 /// What the agent has done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -211,8 +219,7 @@ impl Agent {
         self.now = now;
         let mut effects = Vec::new();
         let is_look = matches!(event, Event::Looked(_));
-        // What the kernel says has the machine looked at, at most, and is said thousands of times.
-        let is_hint = matches!(event, Event::Seen(_) | Event::Gone(_) | Event::Rules | Event::Lost);
+        let is_hint = event.is_hint();
         match event {
             Event::Source(report) => self.on_report(report, &mut effects),
             Event::Surveyed(machine) => self.on_machine(machine, &mut effects),

@@ -32,6 +32,8 @@ pub(super) struct Driver {
     droppers: look::Droppers,
     /// What runtimes were told last.
     told: Option<Ready>,
+    /// What is known to be wrong and was said, to say it once.
+    known: Vec<Problem>,
     /// What could not be written last time, to say it once.
     unwritten: Option<String>,
     /// How long each kind of work took last, in microseconds.
@@ -55,6 +57,7 @@ impl Driver {
             started: Instant::now(),
             droppers: look::Droppers::default(),
             told: None,
+            known: Vec::new(),
             unwritten: None,
             timing: BTreeMap::new(),
             ways: Vec::new(),
@@ -76,8 +79,25 @@ impl Driver {
 
     /// Tells the state machine, and does what it asks for until it asks for nothing more.
     pub(super) fn on(&mut self, event: Event) -> Result<()> {
+        let is_hint = event.is_hint();
         let effects = self.agent.on(event, self.started.elapsed());
-        self.perform(effects.into())
+        let done = self.perform(effects.into());
+        if !is_hint {
+            self.tell_news();
+        }
+        done
+    }
+
+    /// Says in the log what has gone wrong and what has come right.
+    fn tell_news(&mut self) {
+        let Some(problems) = self.agent.news() else { return };
+        for problem in problems.iter().filter(|it| !self.known.contains(it)) {
+            tracing::warn!(%problem, code = problem.code.word(), "something is wrong");
+        }
+        for problem in self.known.iter().filter(|it| !problems.contains(it)) {
+            tracing::info!(%problem, code = problem.code.word(), "this is over");
+        }
+        self.known = problems;
     }
 
     /// Has a tick come now, whenever it is due.

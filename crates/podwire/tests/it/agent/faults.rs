@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use testbed::look::eventually;
+use testbed::Namespace;
+use testbed::look::{eventually, source_seen};
 
 use super::cluster::{Cluster, DUAL, V4};
 use super::traffic::{Outcome, Traffic};
@@ -178,6 +179,71 @@ fn an_uplink_that_changes_is_followed() {
     });
     println!("the uplink's address gone and back: {outcome:?}");
     assert_eq!(cluster.nodes[0].problems(), [""; 0]);
+}
+
+/// Makes the underlay of n1 again as it was.
+const PLUG_IN: &str = "
+    ip link add eth0 address 02:00:00:00:01:01 type veth peer name port1 netns switch
+    ip -n switch link set port1 master br0 up
+    sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+    ip link set eth0 up
+    ip address add 192.0.2.1/24 dev eth0; ip address add 2001:db8::1/64 dev eth0 nodad
+    ip route add default via 192.0.2.254";
+
+/// All that is there of n1 but for the port of its pod: `bridge` names the other end by an index
+/// that is the uplink's by chance.
+fn state_of_first(cluster: &Cluster) -> String {
+    let state = testbed::state(&cluster.nodes[0].space);
+    let lines: Vec<&str> = state.lines().filter(|line| !line.starts_with("veth0@")).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn an_uplink_that_is_removed_and_made_again_is_followed() {
+    testbed::isolated!();
+    for settings in TUNNELS.into_iter().chain(["backend: host-gw"]) {
+        let cluster = Cluster::new(3, settings, DUAL);
+        let is_plain = settings.contains("host-gw");
+        let mut cluster = if is_plain { cluster.let_through() } else { cluster };
+        cluster.start();
+        let before = state_of_first(&cluster);
+        let mut repair = Duration::ZERO;
+        let outcome = during(&mut cluster, |cluster| {
+            let [first, second, third] = &cluster.nodes[..] else { panic!("three nodes") };
+            first.space.sh("ip link delete eth0");
+            let problems =
+                eventually("it is said", || Some(first.problems()).filter(|it| !it.is_empty()));
+            assert_eq!(problems, ["noUplink"]);
+            // What is healthy goes on: other nodes, and the node itself.
+            let is_joined = |from: &Namespace, to: &Namespace, address: &str| {
+                source_seen(from.netns(), to.netns(), address.parse().unwrap()).is_some()
+            };
+            assert!(is_joined(&second.pod, &third.pod, "10.244.3.2"));
+            assert!(is_joined(&first.space, &first.pod, "10.244.1.2"));
+            first.space.sh(PLUG_IN);
+            // The kernel has a new device carry packets up to a second late.
+            assert!(is_joined(&first.space, &second.space, "192.0.2.2"));
+            let back = Instant::now();
+            assert!(is_joined(&first.pod, &second.pod, "10.244.2.2"));
+            repair = back.elapsed();
+            first.wait_until_ready();
+        });
+        let Outcome { lost, outage, .. } = outcome;
+        let (repair, outage) = (repair.as_millis(), outage.as_millis());
+        println!(
+            "{settings}: the uplink removed and made again: repaired {repair} ms after it was back, \
+             {lost} packets lost in {outage} ms"
+        );
+        assert!(repair < GOAL.as_millis(), "{settings}: {outcome:?}");
+        eventually("all is as before", || (state_of_first(&cluster) == before).then_some(()));
+        // It was said once, and that it is over.
+        let log = cluster.nodes[0].log();
+        let said = |what: &str| {
+            let lines = log.lines().filter(|line| line.contains("\"noUplink\""));
+            lines.filter(|line| line.contains(what)).count()
+        };
+        assert_eq!((said("no device carries 192.0.2.1"), said("this is over")), (2, 1), "{log}");
+    }
 }
 
 #[test]
