@@ -26,7 +26,7 @@ pub use self::status::{SourceStatus, Status};
 use self::belief::Belief;
 use self::hold::{HOLD, Held, is_suspicious};
 use self::order::{
-    as_link, fits, forget_what_goes_with_devices, over_what_was_guessed, rules_first, rules_last,
+    as_link, fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_first, rules_last,
 };
 use self::ours::{Ours, device_of};
 use self::shape::{holds, is_of_peer, is_peer_route, kind};
@@ -476,7 +476,7 @@ impl Agent {
             }
             self.last_change = Some(self.now);
         }
-        effects.push(Effect::Apply(plan.into_iter().map(over_what_was_guessed).collect()));
+        effects.push(Effect::Apply(plan.into_iter().map(over_what_is_in_the_way).collect()));
     }
 
     fn on_applied(&mut self, failed: Vec<(Change, String)>) {

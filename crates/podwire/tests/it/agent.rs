@@ -7,4 +7,5 @@ mod etcd;
 mod faults;
 mod joining;
 mod probes;
+mod stream;
 mod traffic;
