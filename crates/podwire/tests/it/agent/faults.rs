@@ -14,7 +14,7 @@ const GOAL: Duration = Duration::from_secs(1);
 /// What becomes of the packets between the pods of n1 and n2 while `harm` is done. Connections
 /// survive it, and where there are more nodes, the pods of the last two notice nothing.
 #[track_caller]
-fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
+pub(super) fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
     let start = |near: usize, far: usize, port| {
         let end = |n: usize| (&cluster.nodes[n - 1].pod, cluster.pod_address(n));
         Traffic::start(&Pair { near: end(near), far: end(far), port })
@@ -46,7 +46,7 @@ fn assert_repaired(what: &str, outcome: &Outcome) {
 }
 
 #[track_caller]
-fn assert_unnoticed(what: &str, outcome: &Outcome) {
+pub(super) fn assert_unnoticed(what: &str, outcome: &Outcome) {
     let Outcome { sent, lost, flow, .. } = outcome;
     println!("{what}: {lost} of {sent} packets lost, {} segments sent again", flow.again);
     assert!(flow.is_whole(), "{what}: {outcome:?}");
