@@ -13,6 +13,7 @@ mod order;
 mod ours;
 mod shape;
 mod status;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -639,7 +640,11 @@ pub fn cleanup(config: &Config, seen: &[Object]) -> Plan {
         .cloned()
         .collect();
     rules_last(&mut left);
-    net::diff(&Space::Here, &[], &left, |_| true)
+    let mut plan = net::diff(&Space::Here, &[], &left, |_| true);
+    for step in &mut plan {
+        step.why = why::why(&Nodes::default(), step).into();
+    }
+    plan
 }
 
 #[cfg(test)]

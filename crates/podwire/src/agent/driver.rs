@@ -133,9 +133,15 @@ impl Driver {
         self.mode
     }
 
-    /// The changes that were not made.
-    pub(super) fn shown(&self) -> &Plan {
-        &self.shown
+    /// How many changes were not made.
+    pub(super) fn pending(&self) -> usize {
+        self.shown.len()
+    }
+
+    /// The changes that were not made, each with why it should be.
+    pub(super) fn shown(&self) -> Plan {
+        let explained = |step: &Step| Step { why: self.agent.why(step).into(), ..step.clone() };
+        self.shown.iter().map(explained).collect()
     }
 
     /// Whether the source is to tell everything anew; asked once.
@@ -226,20 +232,30 @@ impl Driver {
         }
         let began = Instant::now();
         let (mut changed, mut refused) = (0, Vec::new());
+        let mut why = None;
         let mut rest = &plan[..];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(turn(rest));
             rest = later;
             let applied = self.kernel.apply(now, OnError::Continue);
             changed += applied.done.len();
+            why = why.or_else(|| applied.done.first().map(|step| self.agent.why(step)));
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                for step in &applied.done {
+                    let change = net::shell(step).join("; ");
+                    tracing::debug!(change, why = self.agent.why(step), "changed");
+                }
+            }
             for (place, error) in applied.failed {
-                tracing::warn!(change = net::shell(&now[place]).join("; "), %error, "refused");
+                let change = net::shell(&now[place]).join("; ");
+                tracing::warn!(change, why = self.agent.why(&now[place]), %error, "refused");
                 refused.push((now[place].change.clone(), error.to_string()));
             }
         }
         tracing::info!(
             steps = plan.len(),
             changed,
+            first = why,
             failed = refused.len(),
             micros = micros(began.elapsed()),
             "reconciled"
