@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use testbed::Namespace;
+
 use super::traffic::{PACE, Pair};
 
 /// How much is written at each pace.
@@ -55,7 +57,7 @@ impl Stream {
             end.set_nonblocking(true).unwrap();
             end.set_nodelay(true).unwrap();
         }
-        let pods = [near, far].map(|pod| pod.path());
+        let pods = [near, far].map(Namespace::path);
         Self(std::thread::spawn(move || {
             let mut flow = run(&near_end, &far_end, &stop);
             let names = pods.iter().filter_map(|pod| pod.file_name()?.to_str());
