@@ -8,6 +8,7 @@
 //! suspiciously, and never touches what is not ours.
 
 mod belief;
+mod cleanup;
 mod hold;
 mod order;
 mod ours;
@@ -22,14 +23,15 @@ use std::time::Duration;
 use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step, nft};
 use serde::{Deserialize, Serialize};
 
+pub use self::cleanup::cleanup;
 pub use self::status::{SourceStatus, Status};
 
 use self::belief::Belief;
 use self::hold::{HOLD, Held, is_suspicious};
 use self::order::{
-    as_link, fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_first, rules_last,
+    fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_first, rules_last,
 };
-use self::ours::{Ours, device_of};
+use self::ours::Ours;
 use self::shape::{holds, is_of_peer, is_peer_route, kind};
 use crate::desired::{Desired, desired, is_tunnel};
 use crate::mesh::{self, Target};
@@ -623,28 +625,6 @@ impl Agent {
     pub fn is_ready(&self) -> bool {
         matches!(self.runtimes, Runtimes::Ready(_)) && self.unready_since.is_none()
     }
-}
-
-/// The steps that remove all that is ours of what is `seen`, and nothing else.
-pub fn cleanup(config: &Config, seen: &[Object]) -> Plan {
-    let ours = Ours::of(config);
-    let devices: HashSet<&LinkName> =
-        seen.iter().filter(|it| ours.is(it)).filter_map(as_link).map(|link| &link.name).collect();
-    // What is on a device goes with it, and what is in a table with that.
-    let stays = |object: &Object| device_of(object).is_none_or(|link| !devices.contains(link));
-    let is_table = |object: &Object| matches!(object, Object::Nft(nft::Object::Table(_)));
-    let mut left: Vec<Object> = seen
-        .iter()
-        .filter(|it| ours.is(it) && stays(it))
-        .filter(|it| !matches!(it, Object::Nft(_)) || is_table(it))
-        .cloned()
-        .collect();
-    rules_last(&mut left);
-    let mut plan = net::diff(&Space::Here, &[], &left, |_| true);
-    for step in &mut plan {
-        step.why = why::why(&Nodes::default(), step).into();
-    }
-    plan
 }
 
 #[cfg(test)]

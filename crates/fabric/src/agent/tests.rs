@@ -1,5 +1,6 @@
 //! The state machine with a machine that is a list of objects.
 
+use super::ours::device_of;
 use super::*;
 use crate::{Code, PerFamily};
 
