@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step, nft};
+use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step};
 use serde::{Deserialize, Serialize};
 
 pub use self::cleanup::cleanup;

@@ -3,6 +3,7 @@
 use super::ours::device_of;
 use super::*;
 use crate::{Code, PerFamily};
+use net::nft;
 
 struct World {
     agent: Agent,
