@@ -8,27 +8,30 @@
 //! suspiciously, and never touches what is not ours.
 
 mod belief;
+mod cleanup;
 mod hold;
 mod order;
 mod ours;
 mod shape;
 mod status;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step, nft};
+use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step};
 use serde::{Deserialize, Serialize};
 
+pub use self::cleanup::cleanup;
 pub use self::status::{SourceStatus, Status};
 
 use self::belief::Belief;
 use self::hold::{HOLD, Held, is_suspicious};
 use self::order::{
-    as_link, fits, forget_what_goes_with_devices, over_what_was_guessed, rules_first, rules_last,
+    fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_first, rules_last,
 };
-use self::ours::{Ours, device_of};
+use self::ours::Ours;
 use self::shape::{holds, is_of_peer, is_peer_route, kind};
 use crate::desired::{Desired, desired, is_tunnel};
 use crate::mesh::{self, Target};
@@ -57,6 +60,14 @@ pub enum Event {
     Accept,
     /// The time that [`Agent::deadline`] named has come.
     Tick,
+}
+
+impl Event {
+    /// Whether it has the machine looked at, at most: what the kernel says, which it says thousands of
+    /// times.
+    pub fn is_hint(&self) -> bool {
+        matches!(self, Self::Seen(_) | Self::Gone(_) | Self::Rules | Self::Lost)
+    }
 }
 
 /// What the agent has done.
@@ -211,8 +222,7 @@ impl Agent {
         self.now = now;
         let mut effects = Vec::new();
         let is_look = matches!(event, Event::Looked(_));
-        // What the kernel says has the machine looked at, at most, and is said thousands of times.
-        let is_hint = matches!(event, Event::Seen(_) | Event::Gone(_) | Event::Rules | Event::Lost);
+        let is_hint = event.is_hint();
         match event {
             Event::Source(report) => self.on_report(report, &mut effects),
             Event::Surveyed(machine) => self.on_machine(machine, &mut effects),
@@ -469,7 +479,7 @@ impl Agent {
             }
             self.last_change = Some(self.now);
         }
-        effects.push(Effect::Apply(plan.into_iter().map(over_what_was_guessed).collect()));
+        effects.push(Effect::Apply(plan.into_iter().map(over_what_is_in_the_way).collect()));
     }
 
     fn on_applied(&mut self, failed: Vec<(Change, String)>) {
@@ -615,24 +625,6 @@ impl Agent {
     pub fn is_ready(&self) -> bool {
         matches!(self.runtimes, Runtimes::Ready(_)) && self.unready_since.is_none()
     }
-}
-
-/// The steps that remove all that is ours of what is `seen`, and nothing else.
-pub fn cleanup(config: &Config, seen: &[Object]) -> Plan {
-    let ours = Ours::of(config);
-    let devices: HashSet<&LinkName> =
-        seen.iter().filter(|it| ours.is(it)).filter_map(as_link).map(|link| &link.name).collect();
-    // What is on a device goes with it, and what is in a table with that.
-    let stays = |object: &Object| device_of(object).is_none_or(|link| !devices.contains(link));
-    let is_table = |object: &Object| matches!(object, Object::Nft(nft::Object::Table(_)));
-    let mut left: Vec<Object> = seen
-        .iter()
-        .filter(|it| ours.is(it) && stays(it))
-        .filter(|it| !matches!(it, Object::Nft(_)) || is_table(it))
-        .cloned()
-        .collect();
-    rules_last(&mut left);
-    net::diff(&Space::Here, &[], &left, |_| true)
 }
 
 #[cfg(test)]

@@ -43,6 +43,17 @@ pub fn desired<'a>(
             Err(problem) => *missing.place(family) = Some(problem),
         }
     }
+    if uplinks.is_empty()
+        && let Some((_, problem)) =
+            missing.iter().find(|(family, _)| me.subnets.get(*family).is_some())
+    {
+        // Of both families the first: what is missing to one is mostly missing to both.
+        problems.push(Problem::here(
+            Code::NoUplink,
+            format!("no other node is reached: {}", problem.text),
+        ));
+        return Desired { joint: None, shared: Vec::new(), problems };
+    }
     let chosen = choose(config, machine, &uplinks);
     let spoils = |(_, uplink): (Family, &Uplink)| machine.spoils_checksums.contains(&uplink.link);
     let tx_checksum = config.tunnel.tx_checksum.or(uplinks.iter().any(spoils).then_some(false));
@@ -114,7 +125,7 @@ fn unfit(
     }
     let reachable = match (joint.has_tunnel(), family) {
         (true, _) => joint.outer(family).is_some(),
-        (false, Family::V4) => !joint.uplinks.is_empty(),
+        (false, Family::V4) => true,
         (false, Family::V6) => joint.uplinks.v6.is_some(),
     };
     if reachable {
@@ -124,10 +135,7 @@ fn unfit(
     let text = format!(
         "{family} pods cannot be joined: {cause}. Backend gpe carries both families over either one"
     );
-    Some(Problem::here(
-        if joint.uplinks.is_empty() { Code::NoUplink } else { Code::Families },
-        text,
-    ))
+    Some(Problem::here(Code::Families, text))
 }
 
 /// The smallest link that IPv6 works on (RFC 8200 section 5).

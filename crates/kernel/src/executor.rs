@@ -78,6 +78,7 @@ impl Kernel {
 
     /// Applies a plan.
     pub fn apply(&mut self, plan: &[Step], on_error: OnError) -> Applied {
+        self.handles.values_mut().for_each(Handle::forget_all);
         let fault = self.fault.take();
         let mut applied = Applied::default();
         let mut at = 0;

@@ -87,6 +87,11 @@ impl Handle {
             .ok_or_else(|| Error::errno(format!("look up device {name}"), libc::ENODEV, None))
     }
 
+    /// Forgets all indices, because devices come and go under the same names between plans.
+    pub(crate) fn forget_all(&mut self) {
+        self.indices.clear();
+    }
+
     /// Forgets an index, because its device was removed or made.
     pub(crate) fn forget(&mut self, name: &LinkName) {
         self.indices.remove(name);

@@ -312,6 +312,22 @@ fn files_and_namespaces_are_made_and_unmade() {
 }
 
 #[test]
+fn a_device_that_was_made_again_is_the_one_that_a_later_plan_means() {
+    testbed::isolated!();
+    let space = Namespace::new("a");
+    let mut kernel = Kernel::new().unwrap();
+    for subnet in ["10.2.0.0/24", "10.3.0.0/24"] {
+        space.sh("ip link add eth0 type veth peer name other; ip link set eth0 up
+            ip address add 192.0.2.1/24 dev eth0");
+        let change = Change::Create(route(subnet, Some("192.0.2.2"), "eth0").into());
+        let plan = [Step::new(&space.space(), change, "leads there")];
+        kernel.apply(&plan, OnError::Continue).into_result().unwrap();
+        assert!(space.sh("ip route show").contains(subnet));
+        space.sh("ip link delete eth0");
+    }
+}
+
+#[test]
 fn waiting_ends_with_the_event_or_in_time() {
     testbed::isolated!();
     let (a, b) = (Namespace::new("a"), Namespace::new("b"));

@@ -38,12 +38,13 @@ pub fn diff(
             Some(found) if is_satisfied(object, found) => {}
             Some(found) if is_replaceable(object, found) => {
                 let change = Change::Replace { from: Object::clone(found), to: object.clone() };
-                plan.push(Step::new(space, change, "differs"));
+                plan.push(Step::new(space, change, "is not as it should be"));
             }
             Some(found) => {
                 let change = Change::Delete(Object::clone(found));
-                plan.push(Step::new(space, change, "differs"));
-                plan.push(Step::new(space, Change::Create(object.clone()), "differs"));
+                plan.push(Step::new(space, change, "is not as it should be"));
+                let change = Change::Create(object.clone());
+                plan.push(Step::new(space, change, "is not as it should be"));
             }
         }
     }

@@ -51,9 +51,9 @@ fn once(config: &Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCo
     }
     let status = driver.status();
     let text = match (arguments.output, mode) {
-        (Output::Sh, _) => net::script(driver.shown()),
-        (Output::Text, Mode::Show) => report::plan(driver.shown()),
-        (Output::Json, Mode::Show) => report::plan_json(driver.shown()),
+        (Output::Sh, _) => net::script(&driver.shown()),
+        (Output::Text, Mode::Show) => report::plan(&driver.shown()),
+        (Output::Json, Mode::Show) => report::plan_json(&driver.shown()),
         (Output::Json, Mode::Change) => report::status_json(&status),
         (Output::Text, Mode::Change) => report::status(&status, terminal),
     };
@@ -111,7 +111,7 @@ fn status(config: &Config, output: Format, terminal: Terminal) -> Result<ExitCod
         Err(_) => {
             let driver = drive_once(config, Mode::Show)?;
             let mut status = driver.status();
-            let pending = driver.shown().len();
+            let pending = driver.pending();
             status.ready &= pending == 0;
             let text = match pending {
                 0 => "no agent is running; what it would keep is in place".to_owned(),

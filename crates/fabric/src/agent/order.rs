@@ -78,13 +78,16 @@ fn is_form(object: &Object) -> bool {
     matches!(object, Object::Nft(nft::Object::Set(_) | nft::Object::Chain(_)))
 }
 
-/// Packets that were on the way while an entry was missing have the kernel make one of its own, which
-/// nobody has written and which is in the way of ours.
-pub(super) fn over_what_was_guessed(step: Step) -> Step {
-    match step.change {
-        Change::Create(object @ (Object::Neighbour(_) | Object::Fdb(_))) => {
-            Step { change: Change::Ensure(object), ..step }
+/// What is in the way of ours is written over. Packets that were on the way while an entry was missing
+/// have the kernel make one of its own, which nobody has written. A route of somebody else's to a
+/// peer's pods would stay before ours, which is of the same metric, and go on to lead astray.
+pub(super) fn over_what_is_in_the_way(step: Step) -> Step {
+    let change = match step.change {
+        Change::Create(object @ (Object::Neighbour(_) | Object::Fdb(_))) => Change::Ensure(object),
+        Change::Create(object @ Object::Route(_)) => {
+            Change::Replace { from: object.clone(), to: object }
         }
-        _ => step,
-    }
+        other => other,
+    };
+    Step { change, ..step }
 }

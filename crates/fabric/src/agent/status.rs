@@ -102,6 +102,14 @@ impl Agent {
         }
     }
 
+    /// What is wrong, once the source has said anything: before, nobody can know. What the kernel
+    /// refused is not among it, which whoever asked the kernel knows.
+    pub fn news(&self) -> Option<Vec<Problem>> {
+        let mut problems = (self.source != SourceStatus::Awaited).then(|| self.problems())?;
+        problems.retain(|problem| problem.code != Code::Kernel);
+        Some(problems)
+    }
+
     /// What is wrong, this node first.
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.here.clone();

@@ -32,6 +32,8 @@ pub(super) struct Driver {
     droppers: look::Droppers,
     /// What runtimes were told last.
     told: Option<Ready>,
+    /// What is known to be wrong and was said, to say it once.
+    known: Vec<Problem>,
     /// What could not be written last time, to say it once.
     unwritten: Option<String>,
     /// How long each kind of work took last, in microseconds.
@@ -55,6 +57,7 @@ impl Driver {
             started: Instant::now(),
             droppers: look::Droppers::default(),
             told: None,
+            known: Vec::new(),
             unwritten: None,
             timing: BTreeMap::new(),
             ways: Vec::new(),
@@ -76,8 +79,25 @@ impl Driver {
 
     /// Tells the state machine, and does what it asks for until it asks for nothing more.
     pub(super) fn on(&mut self, event: Event) -> Result<()> {
+        let is_hint = event.is_hint();
         let effects = self.agent.on(event, self.started.elapsed());
-        self.perform(effects.into())
+        let done = self.perform(effects.into());
+        if !is_hint {
+            self.tell_news();
+        }
+        done
+    }
+
+    /// Says in the log what has gone wrong and what has come right.
+    fn tell_news(&mut self) {
+        let Some(problems) = self.agent.news() else { return };
+        for problem in problems.iter().filter(|it| !self.known.contains(it)) {
+            tracing::warn!(%problem, code = problem.code.word(), "something is wrong");
+        }
+        for problem in self.known.iter().filter(|it| !problems.contains(it)) {
+            tracing::info!(%problem, code = problem.code.word(), "this is over");
+        }
+        self.known = problems;
     }
 
     /// Has a tick come now, whenever it is due.
@@ -113,9 +133,15 @@ impl Driver {
         self.mode
     }
 
-    /// The changes that were not made.
-    pub(super) fn shown(&self) -> &Plan {
-        &self.shown
+    /// How many changes were not made.
+    pub(super) fn pending(&self) -> usize {
+        self.shown.len()
+    }
+
+    /// The changes that were not made, each with why it should be.
+    pub(super) fn shown(&self) -> Plan {
+        let explained = |step: &Step| Step { why: self.agent.why(step).into(), ..step.clone() };
+        self.shown.iter().map(explained).collect()
     }
 
     /// Whether the source is to tell everything anew; asked once.
@@ -206,20 +232,30 @@ impl Driver {
         }
         let began = Instant::now();
         let (mut changed, mut refused) = (0, Vec::new());
+        let mut why = None;
         let mut rest = &plan[..];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(turn(rest));
             rest = later;
             let applied = self.kernel.apply(now, OnError::Continue);
             changed += applied.done.len();
+            why = why.or_else(|| applied.done.first().map(|step| self.agent.why(step)));
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                for step in &applied.done {
+                    let change = net::shell(step).join("; ");
+                    tracing::debug!(change, why = self.agent.why(step), "changed");
+                }
+            }
             for (place, error) in applied.failed {
-                tracing::warn!(change = net::shell(&now[place]).join("; "), %error, "refused");
+                let change = net::shell(&now[place]).join("; ");
+                tracing::warn!(change, why = self.agent.why(&now[place]), %error, "refused");
                 refused.push((now[place].change.clone(), error.to_string()));
             }
         }
         tracing::info!(
             steps = plan.len(),
             changed,
+            first = why,
             failed = refused.len(),
             micros = micros(began.elapsed()),
             "reconciled"

@@ -5,6 +5,8 @@
 mod cluster;
 mod etcd;
 mod faults;
+mod flannel;
 mod joining;
 mod probes;
+mod stream;
 mod traffic;

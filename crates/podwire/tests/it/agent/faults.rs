@@ -2,37 +2,56 @@
 
 use std::time::{Duration, Instant};
 
-use testbed::look::eventually;
+use testbed::Namespace;
+use testbed::look::{eventually, source_seen};
 
-use super::cluster::{Cluster, DUAL, V4};
-use super::traffic::{Outcome, Traffic};
+use super::cluster::{Cluster, DUAL, Node, V4};
+use super::traffic::{Outcome, Pair, Traffic};
 
 /// How long a repair may take.
 const GOAL: Duration = Duration::from_secs(1);
 
-/// What becomes of the packets between the pods of n1 and n2 while `harm` is done.
-fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
-    let (a, b) = (cluster.pod_address(1), cluster.pod_address(2));
-    let ends = [(&cluster.nodes[0].pod, a), (&cluster.nodes[1].pod, b)];
-    let traffic = Traffic::start(ends[0], ends[1]);
+/// What becomes of the packets between the pods of n1 and n2 while `harm` is done. Connections
+/// survive it, and where there are more nodes, the pods of the last two notice nothing.
+#[track_caller]
+pub(super) fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
+    let start = |near: usize, far: usize, port| {
+        let end = |n: usize| (&cluster.nodes[n - 1].pod, cluster.pod_address(n));
+        Traffic::start(&Pair { near: end(near), far: end(far), port })
+    };
+    let traffic = start(1, 2, 7777);
+    let last = cluster.nodes.len();
+    let bystanders = (last > 2).then(|| start(last - 1, last, 7778));
     std::thread::sleep(Duration::from_millis(100));
     harm(cluster);
     std::thread::sleep(Duration::from_millis(400));
-    traffic.stop()
+    if let Some(bystanders) = bystanders {
+        assert_unnoticed("between other nodes", &bystanders.stop());
+    }
+    let outcome = traffic.stop();
+    // Bytes come through in the end, so that what is lost is lost no longer.
+    assert!(outcome.flow.is_whole(), "{outcome:?}");
+    outcome
 }
 
 #[track_caller]
-fn assert_repaired(what: &str, outcome: Outcome) {
-    let Outcome { sent, lost, outage } = outcome;
-    println!("{what}: repaired in {} ms, {lost} of {sent} packets lost", outage.as_millis());
-    assert!(outage < GOAL, "{what}: {outcome:?}");
+fn assert_repaired(what: &str, outcome: &Outcome) {
+    let Outcome { sent, lost, outage, flow } = outcome;
+    println!(
+        "{what}: repaired in {} ms, {lost} of {sent} packets lost; TCP paused for {} ms",
+        outage.as_millis(),
+        flow.pause.as_millis()
+    );
+    assert!(*outage < GOAL, "{what}: {outcome:?}");
 }
 
 #[track_caller]
-fn assert_unnoticed(what: &str, outcome: Outcome) {
-    println!("{what}: {} of {} packets lost", outcome.lost, outcome.sent);
-    assert_eq!(outcome.lost, 0, "{what}: {outcome:?}");
-    assert!(outcome.sent > 100, "{what}: {outcome:?}");
+pub(super) fn assert_unnoticed(what: &str, outcome: &Outcome) {
+    let Outcome { sent, lost, flow, .. } = outcome;
+    println!("{what}: {lost} of {sent} packets lost, {} segments sent again", flow.again);
+    assert!(flow.is_whole(), "{what}: {outcome:?}");
+    assert_eq!((*lost, flow.again), (0, 0), "{what}: {outcome:?}");
+    assert!(*sent > 100, "{what}: {outcome:?}");
 }
 
 const TUNNELS: [&str; 3] = ["backend: vxlan", "tunnel: {form: classic}", "backend: gpe"];
@@ -53,14 +72,14 @@ const HARM: [(&str, &str); 8] = [
 ];
 
 fn heal(settings: &str) {
-    let mut cluster = Cluster::new(2, settings, V4);
+    let mut cluster = Cluster::new(3, settings, V4);
     cluster.start();
     let before = testbed::state(&cluster.nodes[0].space);
     for (what, script) in HARM {
         let outcome = during(&mut cluster, |cluster| {
             cluster.node(1).space.sh(script);
         });
-        assert_repaired(&format!("{settings}: {what}"), outcome);
+        assert_repaired(&format!("{settings}: {what}"), &outcome);
         let deadline = Instant::now() + GOAL;
         while Instant::now() < deadline && testbed::state(&cluster.nodes[0].space) != before {
             std::thread::sleep(Duration::from_millis(50));
@@ -91,7 +110,7 @@ fn gpe_heals() {
 #[test]
 fn entries_of_peers_come_back() {
     testbed::isolated!();
-    let mut cluster = Cluster::new(2, TUNNELS[1], V4);
+    let mut cluster = Cluster::new(3, TUNNELS[1], V4);
     cluster.start();
     for (what, script) in [
         ("the neighbour deleted", "ip neighbour flush dev podwire0 nud permanent"),
@@ -108,31 +127,31 @@ fn entries_of_peers_come_back() {
         let outcome = during(&mut cluster, |cluster| {
             cluster.node(1).space.sh(script);
         });
-        assert_repaired(what, outcome);
+        assert_repaired(what, &outcome);
     }
 }
 
 #[test]
 fn plain_routes_come_back() {
     testbed::isolated!();
-    let mut cluster = Cluster::new(2, "backend: host-gw", V4).let_through();
+    let mut cluster = Cluster::new(3, "backend: host-gw", V4).let_through();
     cluster.start();
     for (what, script) in [
         ("all routes flushed", "ip route flush proto 112"),
-        ("a route changed", "ip route replace 10.244.2.0/24 via 192.0.2.77"),
+        ("a route replaced by another's", "ip route replace 10.244.2.0/24 via 192.0.2.77"),
         ("the uplink flapped", "ip link set eth0 down; ip link set eth0 up"),
     ] {
         let outcome = during(&mut cluster, |cluster| {
             cluster.node(1).space.sh(script);
         });
-        assert_repaired(&format!("host-gw: {what}"), outcome);
+        assert_repaired(&format!("host-gw: {what}"), &outcome);
     }
 }
 
 #[test]
 fn ipv6_comes_back_too() {
     testbed::isolated!();
-    let mut cluster = Cluster::new(2, "backend: gpe", super::cluster::V6);
+    let mut cluster = Cluster::new(3, "backend: gpe", super::cluster::V6);
     cluster.start();
     for (what, script) in [
         ("the tunnel device deleted", "ip link delete podwire0"),
@@ -142,7 +161,7 @@ fn ipv6_comes_back_too() {
         let outcome = during(&mut cluster, |cluster| {
             cluster.node(1).space.sh(script);
         });
-        assert_repaired(&format!("IPv6: {what}"), outcome);
+        assert_repaired(&format!("IPv6: {what}"), &outcome);
     }
 }
 
@@ -157,7 +176,7 @@ fn an_uplink_that_changes_is_followed() {
         }
         cluster.switch.sh("ip link set br0 mtu 1400");
     });
-    assert_unnoticed("the underlay's MTU changed", outcome);
+    assert_unnoticed("the underlay's MTU changed", &outcome);
     for node in &cluster.nodes {
         eventually("the tunnel follows", || (node.status()["mtu"] == 1330).then_some(()));
         let list =
@@ -180,11 +199,137 @@ fn an_uplink_that_changes_is_followed() {
     assert_eq!(cluster.nodes[0].problems(), [""; 0]);
 }
 
+/// Makes the underlay of n1 again as it was.
+const PLUG_IN: &str = "
+    ip link add eth0 address 02:00:00:00:01:01 type veth peer name port1 netns switch
+    ip -n switch link set port1 master br0 up
+    sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+    ip link set eth0 up
+    ip address add 192.0.2.1/24 dev eth0; ip address add 2001:db8::1/64 dev eth0 nodad
+    ip route add default via 192.0.2.254";
+
+/// All that is there of n1 but for the port of its pod: `bridge` names the other end by an index
+/// that is the uplink's by chance.
+fn state_of_first(cluster: &Cluster) -> String {
+    let state = testbed::state(&cluster.nodes[0].space);
+    let lines: Vec<&str> = state.lines().filter(|line| !line.starts_with("veth0@")).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn an_uplink_that_is_removed_and_made_again_is_followed() {
+    testbed::isolated!();
+    for settings in TUNNELS.into_iter().chain(["backend: host-gw"]) {
+        let cluster = Cluster::new(3, settings, DUAL);
+        let is_plain = settings.contains("host-gw");
+        let mut cluster = if is_plain { cluster.let_through() } else { cluster };
+        cluster.start();
+        let before = state_of_first(&cluster);
+        let mut repair = Duration::ZERO;
+        let outcome = during(&mut cluster, |cluster| {
+            let [first, second, third] = &cluster.nodes[..] else { panic!("three nodes") };
+            first.space.sh("ip link delete eth0");
+            let problems =
+                eventually("it is said", || Some(first.problems()).filter(|it| !it.is_empty()));
+            assert_eq!(problems, ["noUplink"]);
+            // What is healthy goes on: other nodes, and the node itself.
+            let is_joined = |from: &Namespace, to: &Namespace, address: &str| {
+                source_seen(from.netns(), to.netns(), address.parse().unwrap()).is_some()
+            };
+            assert!(is_joined(&second.pod, &third.pod, "10.244.3.2"));
+            assert!(is_joined(&first.space, &first.pod, "10.244.1.2"));
+            first.space.sh(PLUG_IN);
+            // The kernel has a new device carry packets up to a second late.
+            assert!(is_joined(&first.space, &second.space, "192.0.2.2"));
+            let back = Instant::now();
+            assert!(is_joined(&first.pod, &second.pod, "10.244.2.2"));
+            repair = back.elapsed();
+            first.wait_until_ready();
+        });
+        let Outcome { lost, outage, .. } = outcome;
+        let (repair, outage) = (repair.as_millis(), outage.as_millis());
+        println!(
+            "{settings}: the uplink removed and made again: repaired {repair} ms after it was back, \
+             {lost} packets lost in {outage} ms"
+        );
+        assert!(repair < GOAL.as_millis(), "{settings}: {outcome:?}");
+        eventually("all is as before", || (state_of_first(&cluster) == before).then_some(()));
+        // It was said once, and that it is over.
+        let log = cluster.nodes[0].log();
+        let said = |what: &str| {
+            let lines = log.lines().filter(|line| line.contains("\"noUplink\""));
+            lines.filter(|line| line.contains(what)).count()
+        };
+        assert_eq!((said("no device carries 192.0.2.1"), said("this is over")), (2, 1), "{log}");
+    }
+}
+
+/// Gives n1 another address, as an administrator or DHCP does.
+fn readdress(cluster: &Cluster, from: &str, to: &str) {
+    cluster.nodes[0].space.sh(&format!(
+        "ip address delete {from}/24 dev eth0; ip address add {to}/24 dev eth0
+        ip route add default via 192.0.2.254"
+    ));
+}
+
+#[test]
+fn a_node_that_gets_another_address_is_followed() {
+    testbed::isolated!();
+    for settings in TUNNELS.into_iter().chain(["backend: host-gw"]) {
+        let cluster = Cluster::new(3, settings, V4);
+        let is_plain = settings.contains("host-gw");
+        let mut cluster = if is_plain { cluster.let_through() } else { cluster };
+        cluster.start();
+        let before = testbed::state(&cluster.nodes[0].space);
+        let (old, new) = ("192.0.2.1", "192.0.2.11");
+        let list = |cluster: &Cluster, address: &str| {
+            cluster.spoil(1, &format!("{old:?}"), &format!("{address:?}"));
+        };
+        for (order, is_node_first) in [("the node", true), ("the source", false)] {
+            let (from, to) = if is_node_first { (old, new) } else { (new, old) };
+            let mut repair = Duration::ZERO;
+            let outcome = during(&mut cluster, |cluster| {
+                let mut steps: [&dyn Fn(); 2] =
+                    [&|| readdress(cluster, from, to), &|| list(cluster, to)];
+                if !is_node_first {
+                    steps.reverse();
+                }
+                steps[0]();
+                let first = &cluster.nodes[0];
+                eventually("it is said", || (first.problems() == ["noUplink"]).then_some(()));
+                let begin = Instant::now();
+                steps[1]();
+                let (near, far) = (first.pod.netns(), cluster.nodes[1].pod.netns());
+                assert!(source_seen(near, far, cluster.pod_address(2)).is_some());
+                repair = begin.elapsed();
+            });
+            let Outcome { sent, lost, flow, .. } = &outcome;
+            println!(
+                "{settings}: another address, first at {order}: repaired in {} ms after the other \
+                 knew, {lost} of {sent} packets lost; TCP paused for {} ms",
+                repair.as_millis(),
+                flow.pause.as_millis()
+            );
+            assert!(repair < GOAL, "{outcome:?}");
+            eventually("all is well", || {
+                let is_well = |it: &Node| it.problems().is_empty();
+                cluster.nodes.iter().all(is_well).then_some(())
+            });
+            for node in &cluster.nodes {
+                let all = node.space.sh("ip route show table all; bridge fdb; nft list ruleset");
+                let is_left = all.split_whitespace().any(|word| word.trim_matches(',') == from);
+                assert!(!is_left, "n{} still has {from}:\n{all}", node.number);
+            }
+        }
+        testbed::assert_same_state(&before, &testbed::state(&cluster.nodes[0].space));
+    }
+}
+
 #[test]
 fn agents_that_end_and_begin_lose_nothing() {
     testbed::isolated!();
     for settings in TUNNELS {
-        let mut cluster = Cluster::new(2, settings, V4);
+        let mut cluster = Cluster::new(3, settings, V4);
         cluster.start();
         let outcome = during(&mut cluster, |cluster| {
             let node = cluster.node(1);
@@ -195,7 +340,7 @@ fn agents_that_end_and_begin_lose_nothing() {
             node.start();
             node.wait_until_ready();
         });
-        assert_unnoticed(&format!("{settings}: restarts"), outcome);
+        assert_unnoticed(&format!("{settings}: restarts"), &outcome);
     }
 }
 
@@ -257,7 +402,7 @@ fn a_source_that_errs_harms_nobody() {
             problem(cluster, code);
             well(cluster);
         });
-        assert_unnoticed(what, outcome);
+        assert_unnoticed(what, &outcome);
     }
 }
 

@@ -167,6 +167,47 @@ fn the_conflist_says_what_runtimes_need_when_the_network_stands() {
 }
 
 #[test]
+fn every_change_says_why() {
+    testbed::isolated!();
+    let cluster = Cluster::new(2, "tunnel: {form: classic}", V4);
+    let node = &cluster.nodes[0];
+    // The sentences of what would be done, but for settings, which a machine may have already.
+    let sentences = || {
+        let script = node.podwire("--dry-run -o sh").expect(0).stdout;
+        let lines = script.lines().filter_map(|line| line.strip_prefix("# "));
+        lines.filter(|line| !line.starts_with("a node forwards")).map(str::to_owned).collect()
+    };
+    let first: Vec<String> = sentences();
+    for expected in [
+        "the tunnel device podwire0 is missing",
+        "this node's own address in the tunnel is missing",
+        "the rule by which pods reach other nodes through the tunnel is missing",
+        "the chain tunnel_in of the agent's table is missing",
+        "the entry of n2 in the set nodes4 is missing",
+        "the hardware address of the tunnel end of n2 is missing",
+        "the way to the tunnel end of n2 is missing",
+        "the route to the pods of n2 is missing",
+        "the route by which pods reach n2 itself is missing",
+    ] {
+        assert!(first.iter().any(|line| line == expected), "{expected}: {first:#?}");
+    }
+    cluster.join();
+    let after = |script: &str| -> Vec<String> {
+        node.space.sh(script);
+        let told = sentences();
+        node.podwire("--once").expect(0);
+        told
+    };
+    let missing = after("ip route delete 10.244.2.0/24");
+    assert_eq!(missing, ["the route to the pods of n2 is missing"]);
+    let differs = after("ip link set podwire0 mtu 600");
+    assert_eq!(differs, ["the tunnel device podwire0 is not as it should be"]);
+    cluster.list([1]);
+    let stale = "the route to the pods of the node at 10.244.2.0 is no longer wanted";
+    assert!(sentences().iter().any(|line| line == stale), "{:?}", sentences());
+}
+
+#[test]
 fn peers_that_host_gw_cannot_reach_are_named_or_tunnelled() {
     testbed::isolated!();
     for (settings, code) in [("backend: host-gw", 1), ("backend: host-gw\nfallback: vxlan", 0)] {

@@ -8,12 +8,23 @@ use std::time::{Duration, Instant};
 
 use testbed::Namespace;
 
+use super::stream::{Flow, Stream};
+
 /// One packet there and back in this time.
-const PACE: Duration = Duration::from_millis(2);
+pub(super) const PACE: Duration = Duration::from_millis(2);
+
+/// Two pods, each with its address, and the port at which they speak.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) near: (&'a Namespace, IpAddr),
+    pub(super) far: (&'a Namespace, IpAddr),
+    pub(super) port: u16,
+}
 
 pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<Vec<Packet>>,
+    stream: Stream,
 }
 
 #[derive(Clone, Copy)]
@@ -22,29 +33,32 @@ struct Packet {
     back: bool,
 }
 
-/// What became of the packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of the packets, and of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) sent: usize,
     pub(super) lost: usize,
     /// The longest time without any that arrived.
     pub(super) outage: Duration,
+    pub(super) flow: Flow,
 }
 
 impl Traffic {
-    /// From now on, packets go from one pod to the other and back.
-    pub(super) fn start(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr)) -> Self {
+    /// From now on, packets go from one pod to the other and back, and bytes by one connection.
+    pub(super) fn start(pair: &Pair<'_>) -> Self {
+        let port = pair.port;
         let open = |(space, address): (&Namespace, IpAddr)| {
-            let socket = space.netns().enter(|| UdpSocket::bind((address, 7777))).unwrap().unwrap();
+            let socket = space.netns().enter(|| UdpSocket::bind((address, port))).unwrap().unwrap();
             socket.set_nonblocking(true).unwrap();
             socket
         };
-        let (near, far) = (open(from), open(to));
-        let target = SocketAddr::new(to.1, 7777);
+        let (near, far) = (open(pair.near), open(pair.far));
+        let target = SocketAddr::new(pair.far.1, port);
         let stop = Arc::new(AtomicBool::new(false));
+        let stream = Stream::start(pair, stop.clone());
         let stopped = stop.clone();
         let sender = std::thread::spawn(move || run(&near, &far, target, &stopped));
-        Self { stop, sender }
+        Self { stop, sender, stream }
     }
 
     pub(super) fn stop(self) -> Outcome {
@@ -61,7 +75,7 @@ impl Traffic {
         if let (Some(last), Some(end)) = (last, packets.last()) {
             outage = outage.max(end.sent - last);
         }
-        Outcome { sent: packets.len(), lost, outage }
+        Outcome { sent: packets.len(), lost, outage, flow: self.stream.end() }
     }
 }
 
