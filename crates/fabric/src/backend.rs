@@ -40,6 +40,8 @@ pub struct Joint<'a> {
     pub config: &'a Config,
     /// This node, as far as it can be joined.
     pub me: Node,
+    /// All pods' addresses, where they are known beforehand.
+    pub pod_networks: Vec<IpNet>,
     /// How it is reached.
     pub uplinks: PerFamily<Uplink>,
     /// How peers are joined.

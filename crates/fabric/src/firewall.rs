@@ -20,33 +20,31 @@ use net::nft::{
     AddressType, Base, Chain, ChainKind, Element, Field, Hook, Key, KeyType, Policy, Rule, Set,
     SetFlags, Statement, TableId, Transport, Value, Verdict, priority,
 };
-use net::{Object, owner};
+use net::{Object, nft, owner};
 
 use crate::{Config, Family, Joint, Node};
 
 /// The table.
 pub(crate) fn table() -> TableId {
-    TableId::new(net::nft::Family::Inet, owner::AGENT_NFT_TABLE)
+    TableId::new(nft::Family::Inet, owner::AGENT_NFT_TABLE)
 }
 
 /// All but what each peer adds.
 pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
-    let Joint { config, me, uplinks, .. } = joint;
+    let Joint { config, me, pod_networks, uplinks, .. } = joint;
     let mut objects: Vec<Object> = vec![Object::Nft(table().into())];
     for family in Family::ALL {
         for (name, interval) in [(PODS, true), (NODES, false), (SPARED, true)] {
             objects.push(set(name, family, interval).into());
         }
     }
-    for net in &config.pod_networks {
+    for net in pod_networks {
         objects.push(element(PODS, Family::of_net(*net), (*net).into()));
     }
     for net in &config.masquerade.except {
         objects.push(element(SPARED, Family::of_net(*net), (*net).into()));
     }
-    if config.pod_networks.is_empty() {
-        objects.extend(me.subnets.iter().map(|(family, net)| element(PODS, family, (*net).into())));
-    }
+    objects.extend(Family::ALL.into_iter().filter_map(|family| pods_of(joint, me, family)));
     for (family, uplink) in uplinks.iter() {
         let key = Key::Point(vec![Value::Address(uplink.address)]);
         objects.push(element(NODES, family, key));
@@ -64,12 +62,33 @@ pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
 }
 
 /// What a peer adds for `family`.
-pub(crate) fn peer(config: &Config, peer: &Node, family: Family) -> Vec<Object> {
-    let subnet = peer.subnets.get(family).filter(|_| config.pod_networks.is_empty());
+pub(crate) fn peer(joint: &Joint<'_>, peer: &Node, family: Family) -> Vec<Object> {
     let address = peer.addresses.get(family);
-    let pods = subnet.map(|subnet| element(PODS, family, (*subnet).into()));
     let node = address.map(|it| element(NODES, family, Key::Point(vec![Value::Address(*it)])));
-    pods.into_iter().chain(node).collect()
+    pods_of(joint, peer, family).into_iter().chain(node).collect()
+}
+
+/// The pods of a node, where they are not among those of the whole cluster: a set of intervals has
+/// none that overlap.
+fn pods_of(joint: &Joint<'_>, node: &Node, family: Family) -> Option<Object> {
+    let subnet = node.subnets.get(family)?;
+    let is_new = !overlaps(&joint.pod_networks, subnet);
+    is_new.then(|| element(PODS, family, (*subnet).into()))
+}
+
+fn overlaps(networks: &[IpNet], subnet: &IpNet) -> bool {
+    networks.iter().any(|net| net.contains(subnet) || subnet.contains(net))
+}
+
+/// Whether an element of the pods makes room for these networks, which it would keep out.
+pub(crate) fn makes_room(object: &Object, networks: &[IpNet]) -> bool {
+    let Object::Nft(nft::Object::Element(Element { set, key, .. })) = object else { return false };
+    let Key::Interval(first, last) = key else { return false };
+    let ([Value::Address(first)], [Value::Address(last)]) = (&first[..], &last[..]) else {
+        return false;
+    };
+    Family::ALL.into_iter().any(|family| *set == named(PODS, family))
+        && nft::network(*first, *last).is_some_and(|subnet| overlaps(networks, &subnet))
 }
 
 const PODS: &str = "pods";
