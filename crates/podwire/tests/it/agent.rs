@@ -8,3 +8,4 @@ mod faults;
 mod joining;
 mod probes;
 mod traffic;
+mod vni;
