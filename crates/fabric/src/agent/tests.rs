@@ -481,3 +481,61 @@ fn networks_of_pods_that_the_source_knows_stand_for_all_of_them() {
     world.on(told(&["10.1.0.0/16"]));
     assert_eq!(pods(&world), "10.0.0.0/9");
 }
+
+#[test]
+fn a_peer_is_reached_and_probed_by_the_family_that_it_has() {
+    let mut dual = machine();
+    let eth0: LinkName = "eth0".parse().unwrap();
+    dual.addresses.push(net::Address::new(eth0.clone(), "2001:db8::1/64".parse().unwrap()));
+    dual.default_routes.v6 = Some(eth0);
+    let told = |me: Node, address: &str| {
+        let mut peer = node(1);
+        peer.addresses = PerFamily { v4: None, v6: address.parse().ok() };
+        Event::Source(Report::Complete(vec![me, peer].into()))
+    };
+    // IPv4 pods of a peer that has an IPv6 address only.
+    let over_v6 = "2001:db8::2";
+    for (backend, machine, problem) in [
+        ("backend: gpe", dual.clone(), None),
+        ("backend: host-gw", dual.clone(), None),
+        ("backend: host-gw\nfallback: gpe", dual.clone(), None),
+        ("backend: vxlan", dual.clone(), Some("it has no address that IPv4 pods")),
+        ("backend: gpe", machine(), Some("it has no address that IPv4 pods")),
+    ] {
+        let mut world = World::new(backend, Vec::new(), Vec::new());
+        let mut me = node(0);
+        me.addresses.v6 = machine.addresses.get(1).map(|it| it.address.addr());
+        world.machine = machine.clone();
+        world.on(Event::Surveyed(machine));
+        world.on(told(me, over_v6));
+        let texts: Vec<String> =
+            world.agent.status().problems.into_iter().map(|it| it.text).collect();
+        let (_, targets) = world.agent.mesh();
+        match problem {
+            None => {
+                assert_eq!((world.routes(), &texts[..]), (1, &[][..]), "{backend}");
+                let [target] = &targets[..] else { panic!("{backend}: {targets:?}") };
+                let (from, to, size) = target.outer;
+                assert_eq!([from.to_string(), to.to_string()], ["2001:db8::1", over_v6]);
+                assert!(size <= 1500, "{backend}: {size} bytes are not carried whole");
+                let is_plain = target.inner.is_none();
+                assert_eq!(is_plain, backend.starts_with("backend: host-gw"), "{backend}");
+            }
+            Some(problem) => {
+                assert!(texts.iter().any(|it| it.contains(problem)), "{backend}: {texts:?}");
+                assert_eq!((world.routes(), targets), (0, vec![]), "{backend}");
+            }
+        }
+    }
+    // From an address that the others do not know they would take nothing.
+    let mut world = World::new("backend: gpe", Vec::new(), Vec::new());
+    let (mut me, mut peer) = (node(0), node(1));
+    me.addresses = PerFamily { v4: None, v6: "2001:db8::1".parse().ok() };
+    peer.addresses.v6 = over_v6.parse().ok();
+    world.machine = dual;
+    world.on(Event::Surveyed(world.machine.clone()));
+    world.on(Event::Source(Report::Complete(vec![me, peer].into())));
+    let (_, targets) = world.agent.mesh();
+    assert_eq!(targets[0].outer.1.to_string(), over_v6);
+    assert_eq!(world.agent.status().mtu, Some(1444));
+}
