@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use fabric::{Config, Machine, Node, Nodes, desired};
 use kernel::{Kernel, OnError};
-use net::{Address, Link, Object, Space, Step};
+use net::{Address, Link, Object, Step};
 use testbed::Namespace;
 use testbed::look::{is_lost, source_seen};
 
