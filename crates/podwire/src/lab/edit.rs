@@ -89,7 +89,7 @@ pub(crate) fn agent(command: &AgentCommand) -> Result<ExitCode> {
             let stopped = store().stop_agents(&which.lab, nodes)?;
             let item = |node: &String| json!({ "node": node, "state": "stopped" });
             shown(&match (output, &stopped[..]) {
-                (Format::Json, nodes) => agent_list(nodes.iter().map(item).collect()),
+                (Format::Json, nodes) => agent_list(&nodes.iter().map(item).collect::<Vec<_>>()),
                 (Format::Text, []) => "No agent ran.\n".to_owned(),
                 (Format::Text, nodes) => {
                     format!("The agents of {} have ended.\n", nodes.join(", "))
@@ -118,13 +118,13 @@ fn start(Agents { nodes, which, output }: &Agents) -> Result<ExitCode> {
         text += &format!("The agent of {node} {how}.\n");
     }
     print(&match output {
-        Format::Json => agent_list(items),
+        Format::Json => agent_list(&items),
         Format::Text => text,
     })?;
     Ok(exit.into())
 }
 
-fn agent_list(items: Vec<Value>) -> String {
+fn agent_list(items: &[Value]) -> String {
     answer("LabAgentList", json!({ "items": items }))
 }
 
