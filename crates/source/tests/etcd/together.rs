@@ -249,7 +249,7 @@ fn the_networks_of_all_pods_are_told() {
     let here = At(1).start();
     let networks = |count: usize| {
         let networks = here.cluster(|cluster| cluster.pod_networks.len() == count).pod_networks;
-        networks.iter().map(|net| net.to_string()).collect::<Vec<_>>().join(" ")
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(networks(2), "10.244.0.0/16 fd00:10:244::/56");
 }
