@@ -12,6 +12,7 @@ mod cleanup;
 mod hold;
 mod order;
 mod ours;
+mod runtimes;
 mod shape;
 mod status;
 mod why;
@@ -24,6 +25,7 @@ use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step};
 use serde::{Deserialize, Serialize};
 
 pub use self::cleanup::cleanup;
+pub use self::runtimes::Ready;
 pub use self::status::{SourceStatus, Status};
 
 use self::belief::Belief;
@@ -32,10 +34,11 @@ use self::order::{
     fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_first, rules_last,
 };
 use self::ours::Ours;
-use self::shape::{holds, is_of_peer, is_peer_route, kind};
+use self::runtimes::{GRACE, Runtimes};
+use self::shape::{holds, is_peer_route, kind};
 use crate::desired::{Desired, desired, is_tunnel};
 use crate::mesh::{self, Target};
-use crate::{Config, Machine, Node, NodeName, Nodes, Problem, Report, Subject, firewall, machine};
+use crate::{Cluster, Config, Machine, NodeName, Nodes, Problem, Report, firewall, machine};
 
 /// What happens to the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,29 +84,18 @@ pub enum Effect {
     Apply(Plan),
     /// Have the source tell the whole set anew, even if it is the same.
     Resync,
-    /// Keep the last complete set of nodes over a restart.
-    Keep(Vec<Node>),
+    /// Keep what the source said last over a restart.
+    Keep(Cluster),
     /// Tell runtimes that the node's network stands, with everything that they have to know.
     Ready(Ready),
     /// Tell runtimes that it does not.
     Unready,
 }
 
-/// What runtimes have to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready {
-    /// This node, with the subnets that are joined.
-    pub me: Node,
-    /// The largest packet of a pod, in bytes.
-    pub mtu: u32,
-}
-
 /// How long events are collected before the machine is looked at: a flap is many of them.
 const SETTLE: Duration = Duration::from_millis(20);
 /// How often the machine is looked at without any reason.
 const SLOW: Duration = Duration::from_secs(60);
-/// How long a node that was ready may not be so before runtimes are told.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// The agent of one node.
 #[derive(Debug)]
@@ -136,17 +128,9 @@ pub struct Agent {
     now: Duration,
 }
 
-/// What runtimes were told last.
-#[derive(Debug, PartialEq, Eq)]
-enum Runtimes {
-    Untold,
-    Ready(Ready),
-    Unready,
-}
-
 impl Agent {
-    /// The agent of the node `name`, with what was the last complete set of nodes before the start.
-    pub fn new(config: Config, name: NodeName, kept: Vec<Node>) -> Self {
+    /// The agent of the node `name`, with what the source said last before the start.
+    pub fn new(config: Config, name: NodeName, kept: Cluster) -> Self {
         let (nodes, contradictions) = Nodes::consistent(kept, &Nodes::default());
         let ours = Ours::of(&config);
         Self {
@@ -275,7 +259,7 @@ impl Agent {
                 if before != self.nodes || !was_complete {
                     // Peers first: the file is for the next start.
                     self.follow(&before, was_complete, effects);
-                    effects.push(Effect::Keep(self.nodes.iter().cloned().collect()));
+                    effects.push(Effect::Keep(self.nodes.cluster()));
                 }
             }
             Report::Astray(why) => self.source = SourceStatus::Astray(why),
@@ -292,7 +276,9 @@ impl Agent {
             return;
         }
         let is_same_me = before.get(&self.name) == self.nodes.get(&self.name);
-        if !was_complete || !is_same_me || self.held.is_some() {
+        let networks = |nodes: &Nodes| nodes.pod_networks(&self.config).to_vec();
+        let is_same_all = networks(before) == networks(&self.nodes);
+        if !was_complete || !is_same_me || !is_same_all || self.held.is_some() {
             // The rare case: whatever is stale may go now.
             let seen = self.belief.take();
             self.settle(seen, effects);
@@ -426,8 +412,11 @@ impl Agent {
         let deletes = plan.iter().any(|step| matches!(step.change, Change::Delete(_)));
         let wanted: HashSet<Key<'_>> =
             if deletes { want.iter().map(Key::of).collect() } else { HashSet::new() };
+        let networks = self.nodes.pod_networks(&self.config).to_vec();
         let is_removal = |step: &Step| match &step.change {
-            Change::Delete(object) => !wanted.contains(&Key::of(object)),
+            Change::Delete(object) => {
+                !wanted.contains(&Key::of(object)) && !firewall::makes_room(object, &networks)
+            }
             _ => false,
         };
         let removals = plan.iter().filter(|step| match &step.change {
@@ -576,54 +565,6 @@ impl Agent {
             self.look_at = None;
             effects.push(Effect::Look);
         }
-    }
-
-    /// What keeps this node from being ready.
-    fn obstacle(&self) -> bool {
-        self.withdrawn.is_some()
-            || self.here.iter().any(|problem| problem.subject == Subject::Here)
-            || self.failed.iter().any(|(change, _)| !is_of_peer(change))
-            || (self.nodes.is_empty() && !self.is_complete)
-    }
-
-    fn tell_runtimes(&mut self, recheck: bool, effects: &mut Vec<Effect>) {
-        let applying = effects.iter().any(|it| matches!(it, Effect::Apply(_) | Effect::Look));
-        if !self.has_looked || applying {
-            // What is under way decides.
-            return;
-        }
-        let ready = if self.obstacle() { None } else { self.ready() };
-        let Some(ready) = ready else {
-            let since = *self.unready_since.get_or_insert(self.now);
-            let is_over = match self.runtimes {
-                Runtimes::Untold => true,
-                // What works for the pods that are there is not given up for a flap.
-                Runtimes::Ready(_) => self.now >= since + GRACE,
-                Runtimes::Unready => false,
-            };
-            if is_over {
-                self.runtimes = Runtimes::Unready;
-                effects.push(Effect::Unready);
-            }
-            return;
-        };
-        self.unready_since = None;
-        if self.runtimes != Runtimes::Ready(ready.clone()) || recheck {
-            self.runtimes = Runtimes::Ready(ready.clone());
-            effects.push(Effect::Ready(ready));
-        }
-    }
-
-    fn ready(&self) -> Option<Ready> {
-        let machine = self.machine.as_ref()?;
-        let desired = desired(&self.config, &self.name, &self.nodes, machine);
-        let joint = desired.joint?;
-        Some(Ready { mtu: joint.mtu()?, me: joint.me })
-    }
-
-    /// Whether pods here reach pods elsewhere, and may be made.
-    pub fn is_ready(&self) -> bool {
-        matches!(self.runtimes, Runtimes::Ready(_)) && self.unready_since.is_none()
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Joint<'a> {
     pub config: &'a Config,
     /// This node, as far as it can be joined.
     pub me: Node,
+    /// All pods' addresses, where they are known beforehand.
+    pub pod_networks: Vec<IpNet>,
     /// How it is reached.
     pub uplinks: PerFamily<Uplink>,
     /// How peers are joined.
@@ -49,6 +51,31 @@ pub struct Joint<'a> {
     /// Whether checksums of what is sent by the tunnel are left to it; `None` lets the kernel's
     /// default be.
     pub tx_checksum: Option<bool>,
+}
+
+/// How a peer is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hop<'a> {
+    /// By the peer itself (host-gw), or through which tunnel.
+    pub(crate) by: Backend,
+    /// The family of what goes to it.
+    pub(crate) outer: Family,
+    /// From where.
+    pub(crate) uplink: &'a Uplink,
+    /// To where.
+    pub(crate) address: IpAddr,
+}
+
+impl Hop<'_> {
+    /// A route by the peer itself, which is on a link of this node.
+    fn route(&self, subnet: IpNet) -> Object {
+        Object::Route(Route {
+            gateway: Some(self.address),
+            link: Some(self.uplink.link.clone()),
+            protocol: owner::PROTOCOL,
+            ..Route::new(subnet)
+        })
+    }
 }
 
 /// What `auto` comes down to on this machine.
@@ -118,14 +145,10 @@ impl Joint<'_> {
         inner + 8 + 8 + outer.header()
     }
 
-    /// The family that packets of `inner` travel over. vxlan carries each over itself, as flannel
-    /// does; gpe carries both over either.
+    /// The family that packets of `inner` travel over through the tunnel, to whoever has both.
     pub(crate) fn outer(&self, inner: Family) -> Option<Family> {
-        let has = |family| self.uplinks.get(family).is_some();
-        match self.tunnel() {
-            Some(Backend::Gpe) => [inner, inner.other()].into_iter().find(|it| has(*it)),
-            _ => Some(inner).filter(|it| has(*it)),
-        }
+        let mut outers = self.outers(self.tunnel()?, inner).into_iter();
+        outers.find(|outer| self.uplinks.get(*outer).is_some())
     }
 
     /// The largest packet that reaches every peer, in bytes.
@@ -221,15 +244,57 @@ impl Joint<'_> {
             );
             return Err(Problem::peer(&peer.name, Code::SubnetOnUnderlay, text));
         }
-        match self.chosen.backend {
-            Backend::HostGw => {
-                self.plain(peer, family, *subnet).or_else(|problem| match self.chosen.fallback {
-                    Some(_) => self.tunnelled(peer, family, *subnet),
-                    None => Err(problem),
-                })
-            }
-            _ => self.tunnelled(peer, family, *subnet),
+        let hop = self.hop(peer, family)?;
+        match hop.by {
+            Backend::HostGw => Ok(vec![hop.route(*subnet)]),
+            _ => self.tunnelled(peer, family, *subnet, hop.address),
         }
+    }
+
+    /// How pods of `family` on `peer` are reached, or why they are not.
+    pub(crate) fn hop(&self, peer: &Node, family: Family) -> Result<Hop<'_>, Problem> {
+        let first = self.hop_by(self.chosen.backend, peer, family);
+        match self.chosen.fallback {
+            Some(tunnel) if first.is_err() => self.hop_by(tunnel, peer, family),
+            _ => first,
+        }
+    }
+
+    /// The families that packets for pods of `inner` can travel over, the better one first. vxlan
+    /// carries each over itself, as flannel does; gpe carries both over either.
+    fn outers(&self, by: Backend, inner: Family) -> Vec<Family> {
+        let mut outers = match (by, inner) {
+            // IPv4 can also go by an IPv6 next hop, but not the other way round.
+            (Backend::Gpe, _) | (Backend::HostGw, Family::V4) => vec![inner, inner.other()],
+            _ => vec![inner],
+        };
+        if by == Backend::Gpe && !self.me.addresses.is_empty() {
+            // From an address that is not in this node's entry others take nothing.
+            outers.sort_by_key(|outer| self.me.addresses.get(*outer).is_none());
+        }
+        outers
+    }
+
+    fn hop_by(&self, by: Backend, peer: &Node, family: Family) -> Result<Hop<'_>, Problem> {
+        let outers = self.outers(by, family);
+        let ours = || outers.iter().filter_map(|outer| Some((*outer, self.uplinks.get(*outer)?)));
+        let to = |(outer, uplink)| {
+            let address = *peer.addresses.get(outer)?;
+            Some(Hop { by, outer, uplink, address })
+        };
+        let Some(hop) = ours().find_map(to) else {
+            return Err(no_address(peer, family, ours().next().is_some()));
+        };
+        let Hop { uplink, address, .. } = &hop;
+        if by == Backend::HostGw && !uplink.on_link.iter().any(|net| net.contains(address)) {
+            let text = format!(
+                "{address} is not on the link of {}, so that host-gw cannot reach its pods; set \
+                 fallback: vxlan, or join it by a tunnel backend",
+                uplink.link
+            );
+            return Err(Problem::peer(&peer.name, Code::NotOnLink, text));
+        }
+        Ok(hop)
     }
 
     /// The network of the underlay that `subnet` has addresses of, if it does.
@@ -239,52 +304,14 @@ impl Joint<'_> {
         nets.next().copied()
     }
 
-    /// A route by the peer itself, which has to be on a link of this node.
-    fn plain(&self, peer: &Node, family: Family, subnet: IpNet) -> Result<Vec<Object>, Problem> {
-        // IPv4 can also go by an IPv6 next hop, but not the other way round.
-        let outers = match family {
-            Family::V4 => &[Family::V4, Family::V6][..],
-            Family::V6 => &[Family::V6],
-        };
-        let hop = outers
-            .iter()
-            .find_map(|outer| Some((self.uplinks.get(*outer)?, *peer.addresses.get(*outer)?)));
-        let Some((uplink, address)) = hop else {
-            return Err(no_address(peer, family, self.uplinks.get(family).is_some()));
-        };
-        if !uplink.on_link.iter().any(|net| net.contains(&address)) {
-            let text = format!(
-                "{address} is not on the link of {}, so that host-gw cannot reach its pods; set \
-                 fallback: vxlan, or join it by a tunnel backend",
-                uplink.link
-            );
-            return Err(Problem::peer(&peer.name, Code::NotOnLink, text));
-        }
-        Ok(vec![Object::Route(Route {
-            gateway: Some(address),
-            link: Some(uplink.link.clone()),
-            protocol: owner::PROTOCOL,
-            ..Route::new(subnet)
-        })])
-    }
-
     /// Through the tunnel: to the peer's pods, and from our pods to the peer itself.
     fn tunnelled(
         &self,
         peer: &Node,
         family: Family,
         subnet: IpNet,
+        address: IpAddr,
     ) -> Result<Vec<Object>, Problem> {
-        let outer = match self.tunnel() {
-            Some(Backend::Gpe) => [family, family.other()].into_iter().find(|outer| {
-                self.uplinks.get(*outer).is_some() && peer.addresses.get(*outer).is_some()
-            }),
-            _ => self.outer(family),
-        };
-        let address = outer.and_then(|outer| peer.addresses.get(outer));
-        let Some(address) = address.copied() else {
-            return Err(no_address(peer, family, outer.is_some()));
-        };
         let device = self.device(family);
         let inner = subnet.network();
         let mac = peer.mac(family);

@@ -58,9 +58,11 @@ pub fn desired<'a>(
     let spoils = |(_, uplink): (Family, &Uplink)| machine.spoils_checksums.contains(&uplink.link);
     let tx_checksum = config.tunnel.tx_checksum.or(uplinks.iter().any(spoils).then_some(false));
     let vni_filter = machine.vni_filter;
-    let mut joint = Joint { config, me: me.clone(), uplinks, chosen, vni_filter, tx_checksum };
+    let me = me.clone();
+    let pod_networks = nodes.pod_networks(config).to_vec();
+    let mut joint = Joint { config, me, pod_networks, uplinks, chosen, vni_filter, tx_checksum };
     for family in Family::ALL {
-        let Some(subnet) = me.subnets.get(family).copied() else { continue };
+        let Some(subnet) = joint.me.subnets.get(family).copied() else { continue };
         if let Some(problem) = unfit(&joint, family, &subnet, &missing) {
             problems.push(problem);
             *joint.me.subnets.place(family) = None;
@@ -103,7 +105,7 @@ impl Desired<'_> {
                 Ok(more) => objects.extend(more),
                 Err(problem) => problems.push(problem),
             }
-            objects.extend(firewall::peer(joint.config, peer, family));
+            objects.extend(firewall::peer(joint, peer, family));
         }
         (objects, problems)
     }

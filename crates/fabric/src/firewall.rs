@@ -18,35 +18,33 @@
 use ipnet::IpNet;
 use net::nft::{
     AddressType, Base, Chain, ChainKind, Element, Field, Hook, Key, KeyType, Policy, Rule, Set,
-    SetFlags, Statement, TableId, Transport, Value, Verdict, priority,
+    SetFlags, Statement, TableId, Test, Transport, Value, Verdict, priority,
 };
-use net::{Object, owner};
+use net::{Object, nft, owner};
 
 use crate::{Config, Family, Joint, Node};
 
 /// The table.
 pub(crate) fn table() -> TableId {
-    TableId::new(net::nft::Family::Inet, owner::AGENT_NFT_TABLE)
+    TableId::new(nft::Family::Inet, owner::AGENT_NFT_TABLE)
 }
 
 /// All but what each peer adds.
 pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
-    let Joint { config, me, uplinks, .. } = joint;
+    let Joint { config, me, pod_networks, uplinks, .. } = joint;
     let mut objects: Vec<Object> = vec![Object::Nft(table().into())];
     for family in Family::ALL {
         for (name, interval) in [(PODS, true), (NODES, false), (SPARED, true)] {
             objects.push(set(name, family, interval).into());
         }
     }
-    for net in &config.pod_networks {
+    for net in pod_networks {
         objects.push(element(PODS, Family::of_net(*net), (*net).into()));
     }
     for net in &config.masquerade.except {
         objects.push(element(SPARED, Family::of_net(*net), (*net).into()));
     }
-    if config.pod_networks.is_empty() {
-        objects.extend(me.subnets.iter().map(|(family, net)| element(PODS, family, (*net).into())));
-    }
+    objects.extend(Family::ALL.into_iter().filter_map(|family| pods_of(joint, me, family)));
     for (family, uplink) in uplinks.iter() {
         let key = Key::Point(vec![Value::Address(uplink.address)]);
         objects.push(element(NODES, family, key));
@@ -54,7 +52,7 @@ pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
     objects.extend(Family::ALL.map(|family| masquerade(family).into()));
     objects.push(postrouting(config, me).into());
     if joint.has_tunnel() {
-        objects.push(tunnel_in(config).into());
+        objects.push(tunnel_in(joint).into());
         objects.push(tunnel_out(config).into());
     }
     if let Some(probes) = &config.probes {
@@ -64,12 +62,33 @@ pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
 }
 
 /// What a peer adds for `family`.
-pub(crate) fn peer(config: &Config, peer: &Node, family: Family) -> Vec<Object> {
-    let subnet = peer.subnets.get(family).filter(|_| config.pod_networks.is_empty());
+pub(crate) fn peer(joint: &Joint<'_>, peer: &Node, family: Family) -> Vec<Object> {
     let address = peer.addresses.get(family);
-    let pods = subnet.map(|subnet| element(PODS, family, (*subnet).into()));
     let node = address.map(|it| element(NODES, family, Key::Point(vec![Value::Address(*it)])));
-    pods.into_iter().chain(node).collect()
+    pods_of(joint, peer, family).into_iter().chain(node).collect()
+}
+
+/// The pods of a node, where they are not among those of the whole cluster: a set of intervals has
+/// none that overlap.
+fn pods_of(joint: &Joint<'_>, node: &Node, family: Family) -> Option<Object> {
+    let subnet = node.subnets.get(family)?;
+    let is_new = !overlaps(&joint.pod_networks, subnet);
+    is_new.then(|| element(PODS, family, (*subnet).into()))
+}
+
+fn overlaps(networks: &[IpNet], subnet: &IpNet) -> bool {
+    networks.iter().any(|net| net.contains(subnet) || subnet.contains(net))
+}
+
+/// Whether an element of the pods makes room for these networks, which it would keep out.
+pub(crate) fn makes_room(object: &Object, networks: &[IpNet]) -> bool {
+    let Object::Nft(nft::Object::Element(Element { set, key, .. })) = object else { return false };
+    let Key::Interval(first, last) = key else { return false };
+    let ([Value::Address(first)], [Value::Address(last)]) = (&first[..], &last[..]) else {
+        return false;
+    };
+    Family::ALL.into_iter().any(|family| *set == named(PODS, family))
+        && nft::network(*first, *last).is_some_and(|subnet| overlaps(networks, &subnet))
 }
 
 const PODS: &str = "pods";
@@ -163,10 +182,11 @@ fn masquerade(family: Family) -> Chain {
 
 /// A tunnel takes packets of its network from anybody, so that others' are kept out before it sees
 /// them. A flow through it is many flows inside: tracking it would say nothing and cost an entry.
-fn tunnel_in(config: &Config) -> Chain {
+fn tunnel_in(joint: &Joint<'_>) -> Chain {
+    let tunnel = &joint.config.tunnel;
     let to_tunnel = || {
         [
-            Statement::is(Field::DestinationPort(Transport::Udp), Value::Port(config.tunnel.port)),
+            Statement::is(Field::DestinationPort(Transport::Udp), Value::Port(tunnel.port)),
             Statement::is(Field::DestinationType, AddressType::LOCAL),
         ]
     };
@@ -179,10 +199,20 @@ fn tunnel_in(config: &Config) -> Chain {
         let [port, local] = to_tunnel();
         Rule::new([port, local, unknown, Statement::Verdict(Verdict::Drop)])
     };
+    // A device that does not name the networks that it takes takes all of them.
+    let takes_all = !joint.vni_filter && !joint.is_classic();
+    let other_network = takes_all.then(|| {
+        let [_, vni @ ..] = tunnel.vni.to_be_bytes();
+        let test = Test::Is(Value::Raw(vni.to_vec()));
+        let other = Statement::Match { field: Field::Vni, negated: true, test };
+        let [port, local] = to_tunnel();
+        Rule::new([port, local, other, Statement::Verdict(Verdict::Drop)])
+    });
     let [port, local] = to_tunnel();
     let untracked = Rule::new([port, local, Statement::NoTrack]);
     let base = base_chain(ChainKind::Filter, Hook::Prerouting, priority::RAW);
-    let rules = Family::ALL.map(stranger).into_iter().chain([untracked]).collect();
+    let strangers = Family::ALL.map(stranger).into_iter();
+    let rules = strangers.chain(other_network).chain([untracked]).collect();
     chain("tunnel_in", Some(base), rules)
 }
 
@@ -221,6 +251,34 @@ fn probes_in(port: u16) -> Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::choose;
+    use crate::{Machine, PerFamily};
+
+    #[test]
+    fn other_networks_are_dropped_where_the_device_takes_them() {
+        let drops = |settings: &str, vni_filter: bool| {
+            let config = Config::parse(&format!("source: {{file: /n}}\n{settings}")).unwrap();
+            let mut me = Node::new("n1".parse().unwrap());
+            me.subnets.v4 = Some("10.1.0.0/24".parse().unwrap());
+            let joint = Joint {
+                config: &config,
+                me,
+                pod_networks: Vec::new(),
+                uplinks: PerFamily::default(),
+                chosen: choose(&config, &Machine::default(), &PerFamily::default()),
+                vni_filter,
+                tx_checksum: None,
+            };
+            let rules: Vec<String> = tunnel_in(&joint).rules.iter().map(Rule::to_string).collect();
+            rules.into_iter().filter(|rule| rule.contains("@th")).collect::<Vec<_>>()
+        };
+        let rule = "udp dport 8472 fib daddr type local @th,96,24 != 0x";
+        let dropped = |vni: &str| vec![format!("{rule}{vni} drop")];
+        assert_eq!(drops("", false), dropped("000001"));
+        assert_eq!(drops("backend: gpe\ntunnel: {vni: 70000}", false), dropped("011170"));
+        assert!(drops("", true).is_empty(), "the device drops them by itself");
+        assert!(drops("tunnel: {form: classic}", false).is_empty(), "it has one network only");
+    }
 
     #[test]
     fn nothing_is_masqueraded_where_that_is_off() {

@@ -66,7 +66,7 @@ impl NetConf {
     pub fn networks(&self) -> Vec<IpNet> {
         let v4 = self.network.filter(|_| self.enable_ipv4).map(IpNet::V4);
         let v6 = self.ipv6_network.filter(|_| self.enable_ipv6).map(IpNet::V6);
-        v4.into_iter().chain(v6).collect()
+        v4.into_iter().chain(v6).map(|net| net.trunc()).collect()
     }
 }
 

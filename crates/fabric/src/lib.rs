@@ -31,4 +31,4 @@ pub use node::{Node, NodeName, NodeNameError};
 pub use node_file::{NodeFileError, parse_nodes};
 pub use nodes::Nodes;
 pub use problem::{Code, Problem, Subject};
-pub use report::{Publication, Report};
+pub use report::{Cluster, Publication, Report};

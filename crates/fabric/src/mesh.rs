@@ -5,12 +5,13 @@
 //! tunnel's outside goes plainly, with DF: the outside of a tunnel has none, is fragmented, and
 //! hides a small underlay.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Code, Family, Joint, Node, NodeName, Nodes, Problem, Subject};
+use crate::{Backend, Code, Family, Joint, Node, NodeName, Nodes, Problem, Subject};
 
 /// How many rounds in a row something fails before it is told: one packet may be lost.
 const ROUNDS: u32 = 3;
@@ -74,29 +75,23 @@ pub fn targets(joint: &Joint<'_>, nodes: &Nodes) -> Vec<Target> {
     let Some(own) = ring.iter().position(|node| node.name == joint.me.name) else {
         return Vec::new();
     };
-    let mut peers: Vec<&Node> =
-        DISTANCES.iter().map(|distance| ring[(own + distance) % ring.len()]).collect();
-    peers.dedup_by_key(|node| &node.name);
-    peers.retain(|node| node.name != joint.me.name);
-    let one = |peer: &&Node, family| target(joint, peer, family);
-    peers.iter().flat_map(|peer| Family::ALL.map(|family| one(peer, family))).flatten().collect()
+    // Round a small ring two distances lead to the same one.
+    let places = DISTANCES.iter().map(|distance| (own + distance) % ring.len());
+    let places: BTreeSet<usize> = places.filter(|place| *place != own).collect();
+    let one = |place: usize| Family::ALL.map(|family| target(joint, ring[place], family));
+    places.into_iter().flat_map(one).flatten().collect()
 }
 
 fn target(joint: &Joint<'_>, peer: &Node, family: Family) -> Option<Target> {
     // Whom there is no way to need not be asked.
-    let objects = joint.peer(peer, family).ok().filter(|objects| !objects.is_empty())?;
-    let is_tunnelled =
-        objects.iter().any(|it| matches!(it, net::Object::Route(route) if route.table != net::MAIN_TABLE || route.onlink || route.encap.is_some()));
-    let has_address = |outer: &Family| peer.addresses.get(*outer).is_some();
-    let outer = match is_tunnelled {
-        true => joint.outer(family)?,
-        false => [family, family.other()].into_iter().find(has_address)?,
-    };
-    let uplink = joint.uplinks.get(outer)?;
-    let mtu = joint.mtu()?;
+    joint.peer(peer, family).ok().filter(|objects| !objects.is_empty())?;
+    let hop = joint.hop(peer, family).ok()?;
+    let is_tunnelled = hop.by != Backend::HostGw;
+    let overhead = if is_tunnelled { joint.overhead(hop.outer) } else { 0 };
+    // A peer that is reached over the other family is so with smaller packets.
+    let mtu = joint.mtu()?.min(hop.uplink.mtu.saturating_sub(overhead));
     let inner = is_tunnelled.then(|| Some((joint.me.inner(family)?, peer.inner(family)?, mtu)));
-    let size = if is_tunnelled { mtu + joint.overhead(outer) } else { mtu };
-    let outer = (uplink.address, *peer.addresses.get(outer)?, size);
+    let outer = (hop.uplink.address, hop.address, mtu + overhead);
     Some(Target { peer: peer.name.clone(), family, inner: inner.flatten(), outer })
 }
 

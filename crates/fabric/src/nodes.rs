@@ -6,22 +6,23 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{Code, Family, Node, NodeName, Problem};
+use crate::{Cluster, Code, Config, Family, Node, NodeName, Problem};
 
 /// Nodes whose subnets do not overlap and whose addresses are their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nodes {
     by_name: BTreeMap<NodeName, Node>,
+    pod_networks: Vec<IpNet>,
 }
 
 impl Nodes {
     /// Of what a source tells, what can be true at once. Of two nodes that claim the same, the one
     /// that had it `before` keeps it, so that what works goes on; else the first by name. The other
     /// is left without it and named.
-    pub fn consistent(told: Vec<Node>, before: &Self) -> (Self, Vec<Problem>) {
+    pub fn consistent(told: Cluster, before: &Self) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
-        let mut nodes = Self::default();
-        for node in told {
+        let mut nodes = Self { by_name: BTreeMap::new(), pod_networks: told.pod_networks };
+        for node in told.nodes {
             match nodes.by_name.entry(node.name.clone()) {
                 Entry::Vacant(place) => {
                     place.insert(node);
@@ -32,6 +33,17 @@ impl Nodes {
         nodes.settle_addresses(before, &mut problems);
         nodes.settle_subnets(before, &mut problems);
         (nodes, problems)
+    }
+
+    /// All of it, to be kept.
+    pub fn cluster(&self) -> Cluster {
+        Cluster { nodes: self.iter().cloned().collect(), pod_networks: self.pod_networks.clone() }
+    }
+
+    /// All pods' addresses, where they are known beforehand: what is configured, else what the
+    /// source says.
+    pub fn pod_networks<'a>(&'a self, config: &'a Config) -> &'a [IpNet] {
+        if config.pod_networks.is_empty() { &self.pod_networks } else { &config.pod_networks }
     }
 
     /// By name.
@@ -131,7 +143,7 @@ impl Nodes {
 
 impl FromIterator<Node> for Nodes {
     fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Self {
-        Self::consistent(nodes.into_iter().collect(), &Self::default()).0
+        Self::consistent(nodes.into_iter().collect::<Vec<_>>().into(), &Self::default()).0
     }
 }
 
@@ -162,14 +174,14 @@ mod tests {
         let before: Nodes = [node("b", "192.0.2.2", "10.1.0.0/24")].into_iter().collect();
         let told =
             vec![node("a", "192.0.2.1", "10.1.0.0/16"), node("b", "192.0.2.2", "10.1.0.0/24")];
-        let (nodes, problems) = Nodes::consistent(told.clone(), &before);
+        let (nodes, problems) = Nodes::consistent(told.clone().into(), &before);
         assert_eq!(owners(&nodes), ["a true false", "b true true"]);
         let [problem] = &problems[..] else { panic!("{problems:?}") };
         assert_eq!(
             problem.to_string(),
             "node a: its pod subnet 10.1.0.0/16 overlaps with 10.1.0.0/24 of node b; give it its own"
         );
-        let (nodes, _) = Nodes::consistent(told, &Nodes::default());
+        let (nodes, _) = Nodes::consistent(told.into(), &Nodes::default());
         assert_eq!(owners(&nodes), ["a true true", "b true false"]);
     }
 
@@ -177,11 +189,11 @@ mod tests {
     fn one_address_belongs_to_one_node() {
         let told =
             vec![node("a", "192.0.2.1", "10.1.0.0/24"), node("b", "192.0.2.1", "10.2.0.0/24")];
-        let (nodes, problems) = Nodes::consistent(told.clone(), &Nodes::default());
+        let (nodes, problems) = Nodes::consistent(told.clone().into(), &Nodes::default());
         assert_eq!(owners(&nodes), ["a true true", "b false true"]);
         assert_eq!(problems[0].code, Code::AddressTwice);
         let before: Nodes = [told[1].clone()].into_iter().collect();
-        let (nodes, _) = Nodes::consistent(told, &before);
+        let (nodes, _) = Nodes::consistent(told.into(), &before);
         assert_eq!(owners(&nodes), ["a false true", "b true true"]);
     }
 
@@ -191,7 +203,7 @@ mod tests {
         told.extend((0..5).map(|n| {
             node(&format!("n{n}"), &format!("192.0.2.{}", n + 10), &format!("10.{n}.0.0/16"))
         }));
-        let (nodes, problems) = Nodes::consistent(told, &Nodes::default());
+        let (nodes, problems) = Nodes::consistent(told.into(), &Nodes::default());
         assert_eq!(nodes.iter().filter(|it| it.subnets.v4.is_some()).count(), 5);
         assert_eq!(problems.len(), 1);
     }

@@ -32,6 +32,7 @@ pub use netns::{
 };
 pub use nft::ForeignDrop;
 pub use observe::Query;
+pub use process::release;
 pub use removal::Removal;
 pub use udp::prepare_probe;
 

@@ -1,4 +1,5 @@
-//! Processes: waiting for them, with what they used, and how this one keeps its memory.
+//! Processes: waiting for them, with what they used, how this one keeps its memory, and under which
+//! kernel it runs.
 
 use std::process::{Child, ExitStatus};
 
@@ -53,6 +54,15 @@ pub fn give_back_memory() {
         // SAFETY: it takes numbers; what it does not know it refuses.
         unsafe { libc::mallopt(what, value) };
     }
+}
+
+/// The kernel's version, as far as it decides.
+pub fn release() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let text = name.release().to_string_lossy();
+    let mut numbers =
+        text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub struct Cluster {
     pub pods: u16,
     /// How nodes are joined.
     pub backend: Backend,
+    /// With host-gw: how nodes are joined that share no link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Backend>,
     /// The addresses that nodes and pods have.
     pub families: Families,
     /// What the nodes are cabled to.

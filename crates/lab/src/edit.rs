@@ -8,12 +8,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use kernel::{Kernel, OnError};
-use net::{Change, Object, Space};
 
 use crate::store::{Directory, make};
 use crate::{
-    AgentRun, Cluster, Error, Lab, Made, Name, Namespace, Network, Plan, Report, Result, Role,
-    Started, State, Store, agents, attachment, cluster,
+    AgentRun, Cluster, Error, Farewell, Lab, Made, Name, Namespace, Network, Plan, Removal, Report,
+    Result, Role, Started, State, Store, agents, attachment, cluster,
 };
 
 impl Store {
@@ -40,12 +39,18 @@ impl Store {
     /// Removes a pod as a container runtime does.
     pub fn remove_pod(&self, name: &Name, pod: &str) -> Result<Report> {
         let (directory, lab) = self.open_up(name)?;
-        let pod = lab.namespace(Role::Pod, pod)?.clone();
-        let report = directory.clear_part(&lab, std::slice::from_ref(&pod));
+        let removal = pod_removal(&directory, &lab, pod)?;
+        let report = directory.clear_part(&lab, &removal.part);
         if report.failures.is_empty() {
-            directory.write_record(&lab.without(&[pod]))?;
+            directory.write_record(&removal.after())?;
         }
         Ok(report)
+    }
+
+    /// What [`Store::remove_pod`] would do.
+    pub fn plan_pod_removal(&self, name: &Name, pod: &str) -> Result<Removal> {
+        let (directory, lab) = self.open_up(name)?;
+        pod_removal(&directory, &lab, pod)
     }
 
     /// Adds a node without pods, and has the others reach it.
@@ -70,12 +75,13 @@ impl Store {
     /// Removes a node with its pods, and has the others forget it.
     pub fn remove_node(&self, name: &Name, node: &str) -> Result<Report> {
         let (directory, lab) = self.open_up(name)?;
-        let network = lab.require_cluster()?;
-        let node = lab.namespace(Role::Node, node)?.clone();
-        if lab.nodes().count() == 1 {
-            return Err(Error::LastNode { name: name.to_string(), node: node.object() });
-        }
-        forget_node(&directory, &lab, network, &node)
+        forget(&directory, &node_removal(&directory, &lab, node)?)
+    }
+
+    /// What [`Store::remove_node`] would do.
+    pub fn plan_node_removal(&self, name: &Name, node: &str) -> Result<Removal> {
+        let (directory, lab) = self.open_up(name)?;
+        node_removal(&directory, &lab, node)
     }
 
     /// Starts the agents of these nodes, or of all, so that they stay. Returns what came of each.
@@ -117,7 +123,9 @@ impl Store {
         let Err(cause) = make(plan, interrupted, watch) else { return Ok(()) };
         let report = match (&plan.lab.network, part.role) {
             (Network::Cluster(network), Role::Node) => {
-                forget_node(directory, &plan.lab, network, part)?
+                let running = running(&plan.lab, network, directory);
+                let (lab, home) = (&plan.lab, &directory.path);
+                forget(directory, &Removal::of_node(lab, network, home, part, &running))?
             }
             _ => {
                 let report = directory.clear_part(&plan.lab, &plan.namespaces);
@@ -146,37 +154,36 @@ fn node_plan(directory: &Directory, lab: &Lab) -> Result<(Plan, Namespace)> {
     Ok((cluster::plan_node(&after, network, &directory.path, &node, &running), node))
 }
 
-/// Removes a node with its pods, its cable and its files, and its record last.
-fn forget_node(
-    directory: &Directory,
-    lab: &Lab,
-    network: &Cluster,
-    node: &Namespace,
-) -> Result<Report> {
-    let of_node = |it: &&Namespace| *it == node || it.node.as_ref() == Some(&node.name);
-    let part: Vec<Namespace> = lab.namespaces.iter().filter(of_node).cloned().collect();
-    let after = lab.without(&part);
-    let mut report = directory.clear_part(lab, &part);
-    // The kernel takes its time to end a namespace, and whoever comes next may want the name.
-    if let Some(net) = lab.namespaces.iter().find(|it| it.role == Role::Underlay) {
-        let space = Space::At(net.private_path(&directory.path));
-        let gone = Change::Delete(Object::Link(cluster::cable(node)));
-        let plan = [net::Step::new(&space, gone, "takes the cable away")];
-        let applied = Kernel::new()?.apply(&plan, OnError::Continue);
-        report.notes.extend(applied.failed.into_iter().map(|(_, error)| error.to_string()));
+fn pod_removal(directory: &Directory, lab: &Lab, pod: &str) -> Result<Removal> {
+    Ok(Removal::of_pod(lab, &directory.path, lab.namespace(Role::Pod, pod)?))
+}
+
+fn node_removal(directory: &Directory, lab: &Lab, node: &str) -> Result<Removal> {
+    let network = lab.require_cluster()?;
+    let node = lab.namespace(Role::Node, node)?;
+    if lab.nodes().count() == 1 {
+        return Err(Error::LastNode { name: lab.name.to_string(), node: node.object() });
     }
-    let running = running(&after, network, directory);
-    let farewell = cluster::plan_farewell(&after, network, &directory.path, &running);
-    if let Err(error) = make(&farewell, &|| false, &mut |_| {}) {
+    let running = running(lab, network, directory);
+    Ok(Removal::of_node(lab, network, &directory.path, node, &running))
+}
+
+/// Removes a node with its pods, its cable and its files, and its record last.
+fn forget(directory: &Directory, removal: &Removal) -> Result<Report> {
+    let mut report = directory.clear_part(&removal.lab, &removal.part);
+    let Some(Farewell { cable, plan, home }) = &removal.farewell else { return Ok(report) };
+    // The kernel takes its time to end a namespace, and whoever comes next may want the name.
+    let applied = Kernel::new()?.apply(cable.as_slice(), OnError::Continue);
+    report.notes.extend(applied.failed.into_iter().map(|(_, error)| error.to_string()));
+    if let Err(error) = make(plan, &|| false, &mut |_| {}) {
         report.notes.push(error.to_string());
     }
     if report.failures.is_empty() {
-        let home = cluster::home(&directory.path, node);
-        match fs::remove_dir_all(&home) {
+        match fs::remove_dir_all(home) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", &home, error));
+                return Err(Error::io("remove", home, error));
             }
-            _ => directory.write_record(&after)?,
+            _ => directory.write_record(&removal.after())?,
         }
     }
     Ok(report)

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use net::{File, Space};
 
-use crate::{AgentRun, Entry, Invocation, Lab, Network, Plan, Step, attachment, cluster};
+use crate::{
+    AgentRun, Entry, Farewell, Invocation, Lab, Namespace, Network, Plan, Removal, Role, Step,
+    attachment, cluster,
+};
 
 /// The file in which a network that a script made says how it is taken down.
 pub(crate) const DOWN: &str = "down.sh";
@@ -19,16 +22,24 @@ pub fn up(plan: &Plan) -> String {
         let _ = writeln!(text, "ip netns add {}", namespace.public);
     }
     let commands = removal(plan);
-    if !plan.files.is_empty() {
+    if !plan.files.is_empty() && plan.is_whole() {
         text.push_str("\n# How all of it is taken down, for whoever finds it here.\n");
         text.push_str(&file(&Entry::Directory(plan.directory.clone())));
         let down = File { path: plan.directory.join(DOWN), content: commands.clone() };
         text.push_str(&file(&Entry::File(down)));
         text.push_str("\n# What plugins and agents read and write.\n");
     }
-    for entry in &plan.files {
-        text.push_str(&file(entry));
+    text.push_str(&rest_of(plan));
+    text.push_str("\n# To take it down again:\n");
+    for line in commands.lines() {
+        let _ = writeln!(text, "#   {line}");
     }
+    text
+}
+
+/// The files of a plan, and its steps.
+fn rest_of(plan: &Plan) -> String {
+    let mut text: String = plan.files.iter().map(file).collect();
     let mut rest = &plan.steps[..];
     while let Some(step) = rest.first() {
         let machine = |step: &Step| match step {
@@ -41,16 +52,16 @@ pub fn up(plan: &Plan) -> String {
             step.shell().iter().for_each(|command| text.push_str(command));
             rest = &rest[1..];
         } else {
-            let script = net::script(&run);
-            text.push_str(script.strip_prefix("#!/bin/sh\nset -eu\n").unwrap_or(&script));
+            text.push_str(&machine_steps(&run));
             rest = &rest[run.len()..];
         }
     }
-    text.push_str("\n# To take it down again:\n");
-    for line in commands.lines() {
-        let _ = writeln!(text, "#   {line}");
-    }
     text
+}
+
+fn machine_steps(plan: &net::Plan) -> String {
+    let script = net::script(plan);
+    script.strip_prefix("#!/bin/sh\nset -eu\n").unwrap_or(&script).to_owned()
 }
 
 /// The commands that take down what the script of a plan made.
@@ -62,11 +73,17 @@ fn removal(plan: &Plan) -> String {
             text.push_str(&end(run));
         }
     }
-    for namespace in plan.lab.namespaces.iter().rev() {
+    for namespace in plan.namespaces.iter().rev() {
         let _ = writeln!(text, "ip netns delete {}", namespace.public);
     }
-    if !plan.files.is_empty() {
-        let _ = writeln!(text, "rm -r {}", word(&plan.directory));
+    if plan.is_whole() {
+        if !plan.files.is_empty() {
+            let _ = writeln!(text, "rm -r {}", word(&plan.directory));
+        }
+        return text;
+    }
+    for node in plan.namespaces.iter().filter(|it| it.role == Role::Node) {
+        let _ = writeln!(text, "rm -r {}", word(&cluster::home(&plan.directory, node)));
     }
     text
 }
@@ -85,12 +102,49 @@ pub fn down(lab: &Lab, directory: &Path) -> String {
         let _ = write!(text, "\n# {}\n{}", invocation.why, call(&invocation));
     }
     text.push_str("\n# removes the names of the namespaces, and with them all that is inside\n");
-    for namespace in lab.namespaces.iter().rev() {
-        let private = word(&namespace.private_path(directory));
-        let _ = writeln!(text, "ip netns delete {}\numount {private}", namespace.public);
-    }
+    text.push_str(&nameless(&lab.namespaces, directory));
     let _ = write!(text, "\n# removes the lab's own files\nrm -r {}\n", word(directory));
     text
+}
+
+/// A script for `sh` that removes a part of a lab that `lab up` made. The lab's record speaks of the
+/// part until `lab node rm` or `lab pod rm` is called.
+pub fn remove(removal: &Removal) -> String {
+    let Removal { lab, directory, part, farewell } = removal;
+    let objects: Vec<String> = part.iter().map(Namespace::object).collect();
+    let mut text = format!(
+        "#!/bin/sh\n# Removes {} from lab {}, whose record goes on to speak of it.\nset -eu\n",
+        objects.join(", "),
+        lab.name
+    );
+    let running = removal.agents().into_iter().filter(AgentRun::is_running);
+    let running: String = running.map(|run| end(&run)).collect();
+    if !running.is_empty() {
+        let _ = write!(text, "\n# ends the agent\n{running}");
+    }
+    for pod in removal.pods() {
+        for invocation in attachment::release(lab, directory, pod).into_iter().flatten() {
+            let _ = write!(text, "\n# {}\n{}", invocation.why, call(&invocation));
+        }
+    }
+    text.push_str("\n# removes the names of the namespaces, and with them all that is inside\n");
+    text.push_str(&nameless(part, directory));
+    if let Some(Farewell { cable, plan, home }) = farewell {
+        text.push_str(&machine_steps(&cable.iter().cloned().collect()));
+        text.push_str("\n# has the others know who is left\n");
+        text.push_str(&rest_of(plan));
+        let _ = write!(text, "\n# removes the node's own files\nrm -r {}\n", word(home));
+    }
+    text
+}
+
+/// Takes the names of namespaces away.
+fn nameless(namespaces: &[Namespace], directory: &Path) -> String {
+    let gone = |namespace: &Namespace| {
+        let private = word(&namespace.private_path(directory));
+        format!("ip netns delete {}\numount {private}\n", namespace.public)
+    };
+    namespaces.iter().rev().map(gone).collect()
 }
 
 fn file(entry: &Entry) -> String {

@@ -75,7 +75,7 @@ fn drive_once(config: &Config, mode: Mode) -> Result<Driver> {
 fn first_report(config: &Config, driver: &mut Driver) -> Result<Report> {
     if let fabric::Source::File(path) = &config.source {
         let nodes = watch::read(path).map_err(|why| Failure::new(Exit::No, why))?;
-        return Ok(Report::Complete(nodes));
+        return Ok(Report::Complete(nodes.into()));
     }
     let (tell, hear) = std::sync::mpsc::channel();
     driver.survey()?;

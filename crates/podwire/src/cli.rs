@@ -125,6 +125,9 @@ pub(crate) struct Network {
     /// How nodes are joined [default: vxlan].
     #[arg(long, value_enum, env = "PODWIRE_LAB_BACKEND")]
     pub(crate) backend: Option<Backend>,
+    /// With host-gw: how nodes are joined that share no link.
+    #[arg(long, value_enum, env = "PODWIRE_LAB_FALLBACK")]
+    pub(crate) fallback: Option<Fallback>,
     /// A router between the nodes: odd ones on one side, even ones on the other.
     #[arg(long, env = "PODWIRE_LAB_ROUTED")]
     pub(crate) routed: bool,
@@ -151,6 +154,17 @@ pub(crate) enum Backend {
     Gpe,
     /// Plain routes, where nodes share a link.
     HostGw,
+    /// vxlan or gpe, as suits the machine.
+    Auto,
+}
+
+/// How nodes are joined that share no link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fallback {
+    /// Ethernet frames over UDP, as flannel's.
+    Vxlan,
+    /// IP packets over UDP.
+    Gpe,
 }
 
 /// `podwire lab down`

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use lab::{Entry, Lab, Network, Plan, Step};
+use lab::{Entry, Lab, Network, Plan, Removal, Step};
 use serde_json::{Value, json};
 
 use crate::cli::Output;
@@ -57,6 +57,40 @@ pub(crate) fn down_value(lab: &Lab, directory: &Path) -> Value {
         "lab": lab,
         "directory": directory,
     })
+}
+
+/// What `lab node rm` and `lab pod rm` would do.
+pub(crate) fn removal(removal: &Removal, output: Output) -> String {
+    let Removal { lab, directory, part, farewell } = removal;
+    let names = |parts: Vec<String>| parts.join(", ");
+    let objects: Vec<String> = part.iter().map(lab::Namespace::object).collect();
+    match output {
+        Output::Sh => lab::script_remove(removal),
+        Output::Json => pretty(&json!({
+            "apiVersion": "podwire/v1",
+            "kind": "LabRemovalPlan",
+            "lab": lab.name,
+            "directory": directory,
+            "objects": objects,
+            "steps": farewell.iter().flat_map(|it| &it.plan.steps).map(step).collect::<Vec<_>>(),
+        })),
+        Output::Text => {
+            let mut text = format!("Would remove {} from lab {}:\n", names(objects), lab.name);
+            let pods: Vec<String> = removal.pods().map(lab::Namespace::object).collect();
+            if !pods.is_empty() {
+                let pods = names(pods);
+                let _ = writeln!(text, "  ask the plugins to take {pods} out of the network");
+            }
+            let _ = writeln!(text, "  end the processes that `podwire lab exec` started there");
+            let public = part.iter().map(|it| it.public.clone()).collect();
+            let _ = writeln!(text, "  remove the namespaces {}", names(public));
+            if let Some(farewell) = farewell {
+                text.push_str("  take the node's cable away, and have the others forget it\n");
+                let _ = writeln!(text, "  remove {}", farewell.home.display());
+            }
+            text
+        }
+    }
 }
 
 fn step(step: &Step) -> Value {

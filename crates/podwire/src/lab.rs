@@ -282,6 +282,7 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
     let Some(nodes) = flags.nodes.or(defaults.nodes.filter(|_| !flags.plain)) else {
         let of_several = [
             ("--backend", flags.backend.is_some()),
+            ("--fallback", flags.fallback.is_some()),
             ("--routed", flags.routed),
             ("--ipv6", flags.ipv6),
             ("--agents", flags.agents),
@@ -297,6 +298,10 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
         let plugins = plugins(flags.plugin_dir)?;
         return Ok(Network::Pods(Pods { count, dual_stack: flags.dual_stack, plugins }));
     };
+    if flags.fallback.is_some() && flags.backend != Some(cli::Backend::HostGw) {
+        return Err(Failure::new(Exit::Usage, "--fallback goes with host-gw only")
+            .remedy("add --backend host-gw"));
+    }
     // What a demo has by default is small enough to be read.
     let pods = flags.pods.unwrap_or(if defaults.nodes.is_some() { 1 } else { PODS });
     Ok(Network::Cluster(Cluster {
@@ -306,7 +311,12 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
             None | Some(cli::Backend::Vxlan) => fabric::Backend::Vxlan,
             Some(cli::Backend::Gpe) => fabric::Backend::Gpe,
             Some(cli::Backend::HostGw) => fabric::Backend::HostGw,
+            Some(cli::Backend::Auto) => fabric::Backend::Auto,
         },
+        fallback: flags.fallback.map(|fallback| match fallback {
+            cli::Fallback::Vxlan => fabric::Backend::Vxlan,
+            cli::Fallback::Gpe => fabric::Backend::Gpe,
+        }),
         families: match (flags.ipv6, flags.dual_stack) {
             (true, _) => Families::Ipv6,
             (_, true) => Families::Dual,
@@ -348,8 +358,13 @@ pub(crate) fn flags(network: &Network) -> String {
             flags.extend(match it.backend {
                 fabric::Backend::Gpe => Some("--backend gpe".to_owned()),
                 fabric::Backend::HostGw => Some("--backend host-gw".to_owned()),
-                fabric::Backend::Vxlan | fabric::Backend::Auto => None,
+                fabric::Backend::Auto => Some("--backend auto".to_owned()),
+                fabric::Backend::Vxlan => None,
             });
+            flags.extend(it.fallback.map(|fallback| match fallback {
+                fabric::Backend::Gpe => "--fallback gpe".to_owned(),
+                _ => "--fallback vxlan".to_owned(),
+            }));
             flags.extend((it.underlay == Underlay::Routed).then(|| "--routed".to_owned()));
             flags.extend(match it.families {
                 Families::Ipv4 => None,

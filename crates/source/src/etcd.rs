@@ -23,7 +23,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use fabric::{Etcd, Node, PerFamily, Publication};
+use fabric::{Cluster, Etcd, PerFamily, Publication};
 use ipnet::IpNet;
 
 pub use conf::mismatch;
@@ -62,16 +62,16 @@ pub fn start(
     start_here(config, publication, Here::default(), tell)
 }
 
-/// The nodes as they are now, for one who only looks: nothing is written, and a node without a lease
-/// is not among them.
-pub fn look(config: &Etcd, publication: Publication) -> Result<Vec<Node>, Error> {
+/// The cluster as it is now, for one who only looks: nothing is written, and a node without a lease
+/// is not of it.
+pub fn look(config: &Etcd, publication: Publication) -> Result<Cluster, Error> {
     let (client, keys) = (Client::new(config)?, Keys::below(&config.prefix));
     let here = Here::default();
     let mut holding = Holding::new(client, keys, publication, here, config.lease_seconds);
     let picture = holding.list()?;
     let (keys, me) = (&holding.keys, &holding.publication);
     let own = picture.own(me, |_| true).map(|(key, _)| key).unwrap_or_default();
-    Ok(picture.nodes(keys, me, own))
+    Ok(picture.cluster(keys, me, own))
 }
 
 /// As [`start`], by a node that knows more.

@@ -2,7 +2,7 @@
 
 use super::ours::device_of;
 use super::*;
-use crate::{Code, PerFamily};
+use crate::{Code, Node, PerFamily};
 use net::nft;
 
 struct World {
@@ -43,7 +43,7 @@ fn machine() -> Machine {
 impl World {
     fn new(config: &str, kept: Vec<Node>, objects: Vec<Object>) -> Self {
         let config = Config::parse(&format!("source: {{file: /n}}\n{config}")).unwrap();
-        let agent = Agent::new(config, "n0".parse().unwrap(), kept);
+        let agent = Agent::new(config, "n0".parse().unwrap(), kept.into());
         let now = Duration::ZERO;
         let (changed, looks, told) = Default::default();
         let mut world = Self { agent, objects, machine: machine(), now, changed, looks, told };
@@ -55,7 +55,7 @@ impl World {
     /// One that has been told of so many nodes.
     fn with(config: &str, count: usize) -> Self {
         let mut world = Self::new(config, Vec::new(), Vec::new());
-        world.on(Event::Source(Report::Complete(nodes(count))));
+        world.on(Event::Source(Report::Complete(nodes(count).into())));
         world
     }
 
@@ -153,7 +153,7 @@ fn what_should_be_is_made_once() {
         assert_eq!((status.peers, status.programmed), (9, 9));
         // Another agent that finds all of it in place.
         let mut next = World::new(backend, nodes(10), world.objects.clone());
-        assert_eq!(next.on(Event::Source(Report::Complete(nodes(10)))) + next.changed, 0);
+        assert_eq!(next.on(Event::Source(Report::Complete(nodes(10).into()))) + next.changed, 0);
         assert!(next.is_ready());
     }
 }
@@ -163,12 +163,12 @@ fn one_node_more_or_less_costs_what_it_is() {
     for (backend, cost) in BACKENDS.into_iter().zip([5, 6, 4, 3]) {
         let mut world = World::with(backend, 10);
         let looks = world.looks;
-        assert_eq!(world.on(Event::Source(Report::Complete(nodes(11)))), cost, "{backend}");
-        assert_eq!(world.on(Event::Source(Report::Complete(nodes(10)))), cost, "{backend}");
+        assert_eq!(world.on(Event::Source(Report::Complete(nodes(11).into()))), cost, "{backend}");
+        assert_eq!(world.on(Event::Source(Report::Complete(nodes(10).into()))), cost, "{backend}");
         assert_eq!(world.looks, looks, "without a look");
         let mut moved = nodes(10);
         moved[9].addresses.v4 = Some("192.0.7.7".parse().unwrap());
-        assert!(world.on(Event::Source(Report::Complete(moved))) > 0);
+        assert!(world.on(Event::Source(Report::Complete(moved.into()))) > 0);
         assert_eq!(world.on(Event::Looked(world.objects.clone())), 0, "{backend}");
     }
 }
@@ -178,7 +178,7 @@ fn a_subnet_moves_from_one_node_to_another() {
     let mut world = World::with("", 10);
     let mut told = nodes(10);
     told[9].name = "other".parse().unwrap();
-    assert!(world.on(Event::Source(Report::Complete(told))) > 0);
+    assert!(world.on(Event::Source(Report::Complete(told.into()))) > 0);
     assert_eq!(world.routes(), 9);
     assert_eq!(world.on(Event::Looked(world.objects.clone())), 0);
 }
@@ -239,27 +239,27 @@ fn a_stranger_is_left_alone() {
 fn a_cluster_that_shrinks_suspiciously_is_held() {
     for count in [1, 5] {
         let mut world = World::with("", 10);
-        assert_eq!(world.on(Event::Source(Report::Complete(nodes(count)))), 0);
+        assert_eq!(world.on(Event::Source(Report::Complete(nodes(count).into()))), 0);
         assert_eq!(world.problems(), [Code::Held]);
         assert_eq!(world.wait(HOLD), 0, "time alone does not confirm it");
         assert!(world.told.contains(&Effect::Resync));
-        world.on(Event::Source(Report::Complete(nodes(count))));
+        world.on(Event::Source(Report::Complete(nodes(count).into())));
         world.wait(SETTLE);
         assert_eq!(world.routes(), count - 1);
         assert_eq!(world.problems(), []);
     }
     let mut world = World::with("", 10);
-    world.on(Event::Source(Report::Complete(nodes(5))));
+    world.on(Event::Source(Report::Complete(nodes(5).into())));
     // New nodes come all the same.
     let mut told = nodes(5);
     told.push(node(20));
-    world.on(Event::Source(Report::Complete(told.clone())));
+    world.on(Event::Source(Report::Complete(told.clone().into())));
     assert_eq!(world.routes(), 10);
     // And back again is back again.
-    world.on(Event::Source(Report::Complete(nodes(10))));
+    world.on(Event::Source(Report::Complete(nodes(10).into())));
     world.wait(SETTLE);
     assert_eq!((world.routes(), world.problems()), (9, vec![]));
-    world.on(Event::Source(Report::Complete(nodes(5))));
+    world.on(Event::Source(Report::Complete(nodes(5).into())));
     world.on(Event::Accept);
     world.wait(SETTLE);
     assert_eq!(world.routes(), 4);
@@ -275,7 +275,7 @@ fn a_source_that_says_nothing_removes_nothing() {
     assert_eq!(next.wait(SLOW * 5), 0);
     assert_eq!(next.problems(), [Code::Source]);
     assert!(next.is_ready());
-    next.on(Event::Source(Report::Complete(nodes(9))));
+    next.on(Event::Source(Report::Complete(nodes(9).into())));
     assert_eq!(next.routes(), 8);
 }
 
@@ -283,12 +283,12 @@ fn a_source_that_says_nothing_removes_nothing() {
 fn a_node_that_is_not_listed_keeps_what_works_and_says_so() {
     let mut world = World::with("", 10);
     let told = nodes(10).split_off(1);
-    assert_eq!(world.on(Event::Source(Report::Complete(told))), 0);
+    assert_eq!(world.on(Event::Source(Report::Complete(told.into()))), 0);
     assert_eq!(world.problems(), [Code::NotListed]);
-    assert!(world.told.contains(&Effect::Keep(nodes(10).split_off(1))));
+    assert!(world.told.contains(&Effect::Keep(nodes(10).split_off(1).into())));
     assert_eq!(world.wait(GRACE), 0);
     assert_eq!(world.told.last(), Some(&Effect::Unready));
-    world.on(Event::Source(Report::Complete(nodes(10))));
+    world.on(Event::Source(Report::Complete(nodes(10).into())));
     assert!(world.is_ready());
     let last = world.told.iter().rev().find(|it| !matches!(it, Effect::Keep(_)));
     assert!(matches!(last, Some(Effect::Ready(_))));
@@ -315,11 +315,11 @@ fn bad_input_is_one_clear_problem() {
     for (what, spoil, code) in cases {
         let mut told = nodes(4);
         spoil(&mut told);
-        world.on(Event::Source(Report::Complete(told)));
+        world.on(Event::Source(Report::Complete(told.into())));
         assert!(world.problems().contains(&code), "{what}: {:?}", world.problems());
         assert_eq!(world.routes(), 2, "{what}");
         assert!(world.is_ready(), "{what}");
-        world.on(Event::Source(Report::Complete(nodes(4))));
+        world.on(Event::Source(Report::Complete(nodes(4).into())));
         assert_eq!((world.routes(), world.problems()), (3, vec![]), "{what}");
     }
 }
@@ -329,7 +329,7 @@ fn a_strangers_device_of_our_name_is_not_touched() {
     let mut world = World::new("", Vec::new(), Vec::new());
     world.machine.links.push(Link::bridge("podwire0".parse().unwrap()));
     world.on(Event::Surveyed(world.machine.clone()));
-    assert_eq!(world.on(Event::Source(Report::Complete(nodes(4)))), 0);
+    assert_eq!(world.on(Event::Source(Report::Complete(nodes(4).into()))), 0);
     assert_eq!(world.problems(), [Code::ForeignDevice]);
     let Object::Link(gone) = Object::Link(world.machine.links.pop().unwrap()) else { panic!() };
     world.on(Event::Gone(gone.into()));
@@ -425,7 +425,7 @@ fn families_are_joined_or_refused_one_by_one() {
         node.subnets.v6 = Some(format!("fd00:10:{n:x}::/64").parse().unwrap());
         node
     };
-    let told = || Event::Source(Report::Complete((0..4).map(dual).collect()));
+    let told = || Event::Source(Report::Complete((0..4).map(dual).collect::<Vec<_>>().into()));
     let mut world = World::new("", Vec::new(), Vec::new());
     world.on(told());
     assert_eq!(world.routes(), 3);
@@ -436,4 +436,110 @@ fn families_are_joined_or_refused_one_by_one() {
     world.machine.links[0].mtu = Some(1300);
     world.on(Event::Surveyed(world.machine.clone()));
     assert_eq!(world.problems(), [Code::Mtu]);
+}
+
+#[test]
+fn networks_of_pods_that_the_source_knows_stand_for_all_of_them() {
+    let pods = |world: &World| {
+        let element = |object: &Object| match object {
+            Object::Nft(nft::Object::Element(it)) if it.set == "pods4" => Some(it.key.to_string()),
+            _ => None,
+        };
+        let mut keys: Vec<String> = world.objects.iter().filter_map(element).collect();
+        keys.sort();
+        keys.join(" ")
+    };
+    let told = |networks: &[&str]| {
+        let pod_networks = networks.iter().map(|net| net.parse().unwrap()).collect();
+        Event::Source(Report::Complete(Cluster { nodes: nodes(3), pod_networks }))
+    };
+    let mut world = World::with("", 3);
+    assert_eq!(pods(&world), "10.1.0.0/24 10.1.1.0/24 10.1.2.0/24");
+    world.on(told(&["10.1.0.0/16"]));
+    assert_eq!(pods(&world), "10.1.0.0/16");
+    let Some(Effect::Ready(ready)) = world.told.iter().rfind(|it| matches!(it, Effect::Ready(_)))
+    else {
+        panic!("{:?}", world.told)
+    };
+    assert_eq!(ready.pod_networks, ["10.1.0.0/16".parse().unwrap()]);
+    // It becomes another one, of which a node is not a part.
+    world.on(told(&["10.1.0.0/23", "fd00::/48"]));
+    assert_eq!(pods(&world), "10.1.0.0/23 10.1.2.0/24");
+    // It makes room also where nothing of a peer may be deleted.
+    world.machine.links[0].up = Some(false);
+    world.on(Event::Surveyed(world.machine.clone()));
+    world.on(told(&["10.0.0.0/8"]));
+    assert_eq!((pods(&world).as_str(), world.problems()), ("10.0.0.0/8", vec![Code::UplinkDown]));
+    // What was known before the start is in force while the source is away.
+    let kept = world.told.iter().rev().find_map(|it| match it {
+        Effect::Keep(cluster) => Some(cluster.clone()),
+        _ => None,
+    });
+    let mut next = World::new("", Vec::new(), world.objects.clone());
+    next.agent = Agent::new(next.agent.config.clone(), "n0".parse().unwrap(), kept.unwrap());
+    let effects = next.agent.start();
+    next.perform(effects);
+    assert_eq!((pods(&next).as_str(), next.routes()), ("10.0.0.0/8", 2));
+    // What is configured goes before what the source says.
+    let mut world = World::new("podNetworks: [10.0.0.0/9]", Vec::new(), Vec::new());
+    world.on(told(&["10.1.0.0/16"]));
+    assert_eq!(pods(&world), "10.0.0.0/9");
+}
+
+#[test]
+fn a_peer_is_reached_and_probed_by_the_family_that_it_has() {
+    let mut dual = machine();
+    let eth0: LinkName = "eth0".parse().unwrap();
+    dual.addresses.push(net::Address::new(eth0.clone(), "2001:db8::1/64".parse().unwrap()));
+    dual.default_routes.v6 = Some(eth0);
+    let told = |me: Node, address: &str| {
+        let mut peer = node(1);
+        peer.addresses = PerFamily { v4: None, v6: address.parse().ok() };
+        Event::Source(Report::Complete(vec![me, peer].into()))
+    };
+    // IPv4 pods of a peer that has an IPv6 address only.
+    let over_v6 = "2001:db8::2";
+    for (backend, machine, problem) in [
+        ("backend: gpe", dual.clone(), None),
+        ("backend: host-gw", dual.clone(), None),
+        ("backend: host-gw\nfallback: gpe", dual.clone(), None),
+        ("backend: vxlan", dual.clone(), Some("it has no address that IPv4 pods")),
+        ("backend: gpe", machine(), Some("it has no address that IPv4 pods")),
+    ] {
+        let mut world = World::new(backend, Vec::new(), Vec::new());
+        let mut me = node(0);
+        me.addresses.v6 = machine.addresses.get(1).map(|it| it.address.addr());
+        world.machine = machine.clone();
+        world.on(Event::Surveyed(machine));
+        world.on(told(me, over_v6));
+        let texts: Vec<String> =
+            world.agent.status().problems.into_iter().map(|it| it.text).collect();
+        let (_, targets) = world.agent.mesh();
+        match problem {
+            None => {
+                assert_eq!((world.routes(), &texts[..]), (1, &[][..]), "{backend}");
+                let [target] = &targets[..] else { panic!("{backend}: {targets:?}") };
+                let (from, to, size) = target.outer;
+                assert_eq!([from.to_string(), to.to_string()], ["2001:db8::1", over_v6]);
+                assert!(size <= 1500, "{backend}: {size} bytes are not carried whole");
+                let is_plain = target.inner.is_none();
+                assert_eq!(is_plain, backend.starts_with("backend: host-gw"), "{backend}");
+            }
+            Some(problem) => {
+                assert!(texts.iter().any(|it| it.contains(problem)), "{backend}: {texts:?}");
+                assert_eq!((world.routes(), targets), (0, vec![]), "{backend}");
+            }
+        }
+    }
+    // From an address that the others do not know they would take nothing.
+    let mut world = World::new("backend: gpe", Vec::new(), Vec::new());
+    let (mut me, mut peer) = (node(0), node(1));
+    me.addresses = PerFamily { v4: None, v6: "2001:db8::1".parse().ok() };
+    peer.addresses.v6 = over_v6.parse().ok();
+    world.machine = dual;
+    world.on(Event::Surveyed(world.machine.clone()));
+    world.on(Event::Source(Report::Complete(vec![me, peer].into())));
+    let (_, targets) = world.agent.mesh();
+    assert_eq!(targets[0].outer.1.to_string(), over_v6);
+    assert_eq!(world.agent.status().mtu, Some(1444));
 }

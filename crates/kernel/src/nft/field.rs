@@ -9,6 +9,9 @@ use super::expression::{Expr, Register};
 use super::uapi::expr;
 use super::value;
 
+/// nft's number for a number of any length (`TYPE_INTEGER`).
+const INTEGER: u32 = 4;
+
 /// What a field is made of: its type decides how many bytes are loaded.
 pub(super) fn key_type(field: Field) -> KeyType {
     match field {
@@ -21,6 +24,7 @@ pub(super) fn key_type(field: Field) -> KeyType {
         Field::NetworkFamily => KeyType::NfProto,
         Field::Protocol => KeyType::InetProto,
         Field::SourcePort(_) | Field::DestinationPort(_) => KeyType::InetService,
+        Field::Vni => KeyType::Other { number: INTEGER, bytes: 3 },
         Field::Mark => KeyType::Mark,
         Field::CtState => KeyType::CtState,
         Field::CtStatus => KeyType::CtStatus,
@@ -34,7 +38,7 @@ pub(super) fn length(field: Field) -> usize {
 }
 
 /// All fields; where several are loaded alike, the more special ones come first.
-pub(super) const FIELDS: [Field; 24] = [
+pub(super) const FIELDS: [Field; 25] = [
     Field::IpSource,
     Field::IpDestination,
     Field::Ip6Source,
@@ -55,6 +59,7 @@ pub(super) const FIELDS: [Field; 24] = [
     Field::DestinationPort(Transport::Udp),
     Field::DestinationPort(Transport::Sctp),
     Field::DestinationPort(Transport::Any),
+    Field::Vni,
     Field::Mark,
     Field::CtState,
     Field::CtStatus,
@@ -74,6 +79,8 @@ pub(super) fn load(field: Field, to: Register) -> Expr {
         Field::EtherDestination => payload(expr::LINK_HEADER, 0),
         Field::SourcePort(_) => payload(expr::TRANSPORT_HEADER, 0),
         Field::DestinationPort(_) => payload(expr::TRANSPORT_HEADER, 2),
+        // Behind the UDP header: flags, three bytes of nothing (or of GPE), the network.
+        Field::Vni => payload(expr::TRANSPORT_HEADER, 12),
         Field::InputName => meta(expr::META_IIFNAME),
         Field::OutputName => meta(expr::META_OIFNAME),
         Field::InputType => meta(expr::META_IIFTYPE),

@@ -262,6 +262,8 @@ pub(crate) fn every_statement() -> Vec<Object> {
         test(Field::CtState, true, Test::Is(CtState::NEW.into())),
         test(Field::CtStatus, false, Test::Any(CtStatus::DNAT.into())),
         test(Field::CtStatus, true, Test::Any(CtStatus::SNAT.into())),
+        Statement::is(Field::Vni, Value::Raw(vec![0x01, 0x11, 0x70])),
+        test(Field::Vni, true, Test::Is(Value::Raw(vec![0, 0, 1]))),
         Statement::is(Field::Mark, Value::Mark(0x10)),
         test(Field::Mark, false, Test::Masked { mask: 0x4000, value: 0x4000 }),
         test(Field::Mark, true, Test::Masked { mask: 0xff, value: 0 }),

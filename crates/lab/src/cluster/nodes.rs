@@ -56,6 +56,7 @@ pub(super) fn config(network: &Cluster, directory: &Path, node: &Namespace) -> C
     let mut config = Config::of_file(&directory.join(FILE));
     config.node = node.name.parse().ok();
     config.backend = network.backend;
+    config.fallback = network.fallback;
     config.state = home.join("state");
     config.run = home.join("run");
     config.listen = None;
@@ -103,8 +104,8 @@ fn with_desired<T>(
     let machine = Machine {
         links: vec![Link { mtu: Some(MTU), ..Link::existing(uplink.clone()).up() }],
         addresses: network.families.all().iter().map(address).collect(),
-        // What this kernel can do changes neither the size of packets nor who is reached.
         vni_filter: true,
+        gpe_sound: kernel::release() >= (6, 5),
         ..Machine::default()
     };
     let nodes: Nodes = nodes(lab, network).into_iter().collect();

@@ -14,6 +14,7 @@ fn cluster(backend: Backend, families: Families, underlay: Underlay) -> (Lab, Cl
         nodes: 3,
         pods: 2,
         backend,
+        fallback: None,
         families,
         underlay,
         agents: false,
@@ -124,6 +125,9 @@ fn who_cannot_be_reached_is_known_beforehand() {
         limits(Backend::HostGw, Underlay::Routed),
         ["node/node1", "node/node2", "node/node2", "node/node3"]
     );
+    let (lab, network) = cluster(Backend::HostGw, Families::Dual, Underlay::Routed);
+    let network = Cluster { fallback: Some(Backend::Vxlan), ..network };
+    assert!(super::limits(&lab, &network, Path::new("/labs/blue")).is_empty());
 }
 
 #[test]

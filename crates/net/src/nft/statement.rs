@@ -95,6 +95,9 @@ pub enum Field {
     SourcePort(Transport),
     /// `tcp dport` and the like
     DestinationPort(Transport),
+    /// `@th,96,24`: the virtual network of a VXLAN packet, in three bytes behind the UDP header. That
+    /// it is one is for the port to say.
+    Vni,
     /// `meta mark`
     Mark,
     /// `ct state`

@@ -340,6 +340,7 @@ impl Display for Field {
             Self::Protocol => f.write_str("meta l4proto"),
             Self::SourcePort(transport) => write!(f, "{transport} sport"),
             Self::DestinationPort(transport) => write!(f, "{transport} dport"),
+            Self::Vni => f.write_str("@th,96,24"),
             Self::Mark => f.write_str("meta mark"),
             Self::CtState => f.write_str("ct state"),
             Self::CtStatus => f.write_str("ct status"),

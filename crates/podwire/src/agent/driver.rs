@@ -202,8 +202,8 @@ impl Driver {
                     self.resync = true;
                     continue;
                 }
-                Effect::Keep(nodes) => {
-                    self.write(|config| files::keep(config, &nodes));
+                Effect::Keep(cluster) => {
+                    self.write(|config| files::keep(config, &cluster));
                     continue;
                 }
                 Effect::Ready(ready) => {

@@ -7,27 +7,27 @@ use std::io;
 use std::path::Path;
 
 use fabric::agent::Ready;
-use fabric::{Config, Node};
+use fabric::{Cluster, Config};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::replace::replace;
 
-/// The last complete set of nodes before the start; none if there is none that can be read.
-pub(super) fn kept(config: &Config) -> Vec<Node> {
+/// What the source said last before the start; nothing if there is nothing that can be read.
+pub(super) fn kept(config: &Config) -> Cluster {
     let text = fs::read_to_string(config.nodes_path()).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// Keeps the complete set of nodes.
-pub(super) fn keep(config: &Config, nodes: &[Node]) -> io::Result<()> {
-    write(&config.nodes_path(), &(serde_json::to_string(nodes)? + "\n"))
+/// Keeps what the source says.
+pub(super) fn keep(config: &Config, cluster: &Cluster) -> io::Result<()> {
+    write(&config.nodes_path(), &(serde_json::to_string(cluster)? + "\n"))
 }
 
 /// Tells runtimes that the node's network stands. What lets them make pods comes last.
 pub(super) fn ready(config: &Config, ready: &Ready) -> io::Result<()> {
-    let Ready { me, mtu } = ready;
+    let Ready { me, pod_networks, mtu } = ready;
     if let Some(path) = &config.cni.subnet_env {
-        write(path, &fabric::flannel::subnet_env(me, &config.pod_networks, *mtu))?;
+        write(path, &fabric::flannel::subnet_env(me, pod_networks, *mtu))?;
     }
     write(&config.ready_path(), &format!("{mtu}\n"))?;
     if let Some(path) = config.conflist_path() {

@@ -87,7 +87,7 @@ pub(super) fn survey(
     // Where what nobody has a route of its own for would go: nothing is sent.
     let [v4, v6] = NOWHERE.map(|address| kernel.way_to(space, address));
     machine.default_routes = PerFamily { v4: v4?, v6: v6? };
-    let version = release();
+    let version = kernel::release();
     machine.vni_filter = version >= (5, 18);
     machine.gpe_sound = version >= (6, 5);
     let mut carriers: Vec<&LinkName> = machine.addresses.iter().map(|it| &it.link).collect();
@@ -110,13 +110,4 @@ pub(super) fn survey(
         }
     }
     Ok(machine)
-}
-
-/// The kernel's version, as far as it decides.
-fn release() -> (u32, u32) {
-    let name = rustix::system::uname();
-    let text = name.release().to_string_lossy();
-    let mut numbers =
-        text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

@@ -107,7 +107,15 @@ fn ask(here: &Netns, targets: &[Target], port: u16, seed: u64) -> Vec<Round> {
     type Ends = Vec<Option<(IpAddr, IpAddr, u32)>>;
     let inner: Ends = targets.iter().map(|target| target.inner).collect();
     let outer: Ends = targets.iter().map(|target| Some(target.outer)).collect();
-    let large = [&inner, &outer].map(|ends| send(here, ends, port, seed));
+    // What is lost is waited for, both at a time.
+    let both = |inner: &Ends, outer: &Ends, seed: u64| {
+        std::thread::scope(|scope| {
+            let outer_answers = scope.spawn(|| send(here, outer, port, seed));
+            let inner = send(here, inner, port, seed);
+            [inner, outer_answers.join().unwrap_or_else(|_| vec![None; outer.len()])]
+        })
+    };
+    let large = both(&inner, &outer, seed);
     let small = |ends: &Ends, answers: &[Option<Result<u64, ()>>]| -> Ends {
         let lost = ends.iter().zip(answers).map(|(end, answer)| match answer {
             Some(Err(())) => end.map(|(from, to, _)| (from, to, SMALL)),
@@ -116,7 +124,7 @@ fn ask(here: &Netns, targets: &[Target], port: u16, seed: u64) -> Vec<Round> {
         lost.collect()
     };
     let again = [small(&inner, &large[0]), small(&outer, &large[1])];
-    let again = [&again[0], &again[1]].map(|ends| send(here, ends, port, seed ^ u64::MAX));
+    let again = both(&again[0], &again[1], seed ^ u64::MAX);
     for (place, round) in rounds.iter_mut().enumerate() {
         *round = Round {
             inner: large[0][place],

@@ -165,14 +165,15 @@ pub(super) fn start_source(
         }
         #[cfg(feature = "etcd")]
         Source::Etcd(etcd) if mode == Mode::Show => {
-            let nodes = source::etcd::look(etcd, publication()?);
-            tell(Report::Complete(nodes.map_err(|error| failed(error.to_string()))?));
+            let cluster = source::etcd::look(etcd, publication()?);
+            tell(Report::Complete(cluster.map_err(|error| failed(error.to_string()))?));
             return Ok(SourceHandle(None));
         }
         #[cfg(feature = "etcd")]
         Source::Etcd(etcd) => {
             let publication = publication()?;
-            let kept = files::kept(config).into_iter().find(|node| node.name == publication.name);
+            let mut kept = files::kept(config).nodes.into_iter();
+            let kept = kept.find(|node| node.name == publication.name);
             let here = source::etcd::Here {
                 subnets: kept.map(|node| node.subnets).unwrap_or_default(),
                 port: Some(config.tunnel.port),

@@ -40,7 +40,7 @@ pub(super) fn watch(path: PathBuf, tell: impl Fn(Report) + Send + 'static) {
                 last_full = Instant::now();
                 let read = text.as_ref().map_err(Clone::clone).and_then(|text| parse(&path, text));
                 tell(match read {
-                    Ok(nodes) => Report::Complete(nodes),
+                    Ok(nodes) => Report::Complete(nodes.into()),
                     Err(why) => Report::Astray(why),
                 });
                 told = Some(text);

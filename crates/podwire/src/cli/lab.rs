@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::{Format, Output};
 
 /// `podwire lab node`
 #[derive(Debug, Subcommand)]
@@ -50,15 +50,15 @@ pub(crate) struct Next {
     pub(crate) show: Show,
 }
 
-/// Whether something is only shown.
+/// Whether something is only shown, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// Only show what would be done.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How to show it.
-    #[arg(short, long, value_enum, requires = "dry_run", default_value_t = Format::Text)]
-    pub(crate) output: Format,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// What is removed.
@@ -68,6 +68,8 @@ pub(crate) struct Object {
     pub(crate) object: String,
     #[command(flatten)]
     pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) show: Show,
 }
 
 /// Where a pod goes.
@@ -88,4 +90,7 @@ pub(crate) struct Agents {
     pub(crate) nodes: Vec<String>,
     #[command(flatten)]
     pub(crate) which: Which,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }

@@ -10,3 +10,4 @@ mod joining;
 mod probes;
 mod stream;
 mod traffic;
+mod vni;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use kernel::Netns;
+use serde_json::Value;
 use testbed::look::{eventually, is_lost, source_seen};
 use testbed::{isolated, sh};
 
@@ -120,6 +121,38 @@ fn host_gw_keeps_the_promises_on_one_link() {
     promises("--backend host-gw --dual-stack", 2);
 }
 
+/// Beyond the router by a tunnel, on one link by plain routes.
+#[test]
+fn host_gw_falls_back_to_a_tunnel() {
+    isolated!();
+    for fallback in ["vxlan", "gpe"] {
+        let flags = format!("--backend host-gw --routed --fallback {fallback}");
+        promises(&flags, 1);
+        promises(&format!("{flags} --dual-stack"), 2);
+        podwire(&format!("lab up --nodes 3 --pods 1 {flags}")).expect(0);
+        let routes = sh("ip -n node1 route show proto 112");
+        assert!(routes.contains("10.244.3.0/24 via 192.0.2.13 dev eth0"), "{routes}");
+        let far = routes.lines().find(|route| route.starts_with("10.244.2.0/24")).unwrap();
+        assert!(far.contains("dst 198.51.100.12") && far.contains("dev podwire0"), "{routes}");
+        podwire("lab down").expect(0);
+    }
+    let refused = podwire("lab up --nodes 2 --backend gpe --fallback vxlan").expect(2);
+    assert!(refused.stderr.contains("goes with host-gw only"), "{}", refused.stderr);
+}
+
+#[test]
+fn what_suits_the_machine_keeps_the_promises() {
+    isolated!();
+    for underlay in ["", "--routed"] {
+        promises(&format!("--backend auto --dual-stack {underlay}"), 2);
+    }
+    podwire("lab up --nodes 2 --pods 1 --backend auto").expect(0);
+    // Cables of a lab do nothing for tunnels.
+    let is_gpe = sh("ip -d -n node1 link show podwire0").contains(" gpe ");
+    assert_eq!(is_gpe, kernel::release() >= (6, 5));
+    podwire("lab down").expect(0);
+}
+
 #[test]
 fn the_plugins_of_others_keep_the_promises() {
     isolated!();
@@ -210,6 +243,72 @@ fn nodes_and_pods_come_and_go() {
         podwire("lab down").expect(0);
         assert_nothing_left();
     }
+}
+
+/// What the scripts of a change do is what the change does, but for the record.
+#[test]
+fn changes_are_shown_as_scripts_and_told_to_programs() {
+    isolated!();
+    let _agents = Agents;
+    let json = |arguments: &str| -> Value {
+        serde_json::from_str(&podwire(&format!("{arguments} -o json")).expect(0).stdout).unwrap()
+    };
+    let run = |arguments: &str| {
+        let script = podwire(&format!("{arguments} --dry-run -o sh")).expect(0).stdout;
+        let path = "/run/script.sh";
+        fs::write(path, &script).unwrap();
+        sh(&format!("sh {path}"));
+        script
+    };
+    let reached = |from: &str, to: &str| {
+        let (from, to) = (Host::of(from), Host::of(to));
+        from.seen_by(&to, to.addresses[0]) == Some(from.addresses[0])
+    };
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    podwire("lab node add -o sh").expect(2);
+    // A node by a script is reached, and is not of the lab.
+    let script = run("lab node add");
+    assert!(sh("ip -n node1 route show proto 112").contains("10.244.3.0/24"));
+    podwire("lab exec node/node3 -- true").expect(4);
+    let undo = script.lines().skip_while(|line| !line.starts_with("# To take it down"));
+    let undo: Vec<&str> = undo.skip(1).map(|line| line.trim_start_matches('#')).collect();
+    assert_eq!(undo.len(), 2, "{undo:?}");
+    sh(&undo.join("\n"));
+    eventually("the cable has gone", || (!sh("ip -n net -o link").contains("node3")).then_some(()));
+    assert_eq!(json("lab node add")["object"], "node/node3");
+    let added = json("lab pod add node3");
+    assert_eq!(
+        (&added["kind"], &added["object"], &added["node"], &added["addresses"][0]),
+        (&"LabAddition".into(), &"pod/pod3".into(), &"node3".into(), &"10.244.3.2/24".into())
+    );
+    assert!(reached("pod1", "pod3"));
+    let agents = json("lab agent start");
+    assert_eq!(agents["items"][2], serde_json::json!({ "node": "node3", "state": "ready" }));
+    assert_eq!(json("lab agent stop node1")["items"][0]["state"], "stopped");
+
+    // A dry run changes nothing.
+    for change in ["node rm node3", "pod rm pod3"] {
+        let shown = podwire(&format!("lab {change} --dry-run")).expect(0).stdout;
+        assert!(shown.contains("pod/pod3"), "{shown}");
+        let plan = json(&format!("lab {change} --dry-run"));
+        assert_eq!(plan["kind"], "LabRemovalPlan", "{plan}");
+    }
+    podwire("lab node rm node9 --dry-run").expect(4);
+    podwire("lab status").expect(0);
+    run("lab pod rm pod2");
+    assert!(!names("/run/netns").contains(&"pod2".to_owned()));
+    let kept = names(&format!("{LAB}/nodes/node2/cni/networks/podwire"));
+    assert!(!kept.contains(&"10.244.2.2".to_owned()), "{kept:?}");
+    assert_eq!(json("lab pod rm pod2")["failures"], serde_json::json!([]));
+    run("lab node rm node3");
+    assert_eq!(names("/run/netns"), ["net", "node1", "node2", "outside", "pod1"]);
+    eventually("the others forget it", || {
+        (!sh("ip -n node1 route show proto 112").contains("10.244.3.0")).then_some(())
+    });
+    assert_eq!(json("lab node rm node3")["kind"], "LabRemoval");
+    podwire("lab status").expect(0);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fabric::Etcd;
@@ -16,7 +17,7 @@ use ureq::tls::TlsConfig;
 use ureq::typestate::AgentScope;
 
 use super::error::Error;
-use super::tls;
+use super::tls::{self, Stamp};
 use super::wire::{Status, Streamed, TokenAnswer};
 
 /// How long a member may take to accept a connection.
@@ -34,7 +35,13 @@ const LARGEST: u64 = 32 << 20;
 
 /// etcd, as one user of it.
 pub(super) struct Client {
+    etcd: Etcd,
+    /// The files of the configuration as they were read last.
+    files: Vec<Stamp>,
+    /// Why what has changed in them since is not in force.
+    amiss: Option<Error>,
     agent: Agent,
+    stopper: Stopper,
     tls: TlsConfig,
     endpoints: Vec<String>,
     /// The one that answered last.
@@ -43,14 +50,32 @@ pub(super) struct Client {
     token: Option<String>,
 }
 
-/// Ends requests, from any thread.
+/// Ends requests, from any thread. It holds whoever makes them, until it has ended them.
 #[derive(Clone)]
-pub(super) struct Stopper(Agent);
+pub(super) struct Stopper(Arc<Mutex<Option<Agent>>>);
 
 impl Stopper {
+    fn of(agent: &Agent) -> Self {
+        Self(Arc::new(Mutex::new(Some(agent.clone()))))
+    }
+
     /// Ends those that are under way; later ones fail.
     pub(super) fn stop(self) {
-        self.0.shutdown();
+        if let Some(agent) = self.lock().take() {
+            agent.shutdown();
+        }
+    }
+
+    /// From now on they are made by another one.
+    fn follow(&self, agent: &Agent) {
+        match &mut *self.lock() {
+            Some(before) => *before = agent.clone(),
+            None => agent.clone().shutdown(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Agent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,13 +96,36 @@ impl Client {
             (Some(_), None) => return Err(Error::Half("username", "passwordFile")),
             (None, Some(_)) => return Err(Error::Half("passwordFile", "username")),
         };
+        let files = tls::stamps(etcd);
         let tls = tls::config(etcd)?;
-        let config = common(&tls).timeout_global(Some(ANSWER)).build();
-        Ok(Self { agent: config.into(), tls, endpoints, current: 0, login, token: None })
+        let agent = agent(&tls);
+        let stopper = Stopper::of(&agent);
+        let (etcd, amiss, current, token) = (etcd.clone(), None, 0, None);
+        Ok(Self { etcd, files, amiss, agent, stopper, tls, endpoints, current, login, token })
     }
 
     pub(super) fn stopper(&self) -> Stopper {
-        Stopper(self.agent.clone())
+        self.stopper.clone()
+    }
+
+    /// Takes in what has changed in the files: certificates are renewed under running agents. What
+    /// cannot be used, such as a certificate whose key is still to come, leaves in force what was.
+    fn refresh(&mut self) {
+        let files = tls::stamps(&self.etcd);
+        if files == self.files {
+            return;
+        }
+        (self.files, self.token) = (files, None);
+        self.amiss = match tls::config(&self.etcd) {
+            Ok(tls) => {
+                // Connections that are open know the old ones only.
+                self.agent = agent(&tls);
+                self.stopper.follow(&self.agent);
+                self.tls = tls;
+                None
+            }
+            Err(error) => Some(error),
+        };
     }
 
     /// Asks, logging in before if need be.
@@ -102,6 +150,7 @@ impl Client {
         path: &str,
         question: &Value,
     ) -> Result<T, Failure> {
+        self.refresh();
         self.log_in()?;
         self.ask_members(path, question)
     }
@@ -139,6 +188,8 @@ impl Client {
             }
             self.pass_on();
         }
+        reasons
+            .extend(self.amiss.as_ref().map(|error| format!("what is new is not used: {error}")));
         Err(Failure::Error(Error::Unreachable(reasons.join("; "))))
     }
 
@@ -193,6 +244,7 @@ impl Client {
 
     /// A watch to be read by another thread, which has to begin it there too, and what ends it.
     pub(super) fn watch(&mut self, question: String) -> Result<(Watch, Stopper), Error> {
+        self.refresh();
         self.log_in()?;
         let config = common(&self.tls)
             .timeout_resolve(Some(CONNECT))
@@ -203,7 +255,7 @@ impl Client {
             .build();
         // Of its own, so that it can be ended alone.
         let agent = Agent::from(config);
-        let stopper = Stopper(agent.clone());
+        let stopper = Stopper::of(&agent);
         let endpoint = self.endpoint().to_owned();
         Ok((Watch { agent, endpoint, token: self.token.clone(), question }, stopper))
     }
@@ -303,6 +355,10 @@ fn unreachable(endpoint: &str, error: &ureq::Error) -> Error {
 
 fn reader(response: Response<ureq::Body>) -> impl BufRead {
     BufReader::new(response.into_body().into_reader())
+}
+
+fn agent(tls: &TlsConfig) -> Agent {
+    common(tls).timeout_global(Some(ANSWER)).build().into()
 }
 
 fn common(tls: &TlsConfig) -> ConfigBuilder<AgentScope> {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fabric::{Node, Publication, Report};
+use fabric::{Cluster, Publication, Report};
 
 use super::client::Stopper;
 use super::error::Error;
@@ -72,7 +72,7 @@ pub(super) struct Keeper {
 #[derive(Default)]
 pub(super) struct State {
     /// What was told last, unless something else was said since.
-    told: Option<Vec<Node>>,
+    told: Option<Cluster>,
     /// The gist of what was said to be wrong, and is.
     said: Option<String>,
     /// Whether that was that our subnet is another's.
@@ -277,11 +277,11 @@ impl Keeper {
         }
         let Some(own) = &self.holding.own else { return };
         let Holding { keys, publication, .. } = &self.holding;
-        let nodes = picture.nodes(keys, publication, &own.key);
+        let cluster = picture.cluster(keys, publication, &own.key);
         (self.state.said, self.state.is_withdrawn) = (None, false);
-        if self.state.told.as_ref() != Some(&nodes) {
-            self.tell(Report::Complete(nodes.clone()));
-            self.state.told = Some(nodes);
+        if self.state.told.as_ref() != Some(&cluster) {
+            self.tell(Report::Complete(cluster.clone()));
+            self.state.told = Some(cluster);
         }
     }
 

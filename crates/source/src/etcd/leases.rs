@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fabric::flannel::{Lease, lease_key, parse_lease_key};
-use fabric::{Family, Node, NodeName, PerFamily, Publication};
+use fabric::flannel::{Lease, NetConf, lease_key, parse_lease_key};
+use fabric::{Cluster, Family, Node, NodeName, PerFamily, Publication};
 use ipnet::IpNet;
 
 use super::subnets::overlap;
@@ -106,9 +106,16 @@ impl Picture {
         self.entries.insert(key, entry);
     }
 
+    /// What it says of the cluster, see [`Picture::nodes`].
+    pub(super) fn cluster(&self, keys: &Keys, me: &Publication, own: &str) -> Cluster {
+        let conf = self.config.as_deref().and_then(|it| serde_json::from_slice::<NetConf>(it).ok());
+        let pod_networks = conf.map(|conf| conf.networks()).unwrap_or_default();
+        Cluster { nodes: self.nodes(keys, me, own), pod_networks }
+    }
+
     /// The nodes, in the order of their keys. `own` is the key of ours; others that would be ours are
     /// left over from earlier.
-    pub(super) fn nodes(&self, keys: &Keys, me: &Publication, own: &str) -> Vec<Node> {
+    fn nodes(&self, keys: &Keys, me: &Publication, own: &str) -> Vec<Node> {
         // The newest of one name is right; the others are what it had before.
         let mut newest: BTreeMap<NodeName, (i64, &str)> = BTreeMap::new();
         let mut nodes = BTreeMap::new();

@@ -1,9 +1,10 @@
 //! Certificates and keys, from files to what the HTTP client takes.
 //!
-//! They are checked here, once: the client would end the thread over a key that is not its
+//! They are checked here, whenever they are read: the client would end the thread over a key that is not its
 //! certificate's.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +26,21 @@ const SYSTEM: &[&str] = &[
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+/// What tells a file from what it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(Option<(u64, u64, i64, i64)>);
+
+/// How the files of the configuration look now.
+pub(super) fn stamps(etcd: &Etcd) -> Vec<Stamp> {
+    let files = [&etcd.ca_file, &etcd.cert_file, &etcd.key_file, &etcd.password_file];
+    let stamp = |path: &PathBuf| {
+        let seen = fs::metadata(path).ok();
+        // The time of change is not for anybody to set.
+        Stamp(seen.map(|it| (it.ino(), it.size(), it.ctime(), it.ctime_nsec())))
+    };
+    files.into_iter().flatten().map(stamp).collect()
+}
 
 /// What is needed where an endpoint is `https`.
 pub(super) fn config(etcd: &Etcd) -> Result<TlsConfig, Error> {

@@ -143,7 +143,7 @@ impl Teller {
                 self.due = None;
                 self.told = Some(Told::Complete);
                 index.take_change();
-                tell(Report::Complete(index.nodes()));
+                tell(Report::Complete(index.nodes().into()));
             }
         }
         None

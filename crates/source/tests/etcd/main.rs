@@ -5,5 +5,6 @@
 mod access;
 mod member;
 mod node;
+mod three;
 mod together;
 mod trouble;

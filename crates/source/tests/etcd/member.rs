@@ -22,6 +22,8 @@ pub(crate) const URL: &str = "http://127.0.0.1:2379";
 pub(crate) const PREFIX: &str = "/coreos.com/network";
 
 pub(crate) struct Member {
+    /// Which of a cluster it is, and how many there are.
+    place: (u16, u16),
     data: PathBuf,
     more: Vec<String>,
     process: Option<Child>,
@@ -33,39 +35,77 @@ impl Member {
     }
 
     pub(crate) fn with(more: &[&str]) -> Self {
-        // In the test's own /run, which is memory: nothing waits for a disk.
-        let data = Path::new("/run/etcd").to_owned();
-        let more = more.iter().map(|it| (*it).to_owned()).collect();
-        let mut member = Self { data, more, process: None };
+        let mut member = Self::new(more, (0, 1));
         member.restart();
         member
     }
 
+    /// So many that know one another.
+    pub(crate) fn cluster(count: u16) -> Vec<Self> {
+        let mut members: Vec<Self> = (0..count).map(|n| Self::new(&[], (n, count))).collect();
+        members.iter_mut().for_each(Self::begin);
+        members.iter().for_each(Self::wait);
+        members
+    }
+
+    fn new(more: &[&str], place: (u16, u16)) -> Self {
+        // In the test's own /run, which is memory: nothing waits for a disk.
+        let data = Path::new("/run/etcd").join(place.0.to_string());
+        let more = more.iter().map(|it| (*it).to_owned()).collect();
+        Self { place, data, more, process: None }
+    }
+
+    /// Where a member of a cluster answers.
+    pub(crate) fn url(place: u16) -> String {
+        format!("http://127.0.0.1:{}", 2379 + 10 * place)
+    }
+
+    fn peer_url(place: u16) -> String {
+        format!("http://127.0.0.1:{}", 2380 + 10 * place)
+    }
+
     /// Starts it with what it had.
     pub(crate) fn restart(&mut self) {
+        self.begin();
+        self.wait();
+    }
+
+    fn begin(&mut self) {
+        let (place, count) = self.place;
+        let all = (0..count).map(|n| format!("m{n}={}", Self::peer_url(n)));
+        let all = all.collect::<Vec<_>>().join(",");
         // Whoever kills the test takes it along.
         let mut command = Command::new(testbed::need("setpriv", "util-linux"));
         command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(testbed::need("etcd", "etcd-server"))
-            .args(["--name", "m", "--data-dir"])
+            .args(["--name", &format!("m{place}"), "--data-dir"])
             .arg(&self.data)
-            .args(["--listen-peer-urls", "http://127.0.0.1:2380"])
-            .args(["--initial-advertise-peer-urls", "http://127.0.0.1:2380"])
-            .args(["--initial-cluster", "m=http://127.0.0.1:2380"])
-            .args(["--advertise-client-urls", URL])
+            .args(["--listen-peer-urls", &Self::peer_url(place)])
+            .args(["--initial-advertise-peer-urls", &Self::peer_url(place)])
+            .args(["--initial-cluster", &all])
+            .args(["--advertise-client-urls", &Self::url(place)])
             .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
             .args(["--logger", "zap", "--log-level", "error"]);
         if !self.more.iter().any(|it| it == "--listen-client-urls") {
-            command.args(["--listen-client-urls", URL]);
+            command.args(["--listen-client-urls", &Self::url(place)]);
         }
         command.args(&self.more).stdin(Stdio::null()).stdout(Stdio::null());
         self.process = Some(command.spawn().unwrap());
-        let start = Instant::now();
-        while call("/v3/kv/range", &json!({ "key": base64("x") })).is_err() {
+    }
+
+    fn wait(&self) {
+        let (start, url) = (Instant::now(), Self::url(self.place.0));
+        while call(&url, "/v3/kv/range", &json!({ "key": base64("x") })).is_err() {
             assert!(start.elapsed() < Duration::from_secs(20), "etcd does not answer");
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Has it started with other arguments from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        let place = self.more.iter().position(|it| it == name).unwrap();
+        self.more[place + 1] = value.to_owned();
     }
 
     pub(crate) fn kill(&mut self) {
@@ -97,14 +137,29 @@ pub(crate) fn base64(text: &str) -> String {
     STANDARD.encode(text)
 }
 
-fn call(path: &str, question: &Value) -> Result<Value, String> {
+fn call(url: &str, path: &str, question: &Value) -> Result<Value, String> {
+    call_as(None, url, path, question)
+}
+
+/// As one who logs in first: what etcd answers to its administrator.
+pub(crate) fn as_root(path: &str, question: &Value) -> Value {
+    let who = json!({ "name": "root", "password": "secret" });
+    let token = etcd("/v3/auth/authenticate", &who)["token"].as_str().unwrap().to_owned();
+    call_as(Some(&token), URL, path, question).unwrap()
+}
+
+fn call_as(token: Option<&str>, url: &str, path: &str, question: &Value) -> Result<Value, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(3)))
         .http_status_as_error(false)
         .proxy(None)
         .build()
         .into();
-    let response = agent.post(format!("{URL}{path}")).send(question.to_string());
+    let mut request = agent.post(format!("{url}{path}"));
+    if let Some(token) = token {
+        request = request.header("Authorization", token);
+    }
+    let response = request.send(question.to_string());
     let mut response = response.map_err(|error| error.to_string())?;
     let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
     if response.status() == 200 {
@@ -114,9 +169,11 @@ fn call(path: &str, question: &Value) -> Result<Value, String> {
     }
 }
 
-/// What etcd answers; a refusal fails the test.
+/// What etcd answers, by whichever member does; a refusal fails the test.
 pub(crate) fn etcd(path: &str, question: &Value) -> Value {
-    call(path, question).unwrap()
+    let first = call(URL, path, question);
+    let others = || (1..3).find_map(|n| call(&Member::url(n), path, question).ok());
+    first.or_else(|why| others().ok_or(why)).unwrap()
 }
 
 pub(crate) fn configure(text: &str) {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fabric::{Etcd, Node, PerFamily, Publication, Report};
+use fabric::{Cluster, Etcd, Node, PerFamily, Publication, Report};
 use source::Running;
 use source::etcd::{Here, start_here};
 
@@ -119,12 +119,17 @@ impl Seen {
 
     /// The next set that is as wanted; nothing but other sets may come before it.
     pub(crate) fn complete(&self, is_it: impl Fn(&[Node]) -> bool) -> Vec<Node> {
+        self.cluster(|cluster| is_it(&cluster.nodes)).nodes
+    }
+
+    /// The same of all that the source knows.
+    pub(crate) fn cluster(&self, is_it: impl Fn(&Cluster) -> bool) -> Cluster {
         let end = Instant::now() + PATIENCE;
         let mut last = None;
         while let Some(report) = self.next(end.saturating_duration_since(Instant::now())) {
             match report {
-                Report::Complete(nodes) if is_it(&nodes) => return nodes,
-                Report::Complete(nodes) => last = Some(nodes),
+                Report::Complete(cluster) if is_it(&cluster) => return cluster,
+                Report::Complete(cluster) => last = Some(cluster),
                 other => panic!("a set is expected, not {other:?}"),
             }
         }

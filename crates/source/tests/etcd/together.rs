@@ -238,3 +238,18 @@ fn two_agents_of_one_node_do_not_keep_etcd_busy() {
     println!("{writes} writes in 4 s");
     assert_eq!(leases().len(), 1);
 }
+
+#[test]
+fn the_networks_of_all_pods_are_told() {
+    isolated!();
+    let _member = Member::start();
+    configure(
+        r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/56","Backend":{"Type":"vxlan"}}"#,
+    );
+    let here = At(1).start();
+    let networks = |count: usize| {
+        let networks = here.cluster(|cluster| cluster.pod_networks.len() == count).pod_networks;
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(networks(2), "10.244.0.0/16 fd00:10:244::/56");
+}

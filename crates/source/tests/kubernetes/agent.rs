@@ -74,7 +74,7 @@ impl Agent {
     #[track_caller]
     pub(crate) fn complete(&self) -> Vec<Node> {
         match self.next(LONG) {
-            Report::Complete(nodes) => nodes,
+            Report::Complete(cluster) => cluster.nodes,
             other => panic!("{other:?}"),
         }
     }

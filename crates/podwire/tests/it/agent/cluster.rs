@@ -215,6 +215,17 @@ listen: 127.0.0.1:9112
         problems.iter().map(|it| it["code"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// Its address in the tunnel, which is the first one of its subnet.
+    pub(super) fn inner(&self) -> Option<IpAddr> {
+        let text = self.space.sh("ip -o -4 address show dev podwire0 | awk '{print $4}'");
+        text.trim().trim_end_matches("/32").parse().ok()
+    }
+
+    /// A file of its own.
+    pub(super) fn own(&self, name: &str) -> PathBuf {
+        self.config.with_extension("").join(name)
+    }
+
     pub(super) fn start(&mut self) {
         let mut command = self.command("");
         let log = self.config.with_extension("log");

@@ -4,29 +4,45 @@ use std::net::IpAddr;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use testbed::look::{eventually, source_seen};
 
 use super::cluster::{Cluster, Node, V4};
+use super::traffic::{Pair, Traffic};
 
 const CONFIG: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
 
-/// A member at an address of the underlay.
+/// A member at an address of the underlay, by its number.
 struct Etcd<'a> {
     cluster: &'a Cluster,
+    number: u16,
     member: Child,
 }
 
 impl<'a> Etcd<'a> {
     fn start(cluster: &'a Cluster) -> Self {
-        let directory = cluster.directory.path().join("etcd");
-        let url = "http://192.0.2.200:2379";
+        Self::start_one(cluster, 0, 1)
+    }
+
+    /// One of `count` that know one another.
+    fn start_one(cluster: &'a Cluster, number: u16, count: u16) -> Self {
+        let directory = cluster.directory.path().join(format!("etcd{number}"));
+        let url = &format!("http://192.0.2.200:{}", Self::port(number));
+        let peer_url = |n: u16| format!("http://127.0.0.1:{}", Self::port(n) + 1);
+        let all = (0..count).map(|n| format!("m{n}={}", peer_url(n))).collect::<Vec<_>>().join(",");
         #[expect(clippy::disallowed_methods, reason = "tests start processes")]
         let mut command = std::process::Command::new(testbed::need("etcd", "etcd-server"));
         command.args(["--listen-client-urls", url, "--advertise-client-urls", url]);
-        command.args(["--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "error"]);
+        command.args(["--listen-peer-urls", &peer_url(number), "--log-level", "error"]);
+        command.args(["--initial-advertise-peer-urls", &peer_url(number)]);
+        command.args(["--name", &format!("m{number}"), "--initial-cluster", &all]);
         command.arg("--data-dir").arg(directory);
         let member = cluster.switch.netns().spawn(&mut command).unwrap();
-        Self { cluster, member }
+        Self { cluster, number, member }
+    }
+
+    fn port(number: u16) -> u16 {
+        2379 + 10 * number
     }
 
     fn put(&self, key: &str, value: &str) {
@@ -38,7 +54,7 @@ impl<'a> Etcd<'a> {
 
     fn post(&self, path: &str, body: &str) -> Option<()> {
         use std::io::{Read, Write};
-        let connect = || std::net::TcpStream::connect("192.0.2.200:2379");
+        let connect = || std::net::TcpStream::connect(("192.0.2.200", Self::port(self.number)));
         let mut stream = self.cluster.switch.netns().enter(connect).unwrap().ok()?;
         let length = body.len();
         write!(stream, "POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
@@ -76,19 +92,13 @@ fn start(etcd: &Etcd<'_>, nodes: &mut [Node]) {
     }
 }
 
-/// A node's own address in the tunnel.
-fn inner(node: &Node) -> Option<IpAddr> {
-    let text = node.space.sh("ip -o -4 address show dev podwire0 | awk '{print $4}'");
-    text.trim().trim_end_matches("/32").parse().ok()
-}
-
 #[test]
 fn another_address_of_a_node_is_published() {
     testbed::isolated!();
     let (cluster, mut nodes) = two_nodes();
     let etcd = Etcd::start(&cluster);
     start(&etcd, &mut nodes);
-    let (one, two) = (inner(&nodes[0]), inner(&nodes[1]).unwrap());
+    let (one, two) = (nodes[0].inner(), nodes[1].inner().unwrap());
     let began = Instant::now();
     nodes[0].space.sh("ip address delete 192.0.2.1/24 dev eth0
         ip address add 192.0.2.11/24 dev eth0; ip route add default via 192.0.2.254");
@@ -98,7 +108,7 @@ fn another_address_of_a_node_is_published() {
     }
     let seen = source_seen(nodes[0].space.netns(), nodes[1].space.netns(), two);
     println!("etcd: another address: repaired in {} ms", began.elapsed().as_millis());
-    assert_eq!((inner(&nodes[0]), seen), (one, one), "the node keeps its subnet");
+    assert_eq!((nodes[0].inner(), seen), (one, one), "the node keeps its subnet");
 }
 
 #[test]
@@ -107,7 +117,7 @@ fn nodes_lease_subnets_and_outlive_etcd() {
     let (cluster, mut nodes) = two_nodes();
     let etcd = Etcd::start(&cluster);
     start(&etcd, &mut nodes);
-    let (one, two) = (inner(&nodes[0]).unwrap(), inner(&nodes[1]).unwrap());
+    let (one, two) = (nodes[0].inner().unwrap(), nodes[1].inner().unwrap());
     assert!(one != two);
     let seen = || source_seen(nodes[0].space.netns(), nodes[1].space.netns(), two);
     assert_eq!(seen(), Some(one));
@@ -118,5 +128,100 @@ fn nodes_lease_subnets_and_outlive_etcd() {
     assert_eq!(seen(), Some(one), "what was known stays in force");
     let _etcd = Etcd::start(&cluster);
     eventually("all is well", || nodes[0].problems().is_empty().then_some(()));
-    assert_eq!((inner(&nodes[0]), seen()), (Some(one), Some(one)));
+    assert_eq!((nodes[0].inner(), seen()), (Some(one), Some(one)));
+}
+
+/// The node's pod has one of the subnet that the node has leased.
+fn give_pod_an_address(node: &Node) -> IpAddr {
+    let subnet = IpNet::new(node.inner().unwrap(), 24).unwrap();
+    let mut hosts = subnet.hosts();
+    let (gateway, pod) = (hosts.next().unwrap(), hosts.next().unwrap());
+    node.space.sh(&format!("ip address add {gateway}/24 dev cni0"));
+    node.pod.sh(&format!(
+        "ip address flush dev eth0; ip address add {pod}/24 dev eth0
+        ip route add default via {gateway}"
+    ));
+    pod
+}
+
+#[test]
+fn members_of_etcd_may_die_and_no_packet_is_lost() {
+    testbed::isolated!();
+    let urls = [0, 1, 2].map(|n| format!("http://192.0.2.200:{}", Etcd::port(n)));
+    let settings = format!("source: {{etcd: {{endpoints: {urls:?}, leaseSeconds: 4}}}}");
+    let mut cluster = Cluster::new(2, &settings, V4);
+    cluster.switch.sh("ip link set lo up; ip address add 192.0.2.200/24 dev br0");
+    let mut nodes = std::mem::take(&mut cluster.nodes);
+    let start = |number: u16| Some(Etcd::start_one(&cluster, number, 3));
+    let mut members = [0, 1, 2].map(start);
+    members[0].as_ref().unwrap().put("/coreos.com/network/config", CONFIG);
+    nodes.iter_mut().for_each(Node::start);
+    for node in &nodes {
+        eventually("the other node is known", || (node.status()["programmed"] == 1).then_some(()));
+    }
+    let before = [nodes[0].inner(), nodes[1].inner()];
+    let pods = [&nodes[0], &nodes[1]].map(|node| (&node.pod, give_pod_an_address(node)));
+    assert_eq!(source_seen(pods[0].0.netns(), pods[1].0.netns(), pods[1].1), Some(pods[0].1));
+    let traffic = Traffic::start(&Pair { near: pods[0], far: pods[1], port: 7000 });
+    // One of the first two is the one that is asked, and each of the three may be the leader.
+    for number in 0..3 {
+        members[usize::from(number)] = None;
+        // Longer than a lease lives without being renewed.
+        std::thread::sleep(Duration::from_secs(6));
+        let problems = [nodes[0].problems(), nodes[1].problems()];
+        assert_eq!(problems, [const { Vec::<String>::new() }; 2]);
+        members[usize::from(number)] = start(number);
+        // The next one dies only when this one is of the cluster again.
+        let member = members[usize::from(number)].as_ref().unwrap();
+        member.put("/elsewhere", "x");
+    }
+    let outcome = traffic.stop();
+    assert_eq!(outcome.lost, 0, "{outcome:?}");
+    assert_eq!([nodes[0].inner(), nodes[1].inner()], before);
+}
+
+/// Who forwards a packet that leaves the cluster does it with the node's address; within the
+/// cluster's network it keeps its own, also where no node has that part of it yet.
+#[test]
+fn the_network_of_the_cluster_is_not_masqueraded() {
+    testbed::isolated!();
+    let settings = "source: {etcd: {endpoints: ['http://192.0.2.200:2379']}}";
+    let mut cluster = Cluster::new(1, settings, V4);
+    // A router of the underlay that has an address of the cluster, too.
+    cluster.switch.sh("ip link set lo up
+        for a in 192.0.2.200 192.0.2.254 10.244.255.1 10.245.255.1; do
+            ip address add $a/24 dev br0
+        done");
+    let mut nodes = std::mem::take(&mut cluster.nodes);
+    let etcd = Etcd::start(&cluster);
+    etcd.put("/coreos.com/network/config", CONFIG);
+    let [node] = &mut nodes[..] else { panic!("one node") };
+    node.start();
+    node.wait_until_ready();
+    let pods = || node.space.sh("nft list set inet podwire pods4");
+    assert!(pods().contains("elements = { 10.244.0.0/16 }"), "{}", pods());
+    let (subnet, pod) = (node.inner().unwrap(), give_pod_an_address(node).to_string());
+    cluster.switch.sh(&format!("ip route add {subnet}/24 via 192.0.2.1"));
+    let seen = |address: &str| {
+        let switch = cluster.switch.netns();
+        source_seen(node.pod.netns(), switch, address.parse().unwrap()).map(|it| it.to_string())
+    };
+    assert_eq!(seen("10.244.255.1"), Some(pod.clone()), "{}", pods());
+    assert_eq!(seen("10.245.255.1").as_deref(), Some("192.0.2.1"));
+    let environment = || std::fs::read_to_string(node.own("subnet.env")).unwrap();
+    assert!(environment().contains("FLANNEL_NETWORK=10.244.0.0/16\n"), "{}", environment());
+    // It may grow under a cluster at work, and is known while etcd is away.
+    etcd.put("/coreos.com/network/config", &CONFIG.replace("10.244.0.0/16", "10.244.0.0/15"));
+    eventually("a network that grew", || pods().contains("{ 10.244.0.0/15 }").then_some(()));
+    assert_eq!(seen("10.245.255.1"), Some(pod));
+    let is_told = || environment().contains("FLANNEL_NETWORK=10.244.0.0/15\n");
+    eventually("flannel's plugin is told", || is_told().then_some(()));
+    drop(etcd);
+    node.kill();
+    node.space.sh("nft delete table inet podwire");
+    node.start();
+    eventually("it is known", || {
+        let told = node.space.sh("nft list set inet podwire pods4 2>/dev/null || true");
+        told.contains("{ 10.244.0.0/15 }").then_some(())
+    });
 }

@@ -223,3 +223,20 @@ fn peers_that_host_gw_cannot_reach_are_named_or_tunnelled() {
         assert_eq!(route.contains("podwire0"), code == 0, "{route}");
     }
 }
+
+/// IPv4 pods on a node that the others know by an IPv6 address only.
+#[test]
+fn gpe_takes_the_family_that_a_peer_has() {
+    testbed::isolated!();
+    let mut cluster = Cluster::new(2, "backend: gpe", DUAL);
+    cluster.spoil(2, "\"192.0.2.2\", ", "");
+    cluster.start();
+    let seen_by = |n: usize| {
+        let (here, there) = (&cluster.nodes[n - 1], &cluster.nodes[2 - n]);
+        seen(&here.pod, &there.pod, &format!("10.244.{}.2", 3 - n))
+    };
+    assert_eq!(seen_by(1), Some("10.244.1.2".parse().unwrap()));
+    assert_eq!(seen_by(2), Some("10.244.2.2".parse().unwrap()));
+    let route = cluster.nodes[0].space.sh("ip route show 10.244.2.0/24");
+    assert!(route.contains("dst 2001:db8::2"), "{route}");
+}
