@@ -6,5 +6,6 @@ mod cluster;
 mod etcd;
 mod faults;
 mod joining;
+mod kubernetes;
 mod probes;
 mod traffic;

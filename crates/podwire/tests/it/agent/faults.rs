@@ -12,11 +12,21 @@ const GOAL: Duration = Duration::from_secs(1);
 
 /// What becomes of the packets between the pods of n1 and n2 while `harm` is done.
 fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
-    let (a, b) = (cluster.pod_address(1), cluster.pod_address(2));
-    let ends = [(&cluster.nodes[0].pod, a), (&cluster.nodes[1].pod, b)];
-    let traffic = Traffic::start(ends[0], ends[1]);
-    std::thread::sleep(Duration::from_millis(100));
+    let traffic = flow(cluster);
     harm(cluster);
+    stem(traffic)
+}
+
+/// From now on, packets go between the pods of n1 and n2.
+pub(super) fn flow(cluster: &Cluster) -> Traffic {
+    let (a, b) = (cluster.pod_address(1), cluster.pod_address(2));
+    let traffic = Traffic::start((&cluster.nodes[0].pod, a), (&cluster.nodes[1].pod, b));
+    std::thread::sleep(Duration::from_millis(100));
+    traffic
+}
+
+/// What became of them, also a while after all that was done.
+pub(super) fn stem(traffic: Traffic) -> Outcome {
     std::thread::sleep(Duration::from_millis(400));
     traffic.stop()
 }
@@ -29,7 +39,7 @@ fn assert_repaired(what: &str, outcome: Outcome) {
 }
 
 #[track_caller]
-fn assert_unnoticed(what: &str, outcome: Outcome) {
+pub(super) fn assert_unnoticed(what: &str, outcome: Outcome) {
     println!("{what}: {} of {} packets lost", outcome.lost, outcome.sent);
     assert_eq!(outcome.lost, 0, "{what}: {outcome:?}");
     assert!(outcome.sent > 100, "{what}: {outcome:?}");
