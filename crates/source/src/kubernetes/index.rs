@@ -160,16 +160,15 @@ impl Index {
             }
             (Which::All, Event::Seen(object)) => self.see_peer(*object),
             (Which::All, Event::Listed) => {
-                let nodes = |peers: &BTreeMap<_, Peer>| -> Vec<Node> {
-                    peers.values().map(|peer| peer.node.clone()).collect()
-                };
                 let Listing { peers, has_own } = self.listing.take().unwrap_or_default();
                 if has_own {
                     self.over(Trouble::NotRegistered(which));
                 } else {
                     self.lose_own(which, now);
                 }
-                self.is_changed |= self.peers.as_ref().map(nodes) != Some(nodes(&peers));
+                let nodes = |peers| BTreeMap::values(peers).map(|peer: &Peer| &peer.node);
+                let is_same = |known| nodes(known).eq(nodes(&peers));
+                self.is_changed |= !self.peers.as_ref().is_some_and(is_same);
                 self.peers = Some(peers);
                 self.is_changed |= self.doubt.take_if(|it| *it == Doubt::Examined).is_some();
             }
