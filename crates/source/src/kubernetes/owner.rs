@@ -144,7 +144,9 @@ impl Teller {
             }
             Verdict::Complete if self.told == Some(Told::Complete) && !index.is_changed() => {}
             Verdict::Complete => {
-                let due = *self.due.get_or_insert(now + GATHER);
+                // What is told first is whole, and waited for.
+                let gather = self.told.as_ref().map_or(Duration::ZERO, |_| GATHER);
+                let due = *self.due.get_or_insert(now + gather);
                 if now < due {
                     return Some(due);
                 }
