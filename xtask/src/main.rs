@@ -27,8 +27,9 @@ usage: cargo xtask COMMAND
                             podwire against the reference plugins and against the floor
                             (NAME: start, one, eight, sustained, memory, size, ports,
                             host-local)
-  bench scale [--quick] [--json FILE]
+  bench scale [--quick] [--source NAME]… [--json FILE]
                             the agent with up to 5,000 peers against the floor, as root
+                            (NAME: file, kubernetes, flannel, etcd)
   bench throughput [--quick] [--json FILE]
                             what each backend leaves of the underlay, as root";
 

@@ -32,6 +32,7 @@ use rustix::mount::{MountFlags, mount};
 pub use tempfile::TempDir;
 
 pub mod call;
+pub mod kubernetes;
 pub mod look;
 mod state;
 pub use state::{assert_same_state, state};

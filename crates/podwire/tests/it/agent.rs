@@ -7,6 +7,7 @@ mod etcd;
 mod faults;
 mod flannel;
 mod joining;
+mod kubernetes;
 mod probes;
 mod stream;
 mod traffic;

@@ -34,8 +34,8 @@ pub(super) enum Verdict {
 pub(super) enum Trouble {
     /// The API cannot be asked.
     Unreachable(Which),
-    /// There is no Node object of this node.
-    NotRegistered,
+    /// There is no Node object of this node, as this watch has it.
+    NotRegistered(Which),
     /// It has been given no addresses for pods.
     NoSubnet,
     /// The other nodes have never been told of this one.
@@ -46,6 +46,13 @@ pub(super) enum Trouble {
 struct Peer {
     uid: String,
     node: Node,
+}
+
+/// What a list of all nodes has brought so far.
+#[derive(Debug, Default)]
+struct Listing {
+    peers: BTreeMap<NodeName, Peer>,
+    has_own: bool,
 }
 
 /// Somebody wants to hear it again.
@@ -68,8 +75,8 @@ pub(super) struct Index {
     own: Option<Object>,
     own_listed: bool,
     peers: Option<BTreeMap<NodeName, Peer>>,
-    /// What a list that is under way has brought so far; it is all there is only when it is complete.
-    listing: Option<BTreeMap<NodeName, Peer>>,
+    /// The list that is under way; it is all there is only when it is complete.
+    listing: Option<Listing>,
     /// Whether the list that begins next, or is under way, is told even if it says nothing new.
     doubt: Option<Doubt>,
     troubles: BTreeMap<Trouble, (Instant, String)>,
@@ -143,26 +150,33 @@ impl Index {
             (Which::Own, Event::Seen(object)) => self.see_own(*object, now),
             (Which::Own, Event::Listed) => {
                 if !std::mem::replace(&mut self.own_listed, true) {
-                    self.lose_own(now);
+                    self.lose_own(which, now);
                 }
             }
-            (Which::Own, Event::Gone(_)) => self.lose_own(now),
+            (Which::Own, Event::Gone(_)) => self.lose_own(which, now),
             (Which::All, Event::Listing) => {
-                self.listing = Some(BTreeMap::new());
+                self.listing = Some(Listing::default());
                 self.doubt = self.doubt.map(|_| Doubt::Examined);
             }
             (Which::All, Event::Seen(object)) => self.see_peer(*object),
             (Which::All, Event::Listed) => {
-                let nodes = |peers: &BTreeMap<_, Peer>| -> Vec<Node> {
-                    peers.values().map(|peer| peer.node.clone()).collect()
-                };
-                let listed = self.listing.take();
-                self.is_changed |= self.peers.as_ref().map(nodes) != listed.as_ref().map(nodes);
-                self.peers = listed;
+                let Listing { peers, has_own } = self.listing.take().unwrap_or_default();
+                if has_own {
+                    self.over(Trouble::NotRegistered(which));
+                } else {
+                    self.lose_own(which, now);
+                }
+                let nodes = |peers| BTreeMap::values(peers).map(|peer: &Peer| &peer.node);
+                let is_same = |known| nodes(known).eq(nodes(&peers));
+                self.is_changed |= !self.peers.as_ref().is_some_and(is_same);
+                self.peers = Some(peers);
                 self.is_changed |= self.doubt.take_if(|it| *it == Doubt::Examined).is_some();
             }
             (Which::All, Event::Gone(name)) => {
                 let name = name.parse::<NodeName>().ok();
+                if name.as_ref() == Some(self.name()) {
+                    self.lose_own(which, now);
+                }
                 let gone = name.and_then(|name| self.peers.as_mut()?.remove(&name));
                 self.is_changed |= gone.is_some();
             }
@@ -172,7 +186,7 @@ impl Index {
     fn see_own(&mut self, object: Object, now: Instant) {
         self.own_listed = true;
         self.echo = None;
-        self.over(Trouble::NotRegistered);
+        self.over(Trouble::NotRegistered(Which::Own));
         // As it is after a restart.
         if self.differing(&object).is_some_and(|differing| differing.is_empty()) {
             self.is_published();
@@ -192,18 +206,22 @@ impl Index {
         self.is_changed |= before != after;
     }
 
-    fn lose_own(&mut self, now: Instant) {
+    fn lose_own(&mut self, which: Which, now: Instant) {
         let name = &self.publication.name;
         let text = format!(
             "there is no Node {name} in Kubernetes; start its kubelet, or set `node` to the name \
              that it has there"
         );
-        self.trouble(Trouble::NotRegistered, text, now);
+        self.trouble(Trouble::NotRegistered(which), text, now);
     }
 
     fn see_peer(&mut self, object: Object) {
         let Ok(name) = object.metadata.name.parse::<NodeName>() else { return };
         if name == self.publication.name {
+            match &mut self.listing {
+                Some(listing) => listing.has_own = true,
+                None => self.over(Trouble::NotRegistered(Which::All)),
+            }
             return;
         }
         let known = self.peers.as_ref().and_then(|peers| peers.get(&name));
@@ -215,7 +233,7 @@ impl Index {
         let seen = Peer { uid, node };
         match &mut self.listing {
             Some(listing) => {
-                listing.insert(name, seen);
+                listing.peers.insert(name, seen);
             }
             None => {
                 let peers = self.peers.get_or_insert_default();
@@ -249,7 +267,11 @@ impl Index {
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
         let lasting = |(since, _): &(Instant, String)| now.duration_since(*since) >= PATIENCE;
         let lasting = self.troubles.iter().find(|(_, trouble)| lasting(trouble));
-        let is_known = self.me().is_some_and(|me| !me.subnets.is_empty()) && self.peers.is_some();
+        // A set without this node has lost others as well.
+        let is_lost = |which| self.troubles.contains_key(&Trouble::NotRegistered(which));
+        let is_known = self.me().is_some_and(|me| !me.subnets.is_empty())
+            && self.peers.is_some()
+            && ![Which::Own, Which::All].into_iter().any(is_lost);
         match lasting {
             Some((trouble, (_, text))) => Verdict::Astray(*trouble, text.clone()),
             None if is_known => Verdict::Complete,
@@ -270,7 +292,9 @@ impl Index {
         }
         let is_there = |trouble| !self.troubles.contains_key(trouble);
         let own = self.own.as_ref().filter(|_| {
-            [Trouble::Unreachable(Which::Own), Trouble::NotRegistered].iter().all(is_there)
+            [Trouble::Unreachable(Which::Own), Trouble::NotRegistered(Which::Own)]
+                .iter()
+                .all(is_there)
                 && self.own_listed
         })?;
         let differing = self.differing(own)?;

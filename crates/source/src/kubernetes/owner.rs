@@ -24,6 +24,9 @@ use crate::Tell;
 /// How long changes are gathered before they are told: an agent computes everything anew each time.
 const GATHER: Duration = Duration::from_millis(20);
 
+/// How many events wait to be taken in.
+const ROOM: usize = 64;
+
 /// For how long nobody else may have touched what we write before it is written at once again: two that
 /// write over each other must not do so as fast as they can.
 const QUIET: Duration = Duration::from_secs(60);
@@ -49,7 +52,8 @@ pub(super) async fn run(
 ) {
     let name = index.name().clone();
     // Small, so that a long list waits on the wire and not here.
-    let (events, mut seen) = channel(64);
+    let (events, mut seen) = channel(ROOM);
+    let mut heard = Vec::with_capacity(ROOM);
     let anew = Arc::new(Notify::new());
     for (which, fields) in [(Own, Some(format!("metadata.name={name}"))), (All, None)] {
         let is_metadata = which == All && !index.needs_specs();
@@ -91,7 +95,11 @@ pub(super) async fn run(
                 Some(Command::Ready(is_ready)) => index.set_ready(is_ready),
                 None => return,
             },
-            Some((which, event)) = seen.recv() => index.apply(which, event, Instant::now()),
+            // All there is: what follows from it is found out once.
+            1.. = seen.recv_many(&mut heard, ROOM) => {
+                let now = Instant::now();
+                heard.drain(..).for_each(|(which, event)| index.apply(which, event, now));
+            }
             Some((change, result)) = OptionFuture::from(writing.as_mut()) => {
                 writing = None;
                 writer.pause(&result, Instant::now());
@@ -136,7 +144,9 @@ impl Teller {
             }
             Verdict::Complete if self.told == Some(Told::Complete) && !index.is_changed() => {}
             Verdict::Complete => {
-                let due = *self.due.get_or_insert(now + GATHER);
+                // What is told first is whole, and waited for.
+                let gather = self.told.as_ref().map_or(Duration::ZERO, |_| GATHER);
+                let due = *self.due.get_or_insert(now + gather);
                 if now < due {
                     return Some(due);
                 }

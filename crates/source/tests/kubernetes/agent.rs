@@ -1,15 +1,14 @@
 //! What stands where the agent would: it starts the source and hears what it tells.
 
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use fabric::{Node, PerFamily, Publication, Report};
-use serde_json::{Value, json};
+use serde_json::Value;
 use source::Running;
 use tempfile::TempDir;
-
-use crate::server::Server;
+use testbed::kubernetes::{Server, kubeconfig, published, registered};
 
 /// In which all is told that is told, but for what takes its time.
 const LONG: Duration = Duration::from_secs(25);
@@ -26,13 +25,13 @@ impl Agent {
     }
 
     pub(crate) fn start_with(server: &Server, flannel: bool) -> Self {
-        Self::start_at(&server.url(), flannel)
+        Self::start_at(server.address(), flannel)
     }
 
-    pub(crate) fn start_at(url: &str, flannel: bool) -> Self {
+    pub(crate) fn start_at(api: SocketAddr, flannel: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kubeconfig");
-        write_kubeconfig(&path, url);
+        std::fs::write(&path, kubeconfig(api)).unwrap();
         let config = fabric::Kubernetes { kubeconfig: Some(path), flannel };
         Self { _directory: Some(directory), ..Self::start_as(&config) }
     }
@@ -50,7 +49,7 @@ impl Agent {
     pub(crate) fn look(server: &Server) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kubeconfig");
-        write_kubeconfig(&path, &server.url());
+        std::fs::write(&path, kubeconfig(server.address())).unwrap();
         let config = fabric::Kubernetes { kubeconfig: Some(path), flannel: true };
         Self::with(|tell| source::kubernetes::look(&config, publication(), tell))
     }
@@ -105,18 +104,6 @@ impl Agent {
     }
 }
 
-fn write_kubeconfig(path: &Path, url: &str) {
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{ "name": "c", "cluster": { "server": url } }],
-        "users": [{ "name": "u", "user": { "token": "secret" } }],
-        "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }],
-        "current-context": "x",
-    });
-    std::fs::write(path, config.to_string()).unwrap();
-}
-
 /// What node `n1` publishes.
 pub(crate) fn publication() -> Publication {
     Publication {
@@ -129,28 +116,26 @@ pub(crate) fn publication() -> Publication {
 
 /// A Node that its kubelet has registered and nobody else has touched.
 pub(crate) fn bare(number: usize) -> Value {
-    let (high, low) = (number / 250, number % 250);
-    json!({
-        "metadata": { "name": format!("n{number}"), "annotations": {} },
-        "spec": { "podCIDRs": [format!("10.{}.{low}.0/24", 244 - high)] },
-        "status": { "addresses": [
-            { "type": "Hostname", "address": format!("n{number}") },
-            { "type": "InternalIP", "address": format!("192.0.{}.{low}", 2 + high) },
-        ] },
-    })
+    let (name, address, subnet) = told(number);
+    registered(&name, address, &subnet)
 }
 
 /// A Node that runs podwire.
 pub(crate) fn node(number: usize) -> Value {
-    let mut node = bare(number);
-    let published = json!({
-        "addresses": { "v4": node["status"]["addresses"][1]["address"] },
-        "subnets": { "v4": node["spec"]["podCIDRs"][0] },
-        "backend": "vxlan",
-        "vni": 1,
-    });
-    node["metadata"]["annotations"]["podwire.dev/node"] = json!(published.to_string());
-    node
+    let (name, address, subnet) = told(number);
+    published(&name, address, &subnet)
+}
+
+fn told(number: usize) -> (String, IpAddr, String) {
+    let (high, low) = (number / 250, number % 250);
+    let address = format!("192.0.{}.{low}", 2 + high).parse().unwrap();
+    (format!("n{number}"), address, format!("10.{}.{low}.0/24", 244 - high))
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    testbed::look::eventually(what, || is_so().then_some(()));
 }
 
 pub(crate) fn names(nodes: &[Node]) -> Vec<&str> {

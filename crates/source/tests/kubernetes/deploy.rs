@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use fabric::{Config, Source};
 use serde_json::{Value, json};
+use testbed::kubernetes::{Request, Server};
 use testbed::{isolated, sh as sh_in};
 
-use crate::agent::{Agent, bare, node};
-use crate::server::{Server, wait_until};
-use crate::wire::Request;
+use crate::agent::{Agent, bare, node, wait_until};
 
 fn documents(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(file);

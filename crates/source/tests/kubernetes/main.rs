@@ -1,4 +1,4 @@
-//! The Kubernetes source against a server that speaks the API's list, watch and patch over HTTP.
+//! The Kubernetes source against `testbed`'s server, which speaks the API's list, watch and patch.
 
 #![cfg(feature = "kubernetes")]
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
@@ -7,19 +7,16 @@ mod agent;
 mod deploy;
 mod memory;
 mod pod;
-mod server;
-mod wire;
 mod written;
 
 use std::time::{Duration, Instant};
 
 use fabric::Report;
 use serde_json::{Value, json};
+use testbed::kubernetes::{Request, Server};
 use testbed::{isolated, sh};
 
-use agent::{Agent, bare, names, node, publication};
-use server::{Server, wait_until};
-use wire::Request;
+use agent::{Agent, bare, names, node, publication, wait_until};
 
 const OURS: &str = "podwire.dev/node";
 
@@ -178,6 +175,21 @@ fn a_list_that_breaks_off_is_never_told() {
     server.set_breaks_at_page(None);
     server.put(node(701));
     assert_eq!(agent.complete().len(), 701);
+}
+
+#[test]
+fn an_event_that_breaks_off_is_heard_again() {
+    let server = three();
+    let agent = Agent::start(&server);
+    agent.complete();
+    wait_until("it is published", || server.annotation("n1", OURS).is_some());
+    server.set_breaks_events(true);
+    server.put(node(4));
+    server.remove("n2");
+    agent.is_silent(Duration::from_millis(500));
+    server.set_breaks_events(false);
+    assert_eq!(names(&agent.complete()), ["n1", "n3", "n4"]);
+    assert_eq!(server.count(Request::is_list), 2, "nothing was forgotten");
 }
 
 #[test]

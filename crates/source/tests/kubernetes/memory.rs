@@ -3,10 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use testbed::kubernetes::{Server, large};
 
 use crate::agent::{Agent, node};
-use crate::server::Server;
 
 const NODES: usize = 5000;
 
@@ -14,35 +13,21 @@ const NODES: usize = 5000;
 const LIMIT_KIB: usize = 16 * 1024;
 
 /// Where the server is that the process of its own asks.
-const URL: &str = "PODWIRE_TEST_URL";
+const API: &str = "PODWIRE_TEST_API";
 const FLANNEL: &str = "PODWIRE_TEST_FLANNEL";
-
-/// A Node as large as they are: what the kubelet and controllers write about their fields, images.
-fn large(number: usize) -> Value {
-    let mut node = node(number);
-    let fields: Vec<Value> = (0..4)
-        .map(|index| json!({ "manager": format!("m{index}"), "fieldsV1": "x".repeat(800) }))
-        .collect();
-    node["metadata"]["managedFields"] = json!(fields);
-    let images: Vec<Value> = (0..50)
-        .map(|index| json!({ "names": [format!("registry.example/{index}@{}", "f".repeat(150))] }))
-        .collect();
-    node["status"]["images"] = json!(images);
-    node
-}
 
 #[test]
 fn five_thousand_nodes_are_little_memory() {
-    if std::env::var_os(URL).is_some() {
+    if std::env::var_os(API).is_some() {
         return;
     }
     let server = Server::start();
-    (1..=NODES).for_each(|number| server.put(large(number)));
+    (1..=NODES).for_each(|number| server.put(large(node(number))));
     for flannel in [false, true] {
         #[expect(clippy::disallowed_methods, reason = "this very test, in a process of its own")]
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["memory::in_a_process_of_its_own", "--exact", "--nocapture"])
-            .env(URL, server.url())
+            .env(API, server.address().to_string())
             .env(FLANNEL, flannel.to_string())
             .stderr(Stdio::inherit())
             .output()
@@ -55,10 +40,10 @@ fn five_thousand_nodes_are_little_memory() {
 
 #[test]
 fn in_a_process_of_its_own() {
-    let Ok(url) = std::env::var(URL) else { return };
+    let Ok(api) = std::env::var(API) else { return };
     let flannel = std::env::var(FLANNEL).is_ok_and(|it| it == "true");
     let begun = Instant::now();
-    let agent = Agent::start_at(&url, flannel);
+    let agent = Agent::start_at(api.parse().unwrap(), flannel);
     let nodes = agent.complete();
     let took = begun.elapsed();
     assert_eq!(nodes.len(), NODES);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::{env, fs, thread};
 
+use testbed::kubernetes::Server;
 use testbed::{isolated, sh};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +17,6 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::agent::{Agent, bare, names, node};
-use crate::server::Server;
 
 /// Set in the process that is the pod: whether it is to trust the API.
 const POD: &str = "PODWIRE_TEST_POD";

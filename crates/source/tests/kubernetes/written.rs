@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use fabric::PerFamily;
 use serde_json::{Value, json};
+use testbed::kubernetes::Server;
 
-use crate::agent::{Agent, bare, publication};
-use crate::server::{Server, wait_until};
+use crate::agent::{Agent, bare, publication, wait_until};
 use crate::{OURS, subnet_of, three};
 
 const NETWORK: &str = "NetworkUnavailable";

@@ -16,6 +16,8 @@ use super::{Programs, sh};
 
 /// The tunnel device.
 pub(super) const DEVICE: &str = "podwire0";
+/// The node file's name.
+const NODES: &str = "nodes.yaml";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -58,14 +60,19 @@ impl Node {
     /// A node called `name` in the node file, in a namespace `place` with an underlay: one end of a
     /// cable whose other end is the next node's, if there is one.
     pub(super) fn new(place: &str, name: &str, form: Form) -> Result<Self> {
+        Self::asking(place, name, form, &json!({ "file": directory(place).join(NODES) }))
+    }
+
+    /// The same with another source of nodes.
+    pub(super) fn asking(place: &str, name: &str, form: Form, source: &Value) -> Result<Self> {
         let netns = Netns::create(&Path::new(net::NAMED).join(place))?;
         sh(&format!("ip -n {place} link set lo up"))?;
-        let directory = Path::new("/run").join(format!("bench-{place}"));
+        let directory = directory(place);
         fs::create_dir(&directory).context("make a place for a node")?;
         let node = Self { netns, directory };
         let tunnel_form = if form == Form::Classic { "classic" } else { "external" };
         let config = json!({
-            "node": name, "source": { "file": node.nodes() }, "backend": form.backend(),
+            "node": name, "source": source, "backend": form.backend(),
             "tunnel": { "device": DEVICE, "form": tunnel_form },
             "cni": { "directory": node.directory }, "state": node.directory,
             "run": node.directory, "listen": null,
@@ -78,7 +85,7 @@ impl Node {
     pub(super) fn tell(&self, nodes: &str) -> Result<()> {
         let new = self.directory.join("nodes.new");
         fs::write(&new, nodes).context("write a node file")?;
-        fs::rename(&new, self.nodes()).context("put a node file in its place")
+        fs::rename(&new, self.directory.join(NODES)).context("put a node file in its place")
     }
 
     /// Reconciles once, and says how things are then.
@@ -123,10 +130,11 @@ impl Node {
     fn config(&self) -> PathBuf {
         self.directory.join("agent.yaml")
     }
+}
 
-    fn nodes(&self) -> PathBuf {
-        self.directory.join("nodes.yaml")
-    }
+/// Where the files of the node in the namespace `place` are.
+pub(super) fn directory(place: &str) -> PathBuf {
+    Path::new("/run").join(format!("bench-{place}"))
 }
 
 /// An agent that runs, until this is dropped.

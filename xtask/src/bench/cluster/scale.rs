@@ -17,10 +17,10 @@ use super::agent::{Agent, DEVICE, Form, Node, until};
 use super::{Programs, sh};
 use crate::bench::report::{percentile, verdict};
 
-const COUNTS: [u16; 3] = [100, 1_000, 5_000];
+pub(super) const COUNTS: [u16; 3] = [100, 1_000, 5_000];
 const FORMS: [Form; 3] = [Form::External, Form::Classic, Form::Gpe];
 /// How many nodes come one by one, each time.
-const ONES: u16 = 5;
+pub(super) const ONES: u16 = 5;
 
 /// At five thousand peers: how many times as long as the floor the agent may take, how long its start
 /// with everything in place, how much memory it may have, and which part of a processor it may use
@@ -98,25 +98,7 @@ fn visit(
     let mut note = |what, value: f64| samples.entry((form, count, what)).or_default().push(value);
     let peers = usize::from(count);
 
-    // The floor begins where the agent does: at a node that is alone.
-    let bare = node("floor", form)?;
-    bare.tell(&nodes(1))?;
-    bare.once(programs)?;
-    let word = match form {
-        Form::Classic => "classic",
-        Form::Gpe => "gpe",
-        Form::External | Form::HostGw => "external",
-    };
-    let mut floor = Command::new(&programs.floor);
-    let told = bare.run(floor.args(["peers", word, &count.to_string()]))?;
-    note(What::Floor, told.trim().parse::<f64>().context("the floor tells its time")? / 1e3);
-    if is_first {
-        bare.tell(&nodes(count + 1))?;
-        let pending = bare.pending(programs)?;
-        ensure!(pending == 0, "the floor left {pending} things to be done");
-    }
-    leave("floor")?;
-
+    note(What::Floor, floor(programs, form, count, is_first)?);
     let node = node("agent", form)?;
     node.tell(&nodes(1))?;
     let agent = node.start(programs)?;
@@ -145,6 +127,28 @@ fn visit(
     note(What::Rest, now as f64);
     agent.stop()?;
     leave("agent")
+}
+
+/// How long the floor takes, in milliseconds.
+pub(super) fn floor(programs: &Programs, form: Form, count: u16, is_first: bool) -> Result<f64> {
+    // It begins where the agent does: at a node that is alone.
+    let bare = node("floor", form)?;
+    bare.tell(&nodes(1))?;
+    bare.once(programs)?;
+    let word = match form {
+        Form::Classic => "classic",
+        Form::Gpe => "gpe",
+        Form::External | Form::HostGw => "external",
+    };
+    let mut floor = Command::new(&programs.floor);
+    let told = bare.run(floor.args(["peers", word, &count.to_string()]))?;
+    if is_first {
+        bare.tell(&nodes(count + 1))?;
+        let pending = bare.pending(programs)?;
+        ensure!(pending == 0, "the floor left {pending} things to be done");
+    }
+    leave("floor")?;
+    Ok(told.trim().parse::<f64>().context("the floor tells its time")? / 1e3)
 }
 
 /// What an agent of each form uses while nothing happens: all of them at the same time.
@@ -176,16 +180,22 @@ fn idle(programs: &Programs, seconds: u64, samples: &mut Samples) -> Result<()> 
 /// The node 1 with a device to the underlay, whose other end answers nobody.
 fn node(place: &str, form: Form) -> Result<Node> {
     let node = Node::new(place, &name(1), form)?;
+    connect(place)?;
+    Ok(node)
+}
+
+/// Gives a node a device to the underlay.
+pub(super) fn connect(place: &str) -> Result<()> {
     sh(&format!(
         "ip -n {place} link add u0 type veth peer u1; ip -n {place} link set u1 up
          ip -n {place} addr add {}/16 dev u0; ip -n {place} link set u0 up",
         address(1)
     ))?;
-    Ok(node)
+    Ok(())
 }
 
 /// Removes a node, and gives the kernel time to take apart what was there.
-fn leave(place: &str) -> Result<()> {
+pub(super) fn leave(place: &str) -> Result<()> {
     Netns::remove(&Path::new(net::NAMED).join(place))?;
     sh(&format!("rm -r /run/bench-{place}"))?;
     std::thread::sleep(Duration::from_millis(300));
@@ -194,17 +204,28 @@ fn leave(place: &str) -> Result<()> {
 
 /// Has the node file say that there are `count` nodes, and waits for the last one's route.
 fn tell(node: &Node, count: u16) -> Result<Duration> {
-    let (mut kernel, text) = (Kernel::new()?, nodes(count));
+    let text = nodes(count);
+    Ok(joined_after(node, count, || node.tell(&text))?.0)
+}
+
+/// How long it is from an event until the route of the last of `count` nodes is there, and what came
+/// of the event.
+pub(super) fn joined_after<T>(
+    node: &Node,
+    count: u16,
+    event: impl FnOnce() -> Result<T>,
+) -> Result<(Duration, T)> {
+    let mut kernel = Kernel::new()?;
     let space = Space::At(node.netns.path().to_owned());
     let last = IpAddr::V4(subnet(count));
     kernel.open(&space)?;
     let begin = Instant::now();
-    node.tell(&text)?;
+    let came = event()?;
     until("the last peer is joined", Duration::from_micros(250), || {
         let way = kernel.way_to(&space, last)?;
         Ok(way.is_some_and(|device| device.as_str() == DEVICE))
     })?;
-    Ok(begin.elapsed())
+    Ok((begin.elapsed(), came))
 }
 
 /// The node file of a cluster of `count` nodes, of which this one is the first.
@@ -220,21 +241,21 @@ fn nodes(count: u16) -> String {
 
 // As the floor has them, too.
 
-fn name(number: u16) -> String {
+pub(super) fn name(number: u16) -> String {
     format!("n{number:05}")
 }
 
-fn address(number: u16) -> Ipv4Addr {
+pub(super) fn address(number: u16) -> Ipv4Addr {
     let [high, low] = number.to_be_bytes();
     Ipv4Addr::new(172, 16, high, low)
 }
 
-fn subnet(number: u16) -> Ipv4Addr {
+pub(super) fn subnet(number: u16) -> Ipv4Addr {
     let [high, low] = number.to_be_bytes();
     Ipv4Addr::new(10, high, low, 0)
 }
 
-fn millis(time: Duration) -> f64 {
+pub(super) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
@@ -262,7 +283,7 @@ fn text(samples: &Samples, rounds: usize) -> String {
     text
 }
 
-fn line(name: &str, cells: &[String]) -> String {
+pub(super) fn line(name: &str, cells: &[String]) -> String {
     let cells = cells.iter().map(|cell| format!(" {cell:>9}"));
     format!("{name:<40}{}", cells.collect::<String>())
 }

@@ -15,19 +15,33 @@ const GOAL: Duration = Duration::from_secs(1);
 /// survive it, and where there are more nodes, the pods of the last two notice nothing.
 #[track_caller]
 pub(super) fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
-    let start = |near: usize, far: usize, port| {
-        let end = |n: usize| (&cluster.nodes[n - 1].pod, cluster.pod_address(n));
-        Traffic::start(&Pair { near: end(near), far: end(far), port })
-    };
-    let traffic = start(1, 2, 7777);
     let last = cluster.nodes.len();
-    let bystanders = (last > 2).then(|| start(last - 1, last, 7778));
-    std::thread::sleep(Duration::from_millis(100));
+    let bystanders = (last > 2).then(|| between(cluster, last - 1, last, 7778));
+    let traffic = flow(cluster);
     harm(cluster);
-    std::thread::sleep(Duration::from_millis(400));
+    let outcome = stem(traffic);
     if let Some(bystanders) = bystanders {
         assert_unnoticed("between other nodes", &bystanders.stop());
     }
+    outcome
+}
+
+fn between(cluster: &Cluster, near: usize, far: usize, port: u16) -> Traffic {
+    let end = |n: usize| (&cluster.nodes[n - 1].pod, cluster.pod_address(n));
+    Traffic::start(&Pair { near: end(near), far: end(far), port })
+}
+
+/// From now on, packets go between the pods of n1 and n2.
+pub(super) fn flow(cluster: &Cluster) -> Traffic {
+    let traffic = between(cluster, 1, 2, 7777);
+    std::thread::sleep(Duration::from_millis(100));
+    traffic
+}
+
+/// What became of them, also a while after all that was done.
+#[track_caller]
+pub(super) fn stem(traffic: Traffic) -> Outcome {
+    std::thread::sleep(Duration::from_millis(400));
     let outcome = traffic.stop();
     // Bytes come through in the end, so that what is lost is lost no longer.
     assert!(outcome.flow.is_whole(), "{outcome:?}");

@@ -180,6 +180,7 @@ fn a_node_that_is_not_there_or_has_no_subnet_is_named() {
     let mut bare = me();
     bare["spec"] = json!({});
     case.see(Which::Own, &bare);
+    case.see(Which::All, &bare);
     assert_eq!(case.verdict(), Verdict::Wait);
     case.now += PATIENCE;
     assert_eq!(
@@ -188,6 +189,27 @@ fn a_node_that_is_not_there_or_has_no_subnet_is_named() {
     );
     case.see(Which::Own, &me());
     assert_eq!(case.verdict(), Verdict::Complete);
+}
+
+#[test]
+fn what_is_without_this_node_is_not_believed() {
+    let mut case = Case::standing();
+    case.list(Which::All, &[other(3)]);
+    assert_eq!(case.verdict(), Verdict::Wait);
+    // Not before it is whole.
+    case.apply(Which::All, Event::Listing);
+    case.see(Which::All, &me());
+    assert_eq!(case.verdict(), Verdict::Wait);
+    case.see(Which::All, &other(2));
+    case.apply(Which::All, Event::Listed);
+    assert_eq!(case.verdict(), Verdict::Complete);
+    assert_eq!(case.names(), ["n1", "n2"]);
+    for which in [Which::Own, Which::All] {
+        case.apply(which, Event::Gone("n1".to_owned()));
+        assert_eq!(case.verdict(), Verdict::Wait);
+        case.see(which, &me());
+        assert_eq!(case.verdict(), Verdict::Complete);
+    }
 }
 
 #[test]

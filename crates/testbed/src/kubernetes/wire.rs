@@ -7,33 +7,42 @@ use serde_json::{Value, json};
 
 /// What was asked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) query: BTreeMap<String, String>,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: Value,
+pub struct Request {
+    /// `GET`, `PATCH`, …
+    pub method: String,
+    /// Without what is behind the question mark.
+    pub path: String,
+    /// What is behind it.
+    pub query: BTreeMap<String, String>,
+    /// By names in small letters.
+    pub headers: BTreeMap<String, String>,
+    /// `null` if there is none.
+    pub body: Value,
 }
 
 impl Request {
-    pub(crate) fn is_watch(&self) -> bool {
+    /// Whether it is told what changes.
+    pub fn is_watch(&self) -> bool {
         self.query.contains_key("watch")
     }
 
-    pub(crate) fn is_list(&self) -> bool {
+    /// Whether it asks for a page of what there is.
+    pub fn is_list(&self) -> bool {
         self.method == "GET" && !self.is_watch()
     }
 
-    pub(crate) fn is_of_all(&self) -> bool {
+    /// Whether it is about all nodes.
+    pub fn is_of_all(&self) -> bool {
         !self.query.contains_key("fieldSelector")
     }
 
-    pub(crate) fn is_metadata(&self) -> bool {
+    /// Whether metadata is enough.
+    pub fn is_metadata(&self) -> bool {
         self.headers.get("accept").is_some_and(|it| it.contains("as=PartialObjectMetadata"))
     }
 }
 
-pub(crate) fn read(reader: &mut impl BufRead) -> Option<Request> {
+pub(super) fn read(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
@@ -65,8 +74,11 @@ fn unescape(text: &str) -> String {
     })
 }
 
-pub(crate) fn answer(stream: &mut impl Write, code: u16, body: &Value) -> io::Result<()> {
-    let body = body.to_string();
+pub(super) fn answer(stream: &mut impl Write, code: u16, body: &Value) -> io::Result<()> {
+    answer_text(stream, code, &body.to_string())
+}
+
+pub(super) fn answer_text(stream: &mut impl Write, code: u16, body: &str) -> io::Result<()> {
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {code} x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
@@ -75,13 +87,13 @@ pub(crate) fn answer(stream: &mut impl Write, code: u16, body: &Value) -> io::Re
     stream.write_all(body.as_bytes())
 }
 
-pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
+pub(super) fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
         "reason": reason, "message": message })
 }
 
 /// RFC 7396.
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
+pub(super) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;
@@ -99,7 +111,7 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-pub(crate) fn replace_by_type(conditions: &mut Value, condition: &Value) {
+pub(super) fn replace_by_type(conditions: &mut Value, condition: &Value) {
     if !conditions.is_array() {
         *conditions = json!([]);
     }

@@ -1,35 +1,43 @@
 //! As much of Kubernetes' API as a watcher of nodes sees, over real HTTP: lists in pages, watches in
 //! chunks, metadata alone where it is asked for, patches, and everything that goes wrong with them.
+//! It knows nodes only, and nothing of who may ask.
+
+mod object;
+mod wire;
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Write};
+use std::fmt::Write as _;
+use std::io::{BufReader, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::wire::{Request, answer, merge, read, replace_by_type, status};
+pub use object::{kubeconfig, large, published, registered};
+pub use wire::Request;
+use wire::{answer, answer_text, merge, read, replace_by_type, status};
 
 /// A server, which ends when this is dropped.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
-    nodes: BTreeMap<String, Value>,
+    nodes: BTreeMap<String, Arc<Node>>,
     version: u64,
     /// What a watch tells, by version.
-    log: Vec<(u64, &'static str, Value)>,
+    log: Vec<(u64, &'static str, Arc<Node>)>,
     /// What happened up to here is forgotten.
     forgotten: u64,
     /// The version that watches have last been told without an event.
@@ -42,13 +50,29 @@ struct State {
     is_over: bool,
     /// Lists end early from this page on.
     breaks_at_page: Option<usize>,
+    breaks_events: bool,
     delay: Duration,
     refuses_patches: bool,
 }
 
+/// A Node as it is sent. It is written when it changes, so that thousands of nodes cost who asks for
+/// them, and not this server.
+#[derive(Debug)]
+struct Node {
+    name: String,
+    whole: String,
+    metadata: String,
+}
+
 impl Server {
-    pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// A server at an address of this machine.
+    pub fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// A server at this address, in the network namespace of the thread that calls.
+    pub fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
@@ -56,12 +80,9 @@ impl Server {
         Self { address, shared }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,33 +90,44 @@ impl Server {
     }
 
     /// Adds a Node, or replaces it.
-    pub(crate) fn put(&self, node: Value) {
+    pub fn put(&self, node: Value) {
         self.state().put(node);
         self.shared.changed.notify_all();
     }
 
-    pub(crate) fn remove(&self, name: &str) {
+    /// Removes a Node.
+    pub fn remove(&self, name: &str) {
         self.state().remove(name);
         self.shared.changed.notify_all();
     }
 
     /// Changes a Node.
-    pub(crate) fn edit(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+    pub fn edit(&self, name: &str, edit: impl FnOnce(&mut Value)) {
         let mut node = self.node(name);
         edit(&mut node);
         self.put(node);
     }
 
-    pub(crate) fn node(&self, name: &str) -> Value {
-        self.state().nodes[name].clone()
+    /// A Node as it is.
+    pub fn node(&self, name: &str) -> Value {
+        self.state().nodes[name].value()
     }
 
-    pub(crate) fn annotation(&self, name: &str, key: &str) -> Option<String> {
+    /// What a Node is annotated with.
+    pub fn annotation(&self, name: &str, key: &str) -> Option<String> {
         Some(self.node(name)["metadata"]["annotations"].get(key)?.as_str().unwrap().to_owned())
     }
 
+    /// The status of a condition of a Node.
+    pub fn condition(&self, name: &str, kind: &str) -> Option<String> {
+        let node = self.node(name);
+        let condition =
+            node["status"]["conditions"].as_array()?.iter().find(|it| it["type"] == kind)?;
+        Some(condition["status"].as_str().unwrap().to_owned())
+    }
+
     /// Forgets what happened, so that a watch from an old version is refused.
-    pub(crate) fn forget(&self) {
+    pub fn forget(&self) {
         let mut state = self.state();
         state.version += 1;
         state.forgotten = state.version;
@@ -103,7 +135,7 @@ impl Server {
     }
 
     /// Tells all watches the current version.
-    pub(crate) fn bookmark(&self) {
+    pub fn bookmark(&self) {
         let mut state = self.state();
         state.bookmark = state.version;
         drop(state);
@@ -111,14 +143,14 @@ impl Server {
     }
 
     /// Ends all connections there are.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         for connection in self.state().connections.drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
     }
 
     /// Refuses connections, and ends those that there are, or does so no more.
-    pub(crate) fn set_away(&self, is_away: bool) {
+    pub fn set_away(&self, is_away: bool) {
         self.state().is_away = is_away;
         if is_away {
             // The listener has to be closed before a client tries again.
@@ -129,30 +161,37 @@ impl Server {
     }
 
     /// Breaks the connection in the middle of this page of a list, counted from 0.
-    pub(crate) fn set_breaks_at_page(&self, page: Option<usize>) {
+    pub fn set_breaks_at_page(&self, page: Option<usize>) {
         self.state().breaks_at_page = page;
     }
 
+    /// Breaks the connection of a watch in the middle of every event.
+    pub fn set_breaks_events(&self, breaks: bool) {
+        self.state().breaks_events = breaks;
+    }
+
     /// Waits before every answer.
-    pub(crate) fn set_delay(&self, delay: Duration) {
+    pub fn set_delay(&self, delay: Duration) {
         self.state().delay = delay;
     }
 
-    pub(crate) fn set_refuses_patches(&self, refuses: bool) {
+    /// Allows nobody to write.
+    pub fn set_refuses_patches(&self, refuses: bool) {
         self.state().refuses_patches = refuses;
     }
 
     /// How many watches have begun so far.
-    pub(crate) fn watches(&self) -> usize {
+    pub fn watches(&self) -> usize {
         self.state().watches
     }
 
     /// All that has been asked so far.
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
     }
 
-    pub(crate) fn count(&self, is_counted: impl Fn(&Request) -> bool) -> usize {
+    /// How many requests have been of a kind.
+    pub fn count(&self, is_counted: impl Fn(&Request) -> bool) -> usize {
         self.state().requests.iter().filter(|request| is_counted(request)).count()
     }
 }
@@ -172,24 +211,56 @@ impl Shared {
 }
 
 impl State {
-    fn put(&mut self, mut node: Value) -> Value {
+    fn put(&mut self, mut node: Value) -> Arc<Node> {
         self.version += 1;
         let name = node["metadata"]["name"].as_str().unwrap().to_owned();
         node["metadata"]["resourceVersion"] = json!(self.version.to_string());
         if node["metadata"].get("uid").is_none() {
             node["metadata"]["uid"] = json!(format!("{name}-{}", self.version));
         }
-        let before = self.nodes.insert(name, node.clone());
+        let node = Arc::new(Node::new(node));
+        let before = self.nodes.insert(name, Arc::clone(&node));
         let kind = if before.is_some() { "MODIFIED" } else { "ADDED" };
-        self.log.push((self.version, kind, node.clone()));
+        self.log.push((self.version, kind, Arc::clone(&node)));
         node
     }
 
     fn remove(&mut self, name: &str) {
         self.version += 1;
-        let mut node = self.nodes.remove(name).unwrap();
+        let mut node = self.nodes.remove(name).unwrap().value();
         node["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.log.push((self.version, "DELETED", node));
+        self.log.push((self.version, "DELETED", Arc::new(Node::new(node))));
+    }
+
+    /// What has happened after `version`.
+    fn since(&self, version: u64) -> &[(u64, &'static str, Arc<Node>)] {
+        &self.log[self.log.partition_point(|(at, ..)| *at <= version)..]
+    }
+}
+
+impl Node {
+    fn new(mut node: Value) -> Self {
+        node["kind"] = json!("Node");
+        node["apiVersion"] = json!("v1");
+        let metadata = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+            "metadata": node["metadata"] });
+        let name = node["metadata"]["name"].as_str().unwrap().to_owned();
+        Self { name, whole: node.to_string(), metadata: metadata.to_string() }
+    }
+
+    fn value(&self) -> Value {
+        serde_json::from_str(&self.whole).unwrap()
+    }
+
+    /// As it was asked for.
+    fn shown(&self, request: &Request) -> &str {
+        if request.is_metadata() { &self.metadata } else { &self.whole }
+    }
+
+    fn is_selected(&self, request: &Request) -> bool {
+        let selector = request.query.get("fieldSelector");
+        let wanted = selector.map(|it| it.strip_prefix("metadata.name=").unwrap());
+        wanted.is_none_or(|wanted| self.name == wanted)
     }
 }
 
@@ -247,40 +318,21 @@ fn serve(stream: TcpStream, shared: &Shared) -> Option<()> {
     }
 }
 
-fn shown(node: &Value, request: &Request) -> Value {
-    let mut node = node.clone();
-    if request.is_metadata() {
-        let object = node.as_object_mut().unwrap();
-        object.retain(|key, _| key == "metadata");
-        object.insert("kind".to_owned(), json!("PartialObjectMetadata"));
-        object.insert("apiVersion".to_owned(), json!("meta.k8s.io/v1"));
-    } else {
-        node["kind"] = json!("Node");
-        node["apiVersion"] = json!("v1");
-    }
-    node
-}
-
-fn is_selected(node: &Value, request: &Request) -> bool {
-    let selector = request.query.get("fieldSelector");
-    let wanted = selector.map(|it| it.strip_prefix("metadata.name=").unwrap());
-    wanted.is_none_or(|wanted| node["metadata"]["name"] == wanted)
-}
-
 fn list(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<()> {
     let (body, breaks) = {
         let state = shared.lock();
         let limit = request.query.get("limit").map_or(usize::MAX, |it| it.parse().unwrap());
         let start: usize = request.query.get("continue").map_or(0, |it| it.parse().unwrap());
-        let selected = state.nodes.values().filter(|node| is_selected(node, request));
-        let mut items: Vec<&Value> = selected.skip(start).collect();
+        let selected = state.nodes.values().filter(|node| node.is_selected(request));
+        let mut items: Vec<&Arc<Node>> = selected.skip(start).collect();
         let mut metadata = json!({ "resourceVersion": state.version.to_string() });
         if items.len() > limit {
             items.truncate(limit);
             metadata["continue"] = json!((start + limit).to_string());
         }
-        let items: Vec<Value> = items.into_iter().map(|node| shown(node, request)).collect();
-        let body = json!({ "kind": "List", "metadata": metadata, "items": items });
+        let items: Vec<&str> = items.into_iter().map(|node| node.shown(request)).collect();
+        let items = items.join(",");
+        let body = format!(r#"{{"kind":"List","metadata":{metadata},"items":[{items}]}}"#);
         let breaks =
             request.is_of_all() && state.breaks_at_page.is_some_and(|it| it * limit <= start);
         (body, breaks)
@@ -290,7 +342,7 @@ fn list(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<()
         let _ = stream.shutdown(Shutdown::Both);
         return None;
     }
-    answer(stream, 200, &body).ok()
+    answer_text(stream, 200, &body).ok()
 }
 
 fn watch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<()> {
@@ -308,24 +360,33 @@ fn watch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<(
         let mut lines = Vec::new();
         if is_forgotten {
             let gone = status(410, "Expired", "too old resource version");
-            lines.push(json!({ "type": "ERROR", "object": gone }));
+            lines.push(event("ERROR", &gone.to_string()));
         }
-        let is_over = !lines.is_empty() || state.is_over;
-        for (_, kind, node) in state.log.iter().filter(|(at, ..)| *at > version) {
-            if !is_over && is_selected(node, request) {
-                lines.push(json!({ "type": kind, "object": shown(node, request) }));
+        let is_over = is_forgotten || state.is_over;
+        for (_, kind, node) in state.since(version) {
+            if !is_over && node.is_selected(request) {
+                lines.push(event(kind, node.shown(request)));
             }
         }
+        let breaks = state.breaks_events && !lines.is_empty();
         version = state.version;
         if bookmark != state.bookmark {
             bookmark = state.bookmark;
-            lines.push(json!({ "type": "BOOKMARK", "object": { "kind": "Node", "apiVersion": "v1",
-                "metadata": { "resourceVersion": bookmark.to_string() } } }));
+            let object = json!({ "kind": "Node", "apiVersion": "v1",
+                "metadata": { "resourceVersion": bookmark.to_string() } });
+            lines.push(event("BOOKMARK", &object.to_string()));
         }
         drop(state);
+        if breaks {
+            let _ = stream.write_all(b"1000\r\n");
+            let _ = stream.write_all(&lines[0].as_bytes()[..lines[0].len() / 2]);
+            let _ = stream.shutdown(Shutdown::Both);
+            return None;
+        }
         for line in lines {
-            let line = format!("{line}\n");
-            stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).ok()?;
+            let mut chunk = String::with_capacity(line.len() + 16);
+            let _ = write!(chunk, "{:x}\r\n{line}\r\n", line.len());
+            stream.write_all(chunk.as_bytes()).ok()?;
         }
         if is_over {
             stream.write_all(b"0\r\n\r\n").ok()?;
@@ -335,6 +396,11 @@ fn watch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<(
         let waited = shared.changed.wait_timeout(shared.lock(), Duration::from_millis(100));
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
+}
+
+/// One line of a watch.
+fn event(kind: &str, object: &str) -> String {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
 }
 
 fn patch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<()> {
@@ -349,7 +415,7 @@ fn patch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<(
         drop(state);
         return answer(stream, 404, &status(404, "NotFound", "no such node")).ok();
     };
-    let mut node = before.clone();
+    let mut node = before.value();
     match (request.headers["content-type"].as_str(), is_status) {
         ("application/merge-patch+json", false) => merge(&mut node, &request.body),
         ("application/strategic-merge-patch+json", true) => {
@@ -360,18 +426,8 @@ fn patch(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Option<(
         (other, _) => panic!("a patch of type {other}"),
     }
     // Where nothing changes the API makes no new version.
-    let after = if node == before { before } else { state.put(node) };
+    let after = if node == before.value() { before } else { state.put(node) };
     drop(state);
     shared.changed.notify_all();
-    answer(stream, 200, &shown(&after, request)).ok()
-}
-
-/// Waits until it is so.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(Instant::now() < end, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+    answer_text(stream, 200, after.shown(request)).ok()
 }
