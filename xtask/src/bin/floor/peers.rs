@@ -126,17 +126,14 @@ impl Peer {
         const ONLINK: u8 = 4;
         let by_frames = self.form != Form::Gpe;
         let flags = if by_frames { ONLINK } else { 0 };
-        let mut bytes = vec![2, length, 0, 0, table, PODWIRE, 0, UNICAST, flags, 0, 0, 0];
+        // So that the kernel need not look for each next hop among all others.
+        let scope = (1 + (u32::from_be_bytes(to) >> (32 - length)) % 128) as u8;
+        let mut bytes = vec![2, length, 0, 0, table, PODWIRE, scope, UNICAST, flags, 0, 0, 0];
         bytes.extend(attribute(15, &u32::from(table).to_ne_bytes()));
         bytes.extend(attribute(1, &to));
         bytes.extend(attribute(4, &device.to_ne_bytes()));
         if by_frames {
             bytes.extend(attribute(5, &self.inner()));
-        }
-        // So that the kernel need not look for each next hop among all others.
-        if length == 32 {
-            let metric = 1 + u32::from_be_bytes(to) % 64;
-            bytes.extend(attribute(6, &metric.to_ne_bytes()));
         }
         bytes.extend(source.iter().flat_map(|source| attribute(7, source)));
         if self.form != Form::Classic {
