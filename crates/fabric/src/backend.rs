@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use net::{
-    Address, Encap, Fdb, Link, LinkName, Neighbour, Object, Route, Rule, Scope, Vni, Vxlan, VxlanForm,
-    owner,
+    Address, Encap, Fdb, Link, LinkName, Neighbour, Object, Route, Rule, Scope, Vni, Vxlan,
+    VxlanForm, owner,
 };
 use serde::{Deserialize, Serialize};
 

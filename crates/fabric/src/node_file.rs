@@ -140,8 +140,10 @@ fn node<T: Text>(entry: &Entry<T>) -> Result<Node, NodeFileError> {
     for text in &entry.addresses {
         let address =
             text.text().parse::<IpAddr>().ok().filter(is_of_one_machine).ok_or_else(|| {
-                let what =
-                    format!("{:?} is not an address of one machine, such as 192.0.2.1", text.text());
+                let what = format!(
+                    "{:?} is not an address of one machine, such as 192.0.2.1",
+                    text.text()
+                );
                 refuse(text, "addresses", what)
             })?;
         let family = Family::of(address);

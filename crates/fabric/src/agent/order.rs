@@ -9,7 +9,7 @@ use super::ours::device_of;
 /// Rules keep what a pod sends in the cluster from being masqueraded: they are there before a route
 /// has it sent. And what is adjacent is one transaction.
 pub(super) fn rules_first(objects: &mut [Object]) {
-    objects.sort_by_key(|object| match object {
+    objects.sort_by_cached_key(|object| match object {
         Object::Link(_) | Object::Address(_) | Object::Vni(_) | Object::Rule(_) => 0,
         Object::Nft(nft::Object::Table(_)) => 1,
         Object::Nft(nft::Object::Set(_)) => 2,
@@ -23,7 +23,7 @@ pub(super) fn rules_first(objects: &mut [Object]) {
 
 /// Deletions are made in reverse order of what is seen.
 pub(super) fn rules_last(objects: &mut [Object]) {
-    objects.sort_by_key(|object| match object {
+    objects.sort_by_cached_key(|object| match object {
         Object::Link(_) => 0,
         Object::Nft(nft::Object::Table(_)) => 1,
         Object::Nft(nft::Object::Set(_)) => 2,
