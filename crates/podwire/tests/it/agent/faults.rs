@@ -18,6 +18,8 @@ fn during(cluster: &mut Cluster, harm: impl FnOnce(&mut Cluster)) -> Outcome {
     std::thread::sleep(Duration::from_millis(100));
     harm(cluster);
     std::thread::sleep(Duration::from_millis(400));
+    // What is never repaired is an outage as long as this.
+    traffic.wait_for_one(GOAL);
     traffic.stop()
 }
 
@@ -126,6 +128,21 @@ fn plain_routes_come_back() {
             cluster.node(1).space.sh(script);
         });
         assert_repaired(&format!("host-gw: {what}"), outcome);
+    }
+}
+
+#[test]
+fn routes_of_others_to_pods_stay_behind() {
+    testbed::isolated!();
+    for settings in TUNNELS {
+        let mut cluster = Cluster::new(2, settings, V4);
+        cluster.start();
+        let outcome = during(&mut cluster, |cluster| {
+            cluster.node(1).space.sh("ip route replace 10.244.2.0/24 via 192.0.2.77");
+        });
+        assert_repaired(&format!("{settings}: a foreign route in place of ours"), outcome);
+        let routes = cluster.node(1).space.sh("ip route show 10.244.2.0/24");
+        assert!(routes.contains("via 192.0.2.77"), "it was not ours to remove: {routes}");
     }
 }
 

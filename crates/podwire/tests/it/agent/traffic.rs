@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ const PACE: Duration = Duration::from_millis(2);
 
 pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
+    arrived: Arc<AtomicUsize>,
     sender: JoinHandle<Vec<Packet>>,
 }
 
@@ -41,10 +42,18 @@ impl Traffic {
         };
         let (near, far) = (open(from), open(to));
         let target = SocketAddr::new(to.1, 7777);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let sender = std::thread::spawn(move || run(&near, &far, target, &stopped));
-        Self { stop, sender }
+        let (stop, arrived) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, count) = (stop.clone(), arrived.clone());
+        let sender = std::thread::spawn(move || run(&near, &far, target, &stopped, &count));
+        Self { stop, arrived, sender }
+    }
+
+    /// Waits until another packet has arrived, or for `patience`.
+    pub(super) fn wait_for_one(&self, patience: Duration) {
+        let (begin, before) = (Instant::now(), self.arrived.load(Ordering::Relaxed));
+        while self.arrived.load(Ordering::Relaxed) == before && begin.elapsed() < patience {
+            std::thread::sleep(PACE);
+        }
     }
 
     pub(super) fn stop(self) -> Outcome {
@@ -65,7 +74,13 @@ impl Traffic {
     }
 }
 
-fn run(near: &UdpSocket, far: &UdpSocket, target: SocketAddr, stop: &AtomicBool) -> Vec<Packet> {
+fn run(
+    near: &UdpSocket,
+    far: &UdpSocket,
+    target: SocketAddr,
+    stop: &AtomicBool,
+    arrived: &AtomicUsize,
+) -> Vec<Packet> {
     let mut packets: Vec<Packet> = Vec::new();
     let mut buffer = [0; 64];
     let mut last_call = None;
@@ -89,6 +104,7 @@ fn run(near: &UdpSocket, far: &UdpSocket, target: SocketAddr, stop: &AtomicBool)
                 let number = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
                 if let Some(packet) = packets.get_mut(number as usize) {
                     packet.back = true;
+                    arrived.fetch_add(1, Ordering::Relaxed);
                 }
             }
             std::thread::sleep(Duration::from_micros(200));
