@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use net::{
-    Address, Encap, Fdb, Link, LinkName, Neighbour, Object, Route, Rule, Vni, Vxlan, VxlanForm,
-    owner,
+    Address, Encap, Fdb, Link, LinkName, Neighbour, Object, Route, Rule, Scope, Vni, Vxlan,
+    VxlanForm, owner,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,7 @@ impl Hop<'_> {
         Object::Route(Route {
             gateway: Some(self.address),
             link: Some(self.uplink.link.clone()),
+            scope: list(subnet),
             protocol: owner::PROTOCOL,
             ..Route::new(subnet)
         })
@@ -331,8 +332,8 @@ impl Joint<'_> {
                 link: Some(device.clone()),
                 onlink: has_frames,
                 encap,
-                metric: Self::metric(destination, table),
                 table,
+                scope: list(destination),
                 source,
                 protocol: owner::PROTOCOL,
                 ..Route::new(destination)
@@ -356,17 +357,21 @@ impl Joint<'_> {
         }
         Ok(objects)
     }
+}
 
-    /// The metric of a route through the tunnel. It prefers nothing: the kernel finds the next hops
-    /// of IPv4 routes by device, writer, source and metric, and those that differ in none of these
-    /// are one list, which it walks to its end for each route, comparing tunnels. In our own table
-    /// they are many lists. In the main table a metric would let a route of somebody else's, which
-    /// has none, take the place of ours unseen.
-    fn metric(destination: IpNet, table: u32) -> Option<u32> {
-        let IpNet::V4(of) = destination else { return None };
-        // Addresses are mostly given out one after the other.
-        (table != net::MAIN_TABLE).then(|| 1 + u32::from(of.network()) % 64)
-    }
+/// The scope of a route to a peer, which means nothing to packets: those of every scope below
+/// that of a link are routes by a next hop. The kernel finds the next hops of IPv4 routes by
+/// device, writer, source, metric and scope, and those that differ in none of these are one list,
+/// which it walks to its end for each new route, comparing tunnels. A metric would do as well, but
+/// two routes that differ in it stand beside each other: one of somebody else's, which has none,
+/// would stand before ours unseen. One of another scope takes the place of ours, which is told.
+fn list(destination: IpNet) -> Option<Scope> {
+    const LISTS: u32 = 128;
+    let IpNet::V4(of) = destination else { return None };
+    // Networks are mostly given out one after the other.
+    let host_bits = u32::from(of.max_prefix_len() - of.prefix_len());
+    let number = u32::from(of.network()).checked_shr(host_bits).unwrap_or_default() % LISTS;
+    u8::try_from(1 + number).ok().map(Scope::Other)
 }
 
 fn no_address(peer: &Node, family: Family, ours: bool) -> Problem {

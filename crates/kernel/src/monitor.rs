@@ -20,7 +20,7 @@ use crate::handle::Handle;
 use crate::netlink::{Protocol, Socket};
 use crate::netns::Netns;
 use crate::nft;
-use crate::rtnetlink::group;
+use crate::rtnetlink::{group, rtm};
 
 /// What is listened to, where the kernel has it.
 const GROUPS: [u32; 8] = [
@@ -66,8 +66,6 @@ pub struct Monitor {
     route: Socket,
     /// `None` on a kernel without netfilter.
     netfilter: Option<Socket>,
-    /// Whose changes of rules are no news.
-    known: Option<u32>,
     picture: Picture,
     ready: VecDeque<Notice>,
     is_lost: bool,
@@ -83,14 +81,17 @@ impl Monitor {
         // What happens from here on waits to be read, so nothing falls in between.
         let picture = Picture::look(handle.route())?;
         let ready = VecDeque::new();
-        Ok(Self { handle, route, netfilter, known: None, picture, ready, is_lost: false })
+        Ok(Self { handle, route, netfilter, picture, ready, is_lost: false })
     }
 
-    /// From now on tells nothing of what `kernel` itself does to tables in `space`: whoever has
-    /// changed thousands of elements need not look at all of them because of that.
-    pub fn ignore_rules_by(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
-        if self.netfilter.is_some() {
-            self.known = Some(kernel.rules_port(space)?);
+    /// From now on tells nothing of what `kernel` itself does to routes and tables in `space`: whoever
+    /// has changed thousands of them need not look at all of them because of that. (Neighbours have to
+    /// be heard of to be understood when they go.)
+    pub fn ignore(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
+        let (home, handle) = kernel.handle(space)?;
+        self.route.ignore(handle.route().port()?, &[rtm::NEWROUTE, rtm::DELROUTE])?;
+        if let Some(listener) = &self.netfilter {
+            listener.ignore(handle.netfilter(home)?.port()?, &[])?;
         }
         Ok(())
     }
@@ -119,7 +120,7 @@ impl Monitor {
 
     /// Reads what has come in; `false` if nothing has.
     fn read(&mut self) -> Result<bool> {
-        let Self { route, netfilter, known, picture, ready, .. } = self;
+        let Self { route, netfilter, picture, ready, .. } = self;
         let mut any = false;
         let mut turn = 0..TURN;
         while turn.next().is_some()
@@ -132,11 +133,7 @@ impl Monitor {
             let mut tables = BTreeSet::new();
             let mut turn = 0..TURN;
             while turn.next().is_some()
-                && socket.take(|it| {
-                    if Some(it.port) != *known {
-                        tables.extend(nft::changed_table(it.kind, it.payload));
-                    }
-                })?
+                && socket.take(|it| tables.extend(nft::changed_table(it.kind, it.payload)))?
             {
                 any = true;
             }
@@ -178,14 +175,6 @@ impl Monitor {
         self.picture = Picture::look(self.handle.route())?;
         self.is_lost = false;
         Ok(())
-    }
-}
-
-impl Kernel {
-    /// The number of the socket by which it changes rules in `space`.
-    fn rules_port(&mut self, space: &Space) -> Result<u32> {
-        let (home, handle) = self.handle(space)?;
-        handle.netfilter(home)?.port()
     }
 }
 

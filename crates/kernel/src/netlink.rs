@@ -5,6 +5,7 @@
 //! extended acknowledgements are on, so that it says why.
 
 mod batch;
+mod filter;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -78,8 +79,6 @@ pub(crate) struct Socket {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
-    /// The socket of the one who had the kernel do what this tells; 0 where the kernel does not say.
-    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -201,7 +200,7 @@ impl Socket {
                 Ok(true) => {
                     let mut rest = &bytes[..];
                     while let Some((header, payload, next)) = split(rest) {
-                        each(Message { kind: header.kind, port: header.port, payload });
+                        each(Message { kind: header.kind, payload });
                         rest = next;
                     }
                     return Ok(());
@@ -331,9 +330,7 @@ impl Socket {
         }
         let mut rest = &self.buffer[..length];
         while let Some((header, payload, next)) = split(rest) {
-            if let Some(found) =
-                each(&header, Message { kind: header.kind, port: header.port, payload })
-            {
+            if let Some(found) = each(&header, Message { kind: header.kind, payload }) {
                 return Ok(Some(found));
             }
             rest = next;
@@ -386,7 +383,6 @@ struct Header {
     kind: u16,
     flags: u16,
     sequence: u32,
-    port: u32,
 }
 
 /// One message with its header, as bytes.
@@ -417,7 +413,6 @@ fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
         kind: u16::from_ne_bytes([header[4], header[5]]),
         flags: u16::from_ne_bytes([header[6], header[7]]),
         sequence: u32_at(header, 8),
-        port: u32_at(header, 12),
     };
     Some((header, payload, rest))
 }

@@ -308,6 +308,26 @@ fn what_the_executor_does_is_told() {
 }
 
 #[test]
+fn of_routes_and_rules_only_those_of_others_are_told() {
+    testbed::isolated!();
+    let node = node();
+    let mut kernel = Kernel::new().unwrap();
+    let mut monitor = Monitor::new(&node.space()).unwrap();
+    monitor.ignore(&mut kernel, &node.space()).unwrap();
+    told(&mut monitor);
+    let [ours, neighbour] = [Object::from(tunnel_route(1)), peer(1)[0].clone()];
+    assert!(matches!(neighbour, Object::Neighbour(_)), "{neighbour:?}");
+    let table = Object::Nft(TableId::new(Family::Inet, "t").into());
+    let create = |it: &Object| Step::new(&node.space(), Change::Create(it.clone()), "");
+    let plan: Plan = [&table, &neighbour, &ours].map(create).into();
+    kernel.apply(&plan, OnError::Continue).into_result().unwrap();
+    assert_eq!(told_of_others(&mut monitor), [seen(neighbour)]);
+    node.sh("ip route delete 10.60.1.0/24; nft add chain inet t c");
+    let changed = Notice::Nft(TableId::new(Family::Inet, "t"));
+    assert_eq!(told_of_others(&mut monitor), [gone(ours), changed]);
+}
+
+#[test]
 fn all_that_is_told_makes_up_what_is_there() {
     testbed::isolated!();
     let node = Namespace::new("node");

@@ -20,7 +20,11 @@ pub fn diff(
     seen: &[Object],
     ours: impl Fn(&Object) -> bool,
 ) -> Plan {
-    let wanted: HashSet<Key<'_>> = want.iter().map(Key::of).collect();
+    // Where nothing is seen, nothing can be stale.
+    let wanted: HashSet<Key<'_>> = match seen.is_empty() {
+        true => HashSet::new(),
+        false => want.iter().map(Key::of).collect(),
+    };
     let mut found = HashMap::with_capacity(seen.len());
     for object in seen {
         found.entry(Key::of(object)).or_insert(object);

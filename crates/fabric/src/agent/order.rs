@@ -9,7 +9,7 @@ use super::ours::device_of;
 /// Rules keep what a pod sends in the cluster from being masqueraded: they are there before a route
 /// has it sent. And what is adjacent is one transaction.
 pub(super) fn rules_first(objects: &mut [Object]) {
-    objects.sort_by_key(|object| match object {
+    objects.sort_by_cached_key(|object| match object {
         Object::Link(_) | Object::Address(_) | Object::Vni(_) | Object::Rule(_) => 0,
         Object::Nft(nft::Object::Table(_)) => 1,
         Object::Nft(nft::Object::Set(_)) => 2,
@@ -23,7 +23,7 @@ pub(super) fn rules_first(objects: &mut [Object]) {
 
 /// Deletions are made in reverse order of what is seen.
 pub(super) fn rules_last(objects: &mut [Object]) {
-    objects.sort_by_key(|object| match object {
+    objects.sort_by_cached_key(|object| match object {
         Object::Link(_) => 0,
         Object::Nft(nft::Object::Table(_)) => 1,
         Object::Nft(nft::Object::Set(_)) => 2,
@@ -79,15 +79,19 @@ fn is_form(object: &Object) -> bool {
 }
 
 /// What is in the way of ours is written over. Packets that were on the way while an entry was missing
-/// have the kernel make one of its own, which nobody has written. A route of somebody else's to a
-/// peer's pods would stay before ours, which is of the same metric, and go on to lead astray.
+/// have the kernel make one of its own, which nobody has written. An IPv4 route stands before what is
+/// there already; an IPv6 one would have half of the packets go by a route of somebody else's.
 pub(super) fn over_what_is_in_the_way(step: Step) -> Step {
     let change = match step.change {
         Change::Create(object @ (Object::Neighbour(_) | Object::Fdb(_))) => Change::Ensure(object),
-        Change::Create(object @ Object::Route(_)) => {
+        Change::Create(object @ Object::Route(_)) if is_ipv6(&object) => {
             Change::Replace { from: object.clone(), to: object }
         }
         other => other,
     };
     Step { change, ..step }
+}
+
+fn is_ipv6(object: &Object) -> bool {
+    matches!(object, Object::Route(route) if route.destination.addr().is_ipv6())
 }

@@ -113,10 +113,11 @@ impl<'a> Wish<'a> {
             }
             Object::Route(it) => {
                 let index = it.link.as_ref().map(|name| handle.index(name)).transpose()?;
-                // Appending lets a second route to the same destination stand beside the first, as
-                // the reference plugins' routes do; an identical one is still refused.
+                // A second route to the same destination stands beside the first, as the reference
+                // plugins' routes do, and before it, so that what was made is in force: without a flag
+                // that says otherwise. An identical one is still refused.
                 let flags = match self.verb {
-                    Verb::Create => flag::CREATE | flag::APPEND,
+                    Verb::Create => flag::CREATE,
                     Verb::Replace | Verb::Delete => new,
                 };
                 let payload = rtnetlink::route::request(it, index.unwrap_or_default());

@@ -196,11 +196,11 @@ pub(super) fn start_source(
     Ok(SourceHandle(Some(running)))
 }
 
-/// Fills the inbox with what the kernel says. What we do ourselves to rules is no news; what we do
-/// otherwise is told, and found to be as it should be.
+/// Fills the inbox with what the kernel says. What we do ourselves to routes and rules is no news; what
+/// we do otherwise is told, and found to be as it should be.
 fn watch_kernel(kernel: &mut Kernel, inbox: Sender<Input>) -> Result<()> {
     let mut monitor = Monitor::new(&Space::Here)?;
-    monitor.ignore_rules_by(kernel, &Space::Here)?;
+    monitor.ignore(kernel, &Space::Here)?;
     std::thread::spawn(move || {
         loop {
             let event = match monitor.next(None) {

@@ -10,7 +10,7 @@ use rustix::fs::inotify;
 /// How often the file is read without any sign of a change: a directory may come to be, and a mount
 /// may go.
 const SLOW: Duration = Duration::from_secs(30);
-/// How long a file is let rest that is being written.
+/// How long a file is let rest that came or went, and may be about to be written or replaced.
 const SETTLE: Duration = Duration::from_millis(10);
 
 /// The nodes of a file, or why there are none, with the file's name.
@@ -80,10 +80,23 @@ impl Watch {
         let timeout = rustix::event::Timespec::try_from(patience).ok();
         let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
         if rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0) {
-            std::thread::sleep(SETTLE);
-            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-            let mut reader = inotify::Reader::new(fd, &mut buffer);
-            while reader.next().is_ok() {}
+            if !is_finished(fd) {
+                std::thread::sleep(SETTLE);
+                is_finished(fd);
+            }
         }
     }
+}
+
+/// Takes what has been noticed so far; whether some file was closed by who wrote it or put in its
+/// place as a whole, so that there is nothing to wait for.
+fn is_finished(fd: &std::os::fd::OwnedFd) -> bool {
+    let finished = inotify::ReadFlags::CLOSE_WRITE | inotify::ReadFlags::MOVED_TO;
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(fd, &mut buffer);
+    let mut found = false;
+    while let Ok(event) = reader.next() {
+        found |= event.events().intersects(finished);
+    }
+    found
 }

@@ -127,7 +127,7 @@ pub(super) fn run(
 /// All that is measured of one source with one number of peers.
 fn visit(programs: &Programs, source: Source, count: u16, samples: &mut Samples) -> Result<()> {
     let mut note = |what, value: f64| samples.entry((source, count, what)).or_default().push(value);
-    note(What::Floor, floor(programs, Form::External, count, false)?);
+    note(What::Floor, floor(programs, Form::External, count, false)?.time);
 
     let node = Node::asking(PLACE, &name(1), Form::External, &source.config())?;
     connect(PLACE)?;

@@ -42,6 +42,8 @@ pub(super) fn flow(cluster: &Cluster) -> Traffic {
 #[track_caller]
 pub(super) fn stem(traffic: Traffic) -> Outcome {
     std::thread::sleep(Duration::from_millis(400));
+    // What is never repaired is an outage as long as this.
+    traffic.wait_for_one(GOAL);
     let outcome = traffic.stop();
     // Bytes come through in the end, so that what is lost is lost no longer.
     assert!(outcome.flow.is_whole(), "{outcome:?}");
@@ -163,6 +165,21 @@ fn plain_routes_come_back() {
 }
 
 #[test]
+fn routes_of_others_to_pods_stay_behind() {
+    testbed::isolated!();
+    for settings in TUNNELS {
+        let mut cluster = Cluster::new(2, settings, V4);
+        cluster.start();
+        let outcome = during(&mut cluster, |cluster| {
+            cluster.node(1).space.sh("ip route replace 10.244.2.0/24 via 192.0.2.77");
+        });
+        assert_repaired(&format!("{settings}: a foreign route in place of ours"), &outcome);
+        let routes = cluster.node(1).space.sh("ip route show 10.244.2.0/24");
+        assert!(routes.contains("via 192.0.2.77"), "it was not ours to remove: {routes}");
+    }
+}
+
+#[test]
 fn ipv6_comes_back_too() {
     testbed::isolated!();
     let mut cluster = Cluster::new(3, "backend: gpe", super::cluster::V6);
@@ -171,6 +188,10 @@ fn ipv6_comes_back_too() {
         ("the tunnel device deleted", "ip link delete podwire0"),
         ("the tunnel too small for IPv6", "ip link set podwire0 mtu 1000"),
         ("all routes flushed", "ip -6 route flush proto 112; ip -6 route flush table 112"),
+        (
+            "a route replaced by another's",
+            "ip -6 route replace fd00:10:244:2::/64 via 2001:db8::77",
+        ),
     ] {
         let outcome = during(&mut cluster, |cluster| {
             cluster.node(1).space.sh(script);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ pub(super) struct Pair<'a> {
 
 pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
+    arrived: Arc<AtomicUsize>,
     sender: JoinHandle<Vec<Packet>>,
     stream: Stream,
 }
@@ -54,11 +55,19 @@ impl Traffic {
         };
         let (near, far) = (open(pair.near), open(pair.far));
         let target = SocketAddr::new(pair.far.1, port);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, arrived) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let stream = Stream::start(pair, stop.clone());
-        let stopped = stop.clone();
-        let sender = std::thread::spawn(move || run(&near, &far, target, &stopped));
-        Self { stop, sender, stream }
+        let (stopped, count) = (stop.clone(), arrived.clone());
+        let sender = std::thread::spawn(move || run(&near, &far, target, &stopped, &count));
+        Self { stop, arrived, sender, stream }
+    }
+
+    /// Waits until another packet has arrived, or for `patience`.
+    pub(super) fn wait_for_one(&self, patience: Duration) {
+        let (begin, before) = (Instant::now(), self.arrived.load(Ordering::Relaxed));
+        while self.arrived.load(Ordering::Relaxed) == before && begin.elapsed() < patience {
+            std::thread::sleep(PACE);
+        }
     }
 
     pub(super) fn stop(self) -> Outcome {
@@ -79,7 +88,13 @@ impl Traffic {
     }
 }
 
-fn run(near: &UdpSocket, far: &UdpSocket, target: SocketAddr, stop: &AtomicBool) -> Vec<Packet> {
+fn run(
+    near: &UdpSocket,
+    far: &UdpSocket,
+    target: SocketAddr,
+    stop: &AtomicBool,
+    arrived: &AtomicUsize,
+) -> Vec<Packet> {
     let mut packets: Vec<Packet> = Vec::new();
     let mut buffer = [0; 64];
     let mut last_call = None;
@@ -103,6 +118,7 @@ fn run(near: &UdpSocket, far: &UdpSocket, target: SocketAddr, stop: &AtomicBool)
                 let number = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
                 if let Some(packet) = packets.get_mut(number as usize) {
                     packet.back = true;
+                    arrived.fetch_add(1, Ordering::Relaxed);
                 }
             }
             std::thread::sleep(Duration::from_micros(200));
