@@ -10,7 +10,7 @@ mod masquerade;
 mod node;
 
 pub use collect::{Files, NodeFiles, Place, Runtimes, Sources, Whole};
-pub use document::{API_VERSION, DocumentError, KIND};
+pub use document::{API_VERSION, DocumentError, KIND, MOST_BYTES};
 /// Who a namespace is.
 pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.
