@@ -58,9 +58,11 @@ enum Command {
     )]
     Snapshot(Snapshot),
     /// Tell what became different between two snapshots, in words of networks.
-    #[command(after_help = "Counters, ages and what is known of neighbours do not count. Exit code 0: \
+    #[command(
+        after_help = "Counters, ages and what is known of neighbours do not count. Exit code 0: \
         the same, 1: different, 2 or 3: a file cannot be read or understood.\n\nExamples:\n  \
-        podwire diff before.json after.json\n  podwire snapshot - | podwire diff before.json - -o json")]
+        podwire diff before.json after.json\n  podwire snapshot - | podwire diff before.json - -o json"
+    )]
     Diff(Diff),
     /// Print the JSON Schema of a document.
     Schema {

@@ -8,7 +8,7 @@ use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Machine;
+use crate::{DIFF_KIND, Differences, Machine};
 
 /// What the document says it is.
 pub const API_VERSION: &str = "podwire/v1";
@@ -114,12 +114,24 @@ impl Machine {
 
     /// The JSON Schema of a document.
     pub fn schema() -> serde_json::Value {
-        let mut schema = schemars::schema_for!(Self).to_value();
-        let is = |value: &str, what: &str| serde_json::json!({ "type": "string", "const": value, "description": what });
-        schema["title"] = KIND.into();
-        schema["properties"]["apiVersion"] = is(API_VERSION, "The version of the document.");
-        schema["properties"]["kind"] = is(KIND, "The kind of the document.");
-        schema["required"] = serde_json::json!(["apiVersion", "kind"]);
-        schema
+        schema::<Self>(KIND)
     }
+}
+
+impl Differences {
+    /// The JSON Schema of what `podwire diff -o json` prints.
+    pub fn schema() -> serde_json::Value {
+        schema::<Self>(DIFF_KIND)
+    }
+}
+
+/// The schema of a document of this kind.
+fn schema<T: schemars::JsonSchema>(kind: &str) -> serde_json::Value {
+    let mut schema = schemars::schema_for!(T).to_value();
+    let is = |value: &str, what: &str| serde_json::json!({ "type": "string", "const": value, "description": what });
+    schema["title"] = kind.into();
+    schema["properties"]["apiVersion"] = is(API_VERSION, "The version of the document.");
+    schema["properties"]["kind"] = is(kind, "The kind of the document.");
+    schema["required"] = serde_json::json!(["apiVersion", "kind"]);
+    schema
 }
