@@ -9,6 +9,7 @@ mod ipam;
 mod kill;
 mod lab;
 mod script;
+mod snapshot;
 mod usage;
 
 use std::fs;

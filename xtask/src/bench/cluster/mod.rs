@@ -63,15 +63,16 @@ struct Programs {
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
-struct Options {
-    quick: bool,
-    json: Option<PathBuf>,
+pub(crate) struct Options {
+    pub(crate) quick: bool,
+    pub(crate) json: Option<PathBuf>,
     /// The sources of nodes that the agent is measured with; all, if none is named.
     sources: Vec<String>,
 }
 
 impl Options {
-    fn parse(bench: Bench, arguments: &[String]) -> Result<Self> {
+    /// `has_sources` says whether sources can be named.
+    pub(crate) fn parse(has_sources: bool, arguments: &[String]) -> Result<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.iter();
         while let Some(flag) = arguments.next() {
@@ -79,7 +80,7 @@ impl Options {
             match flag.as_str() {
                 "--quick" => options.quick = true,
                 "--json" => options.json = Some(std::path::absolute(value()?)?),
-                "--source" if bench == Bench::Scale => {
+                "--source" if has_sources => {
                     let name = value()?.clone();
                     let is_known = name == FILE || Source::named(&name).is_some();
                     ensure!(is_known, "there is no source {name}: file, kubernetes, flannel, etcd");
@@ -98,7 +99,7 @@ impl Options {
 
 /// Builds, and starts this program again where it may do what it likes.
 pub(crate) fn run(bench: Bench, arguments: &[String]) -> Result<()> {
-    Options::parse(bench, arguments)?;
+    Options::parse(bench == Bench::Scale, arguments)?;
     ensure!(rustix::process::geteuid().is_root(), "the cluster benchmarks need root");
     install(NEEDS)?;
     let target = command::target()?;
@@ -124,7 +125,7 @@ pub(crate) fn run_inside(arguments: &[String]) -> Result<()> {
     };
     let bench = Bench::named(bench).context("there is no such benchmark")?;
     let programs = Programs { podwire: podwire.into(), floor: floor.into(), nodes: nodes.into() };
-    let options = Options::parse(bench, options)?;
+    let options = Options::parse(bench == Bench::Scale, options)?;
     sh("mount -t tmpfs bench /run; ip link set lo up")?;
     kernel::prepare_directory(Path::new(net::NAMED))?;
     let (text, json): (String, Value) = match bench {
