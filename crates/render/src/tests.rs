@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use topology::dump::{Address, Dump, Hop, Link, OperState, Route, RouteKind};
+use topology::dump::{Address, Dump, Hop, Link, Neighbour, OperState, Route, RouteKind, Vxlan};
 use topology::{Machine, Namespace, NetnsId};
 
 use crate::{Picture, text};
@@ -157,15 +157,19 @@ fn cluster(nodes: u32, switches: &[&str]) -> Machine {
         let mut node = Space::new(&format!("node{number}"))
             .veth(2, "eth0", 100 + number)
             .address(2, &format!("192.0.{switch}.{}/24", 10 + number))
-            .link(3, "podwire0", "vxlan")
+            .vxlan(3, "podwire0")
             .address(3, &format!("10.244.{number}.0/32"))
             .bridge(4, "cni0")
             .address(4, &format!("10.244.{number}.1/24"))
             .port(5, &format!("veth0a1b2c3d{number:03}"), 2, 4)
-            .route("0.0.0.0/0", Some(&format!("192.0.{switch}.1")), 2);
+            .route("0.0.0.0/0", Some(&format!("192.0.{switch}.1")), 2)
+            .route(&format!("10.244.{number}.0/24"), None, 4);
         for other in (1..=nodes).filter(|other| *other != number) {
             let inner = format!("10.244.{other}.0");
-            node = node.route(&format!("{inner}/24"), Some(&inner), 3);
+            let switch = 2 + (other - 1) % (index - 1);
+            node = node
+                .route(&format!("{inner}/24"), Some(&inner), 3)
+                .forwarding(3, &format!("192.0.{switch}.{}", 10 + other));
         }
         let pod = Space::new(&format!("pod{number}"))
             .veth(2, "eth0", 5)
@@ -226,6 +230,30 @@ impl Space {
             alias: None,
         };
         self.dump.links.insert(index, link);
+        self
+    }
+
+    fn vxlan(mut self, index: u32, name: &str) -> Self {
+        self = self.link(index, name, "vxlan");
+        let vxlan = Vxlan { vni: 1, port: 8472, ..Vxlan::default() };
+        let link = self.dump.links.get_mut(&index).unwrap();
+        (link.vxlan, link.mtu) = (Some(vxlan), 1450);
+        self
+    }
+
+    /// A forwarding entry of a tunnel's end.
+    fn forwarding(mut self, index: u32, to: &str) -> Self {
+        self.dump.neighbours.push(Neighbour {
+            bridge: true,
+            index,
+            address: to.parse().ok(),
+            mac: None,
+            master: None,
+            permanent: true,
+            noarp: false,
+            of_master: false,
+            protocol: 112,
+        });
         self
     }
 
