@@ -143,14 +143,21 @@ fn beside(diagram: &Diagram, lines: &[usize], width: usize, dots: &str) -> Optio
     if nodes.len() < 2 || owners.clone().count() > 1 || !owners.clone().all(|it| is_plain(&it)) {
         return None;
     }
-    let share = (width + GAP) / nodes.len();
-    let room = Room { width: share.saturating_sub(GAP), exits: Exits::Below, dots };
+    // What stands for others is as narrow as it can be; the rest is shared.
+    let is_small = |group: &&&Group| group.sections.is_empty();
+    let room = Room { width: 0, exits: Exits::Below, dots };
+    let small = nodes.iter().filter(is_small).map(|group| Block::new(group, room).width + GAP);
+    let left = (width + GAP).saturating_sub(small.sum());
+    let share = left / nodes.iter().filter(|group| !is_small(group)).count().max(1);
+    let room = Room { width: share.saturating_sub(GAP), ..room };
+    let blocks: Vec<Block> = nodes.into_iter().map(|node| Block::new(node, room)).collect();
+    let height = blocks.iter().map(|block| block.height).max().unwrap_or_default();
     let mut all = Block::default();
     let mut x = 0;
-    for node in nodes {
-        let block = Block::new(node, room);
+    for block in blocks {
         let next = x + block.width + GAP;
-        all.add(block, x, 0);
+        let y = height - block.height;
+        all.add(block, x, y);
         x = next;
     }
     if all.width > width {

@@ -186,6 +186,7 @@ impl Diagram {
         let (joined, others): (Vec<Group>, Vec<Group>) =
             rest.into_iter().partition(|group| group.plugs().any(|line| lines.contains(&line)));
         drop(others);
+        self.title = title(focus, &shown).unwrap_or(std::mem::take(&mut self.title));
         let (owners, peers): (Vec<Group>, Vec<Group>) =
             joined.into_iter().partition(Group::has_trunk);
         if let Focus::Namespace(id) = focus {
@@ -193,7 +194,11 @@ impl Diagram {
         }
         let plugged = |group: &Group| !group.has_trunk() && group.plugs().next().is_some();
         let many = shown.iter().filter(|group| plugged(group)).count() > MOST_PLUGGED;
-        let mut folded = peers;
+        // What stands for others already does so beside the nodes.
+        let (remotes, mut folded): (Vec<Group>, Vec<Group>) =
+            peers.into_iter().partition(|group| {
+                group.hub.as_ref().is_some_and(|hub| hub.item.class == Class::Remote)
+            });
         if many {
             let mut count = 0;
             let is_too_much = |group: &Group| {
@@ -217,7 +222,7 @@ impl Diagram {
             owner
         });
         let owners: Vec<Group> = owners.collect();
-        shown.splice(at..at, owners);
+        shown.splice(at..at, remotes.into_iter().chain(owners));
         if folded.len() == 1 && many {
             shown.splice(at..at, folded);
         } else if !folded.is_empty() {
@@ -287,6 +292,25 @@ impl Diagram {
     }
 }
 
+/// What a part of a machine is called.
+fn title(focus: &Focus, shown: &[Group]) -> Option<String> {
+    let group = shown.first()?;
+    match focus {
+        Focus::Machine => None,
+        Focus::Node(_) => Some(format!("the network of {}", group.title())),
+        Focus::Namespace(id) => {
+            let thing = Some(Thing::Namespace(*id));
+            let leaves = group.sections.iter().flat_map(|section| &section.leaves);
+            let leaf = leaves.map(|leaf| &leaf.item).find(|item| item.thing == thing);
+            match (leaf.map(|leaf| &leaf.title), group.title()) {
+                (Some(leaf), "") => Some(leaf.clone()),
+                (Some(leaf), node) => Some(format!("{leaf} on {node}")),
+                (None, node) => Some(format!("the network of {node}")),
+            }
+        }
+    }
+}
+
 /// Leaves a group with one namespace and what leads to it.
 fn keep_one(group: &mut Group, id: NetnsId, dots: &str) {
     let thing = Some(Thing::Namespace(id));
@@ -329,7 +353,10 @@ pub(crate) fn fold_leaves(section: &mut Section, kept: usize, dots: &str) {
     let mut devices = Vec::new();
     if let [first, .., last] = &folded[..] {
         item.lines.push(format!("{} to {}", first.item.title, last.item.title));
-        let line = |leaf: &Leaf| leaf.devices.first().and_then(|it| it.item.lines.first().cloned());
+        let line = |leaf: &Leaf| {
+            let lines = &leaf.devices.first()?.item.lines;
+            lines.iter().find(|line| line.contains('/')).or(lines.first()).cloned()
+        };
         let cables =
             || folded.iter().flat_map(|leaf| &leaf.devices).filter_map(|it| it.cable.as_ref());
         let count = cables().count();

@@ -28,13 +28,18 @@ mod arrange;
 mod block;
 mod canvas;
 mod diagram;
+mod format;
+mod graph;
+mod html;
 mod lanes;
 mod peers;
 mod read;
 mod scene;
+mod svg;
 mod words;
 
 pub use diagram::Focus;
+pub use format::{Format, View, write};
 pub use scene::{Area, Class, Kind, Label, Point, Scene, Shape, State, Wire};
 use topology::Machine;
 
@@ -50,26 +55,29 @@ pub struct Picture {
 /// What stands for what was left out.
 const DOTS: &str = "…";
 
-/// Places a machine on a grid of `width` columns.
-pub fn scene(machine: &Machine, focus: &Focus, width: usize) -> Scene {
-    placed(machine, focus, width, DOTS)
-}
-
 /// Draws a machine for a terminal.
 pub fn text(machine: &Machine, picture: &Picture) -> String {
-    text_of(machine, &Focus::Machine, picture)
+    let Picture { width, unicode } = *picture;
+    write(Format::Text, &View { width: Some(width), unicode, ..View::of(machine) })
 }
 
-/// Draws a part of a machine for a terminal.
-pub fn text_of(machine: &Machine, focus: &Focus, picture: &Picture) -> String {
-    let dots = if picture.unicode { DOTS } else { "..." };
-    canvas::paint(&placed(machine, focus, picture.width, dots), picture.unicode)
+/// All pictures of one machine, which is read once.
+pub(crate) struct Pictures<'a> {
+    diagram: diagram::Diagram,
+    dots: &'a str,
 }
 
-fn placed(machine: &Machine, focus: &Focus, width: usize, dots: &str) -> Scene {
-    let mut diagram = read::read(machine, dots);
-    diagram.focus(focus, dots);
-    arrange::scene(&diagram, width, dots)
+impl<'a> Pictures<'a> {
+    pub(crate) fn new(machine: &Machine, dots: &'a str) -> Self {
+        Self { diagram: read::read(machine, dots), dots }
+    }
+
+    /// A part of it on a grid of `width` columns.
+    pub(crate) fn scene(&self, focus: &Focus, width: usize) -> Scene {
+        let mut diagram = self.diagram.clone();
+        diagram.focus(focus, self.dots);
+        arrange::scene(&diagram, width, self.dots)
+    }
 }
 
 #[cfg(test)]

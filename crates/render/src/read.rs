@@ -38,6 +38,9 @@ pub(crate) fn read(machine: &Machine, dots: &str) -> Diagram {
     if groups.len() > 1 {
         for group in &mut groups {
             group.node = reader.node(group);
+            if let (Some(_), Some(hub)) = (&group.node, &mut group.hub) {
+                "host network".clone_into(&mut hub.item.title);
+            }
         }
     }
     let gap = |gap: &topology::Gap| {
@@ -236,7 +239,7 @@ impl<'a> Reader<'a> {
             id: format!("node-{}", words::token(&node.name)),
             thing: Some(thing),
             class: Class::Node,
-            title: format!("node {}", shown(&node.name)),
+            title: shown(&node.name),
             ..Item::default()
         })
     }

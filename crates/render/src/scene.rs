@@ -195,16 +195,21 @@ impl Scene {
         path
     }
 
+    /// For each box, whether others are inside.
+    pub(crate) fn containers(&self) -> Vec<bool> {
+        let mut containers = vec![false; self.boxes.len()];
+        for outer in self.boxes.iter().filter_map(|shape| shape.inside) {
+            containers[outer] = true;
+        }
+        containers
+    }
+
     /// What a wire is, in words.
     pub fn tell(&self, wire: &Wire) -> String {
         let [from, to] = wire.ends.map(|end| self.path(end).join(" "));
         let label = wire.label.as_ref().map(|label| format!(", {}", label.text));
-        let state = match wire.state {
-            State::Usual => "",
-            State::Unusual => ", unusual",
-            State::Down => ", carries nothing",
-        };
-        format!("{} between {from} and {to}{}{state}", wire.kind.word(), label.unwrap_or_default())
+        let label = label.unwrap_or_default();
+        format!("{} between {from} and {to}{label}{}", wire.kind.word(), wire.state.word())
     }
 }
 
@@ -253,16 +258,27 @@ impl Class {
         }
     }
 
-    /// Whether such a box contains others.
-    pub fn is_container(self) -> bool {
-        matches!(
-            self,
-            Self::Node | Self::Host | Self::Pod | Self::Underlay | Self::Outside | Self::Namespace
-        )
+    /// What people call it, where its title does not say so.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Host | Self::Routes | Self::Folded | Self::Remote => "",
+            Self::Namespace => "namespace",
+            Self::Tunnel => "tunnel end",
+            other => other.name(),
+        }
     }
 }
 
 impl State {
+    /// How a sentence ends that names what is so.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Usual => "",
+            Self::Unusual => ", unusual",
+            Self::Down => ", carries nothing",
+        }
+    }
+
     /// What programs call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -292,4 +308,14 @@ pub(crate) fn shown(text: &str) -> String {
     let head: String = out.chars().take(LONGEST / 2).collect();
     let tail: String = out.chars().skip(count - (LONGEST / 2 - 1)).collect();
     format!("{head}…{tail}")
+}
+
+/// Whether a character does something rather than being seen: it controls a terminal, has no form,
+/// or changes the direction of writing.
+pub(crate) fn is_hidden(character: char) -> bool {
+    let formats = ['\u{ad}', '\u{61c}', '\u{180e}', '\u{feff}'];
+    character.is_control()
+        || formats.contains(&character)
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(character, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{fffe}'..='\u{ffff}')
 }

@@ -68,6 +68,22 @@ pub(crate) fn token(name: &str) -> String {
     token
 }
 
+/// Seconds since 1970 as RFC 3339 writes them.
+pub(crate) fn time(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March have their leap day at the end.
+    let days = days.min(2_000_000) + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = 400 * era + year + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// The ways to everywhere else.
 pub(crate) fn default_routes(namespace: &Namespace) -> Vec<String> {
     let gateway = |route: &Route| {
@@ -121,4 +137,17 @@ fn route(namespace: &Namespace, route: &Route) -> String {
         text += &format!(" to {}", encap.to);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_as_in_the_calendar() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(time(1_798_761_599), "2026-12-31T23:59:59Z");
+        time(u64::MAX);
+    }
 }
