@@ -194,8 +194,11 @@
 
   function find() {
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = ({ text }) => words.every((word) => text.toLowerCase().includes(word));
+    const all = ({ name, text }) => `${name} ${text}`.toLowerCase();
+    const fits = (entry) => words.every((word) => all(entry).includes(word));
+    const rank = ({ name }) => (name.toLowerCase() === words[0] ? 0 : 1);
     const found = words.length === 0 ? [] : data.index.filter(fits);
+    found.sort((one, other) => rank(one) - rank(other));
     const items = found.slice(0, 50).map((entry, place) => {
       const item = document.createElement("li");
       const small = document.createElement("small");

@@ -156,7 +156,7 @@ impl Group {
 }
 
 /// How many groups are drawn that are plugged into lines.
-const MOST_PLUGGED: usize = 6;
+const MOST_PLUGGED: usize = 4;
 
 impl Diagram {
     /// Leaves out what is not in focus, and what is too much.
