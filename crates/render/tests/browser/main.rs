@@ -1,6 +1,8 @@
 //! The page in a real browser: from a file without a network, by keyboard, in light and dark, and
 //! served, while what it shows changes. Pictures of each view are kept in the target directory.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod driver;
 #[path = "../../src/tests/machines.rs"]
 mod machines;
