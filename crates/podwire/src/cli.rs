@@ -14,6 +14,7 @@ use clap_complete::Shell;
 
 use self::cni::CniCommand;
 use self::ipam::IpamCommand;
+use crate::drawing::Drawing;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::Terminal;
 use crate::{completion, demo, install};
@@ -79,6 +80,10 @@ pub(crate) enum LabCommand {
     Ls(List),
     /// Show a lab, and whether all of it is as it was made.
     Status(Status),
+    /// Draw a lab: as text, a drawing, a page, or for other programs.
+    #[command(after_help = "Examples:\n  podwire lab graph -O lab.html\n  \
+        podwire lab graph blue -o mermaid")]
+    Graph(Graph),
     /// Run a command inside a namespace of a lab; its exit code is passed on.
     #[command(after_help = "Examples:\n  podwire lab exec pod/pod1 -- ip route\n  \
         podwire lab exec node/node1 -- nft list ruleset")]
@@ -190,6 +195,16 @@ pub(crate) struct Status {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
+}
+
+/// `podwire lab graph`
+#[derive(Debug, Args)]
+pub(crate) struct Graph {
+    /// Which lab.
+    #[arg(default_value = ::lab::Name::DEFAULT, env = "PODWIRE_LAB_NAME")]
+    pub(crate) name: ::lab::Name,
+    #[command(flatten)]
+    pub(crate) drawing: Drawing,
 }
 
 /// `podwire lab exec`
@@ -323,6 +338,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Lab(LabCommand::Down(down)) => crate::lab::down(&down),
         Command::Lab(LabCommand::Ls(list)) => crate::lab::list(&list),
         Command::Lab(LabCommand::Status(status)) => crate::lab::status(&status, terminal),
+        Command::Lab(LabCommand::Graph(graph)) => crate::lab::graph(&graph, terminal),
         Command::Lab(LabCommand::Exec(exec)) => crate::lab::exec(&exec),
         Command::Lab(LabCommand::Node(command)) => crate::lab::edit::node(&command, terminal),
         Command::Lab(LabCommand::Pod(command)) => crate::lab::edit::pod(&command, terminal),

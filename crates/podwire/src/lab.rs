@@ -13,10 +13,11 @@ use kernel::{ErrorKind, Kernel, Netns};
 use lab::{
     Cluster, Families, Lab, Made, Network, Plugins, Pods, Report, Role, State, Store, Underlay,
 };
+use render::View;
 use serde_json::{Value, json};
 use topology::{Machine, Place};
 
-use crate::cli::{self, Down, Exec, Format, List, Output, Status, Up, print};
+use crate::cli::{self, Down, Exec, Format, Graph, List, Output, Status, Up, print};
 use crate::dry_run;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
@@ -244,6 +245,15 @@ pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode>
         _ => Exit::No,
     };
     Ok(exit.into())
+}
+
+/// `podwire lab graph`
+pub(crate) fn graph(arguments: &Graph, terminal: Terminal) -> Result<ExitCode> {
+    let store = store();
+    let (lab, _) = store.get(&arguments.name)?;
+    let machine = machine(&lab, &store.directory(&lab.name))?;
+    arguments.drawing.write(View::of(&machine), terminal)?;
+    Ok(Exit::Yes.into())
 }
 
 /// `podwire lab exec`

@@ -5,6 +5,7 @@ mod cli;
 mod cni;
 mod completion;
 mod demo;
+mod drawing;
 mod dry_run;
 mod failure;
 mod install;

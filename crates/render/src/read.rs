@@ -51,11 +51,19 @@ pub(crate) fn read(machine: &Machine, dots: &str) -> Diagram {
     if machine.gaps.len() > most {
         notes.push(format!("could not be read: {} more", machine.gaps.len() - most));
     }
-    let host = shown(&machine.host.name);
-    let title =
-        if host.is_empty() { "the network".to_owned() } else { format!("the network of {host}") };
+    let title = title(machine);
     let links = std::mem::take(&mut reader.links);
     Diagram { title, groups, trunks: reader.trunks, links, notes }
+}
+
+fn title(machine: &Machine) -> String {
+    let mut labs = machine.namespaces.iter().map(|namespace| namespace.lab.as_ref());
+    let first = labs.next().flatten();
+    match (first.filter(|lab| labs.all(|other| other == Some(lab))), &machine.host.name) {
+        (Some(lab), _) => format!("lab {}", shown(lab)),
+        (None, host) if host.is_empty() => "the network".to_owned(),
+        (None, host) => format!("the network of {}", shown(host)),
+    }
 }
 
 struct Reader<'a> {
@@ -233,13 +241,17 @@ impl<'a> Reader<'a> {
     /// The node around a group.
     fn node(&self, group: &Group) -> Option<Item> {
         let Some(Thing::Namespace(id)) = group.hub.as_ref()?.item.thing else { return None };
-        let node = self.machine.nodes.iter().find(|node| node.namespace == Some(id))?;
-        let thing = Thing::Node(node.name.clone());
+        let known = self.machine.nodes.iter().find(|node| node.namespace == Some(id));
+        let namespace = self.machine.namespaces.iter().find(|namespace| namespace.id == id)?;
+        // Where no files of a node were read, its namespace says which one it is.
+        let is_node = matches!(namespace.role, Role::Host | Role::Node);
+        let name = known.map(|node| &node.name).or(namespace.node.as_ref().filter(|_| is_node))?;
+        let thing = Thing::Node(name.clone());
         Some(Item {
-            id: format!("node-{}", words::token(&node.name)),
+            id: words::token(&thing.to_string()),
             thing: Some(thing),
             class: Class::Node,
-            title: shown(&node.name),
+            title: shown(name),
             ..Item::default()
         })
     }
