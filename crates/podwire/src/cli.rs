@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod cni;
+pub(crate) mod explain;
 pub(crate) mod ipam;
 pub(crate) mod lab;
 
@@ -51,6 +52,9 @@ enum Command {
     /// Join this node to the others, and keep it joined.
     #[command(after_help = agent::EXAMPLES)]
     Agent(agent::Agent),
+    /// Tell how a pod, a node or a lab is put together, and what is wrong with it.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Explain),
     /// Write all that there is to see of this machine's network to a file, to be asked elsewhere.
     #[command(
         after_help = "Changes nothing. What this user may not see is told: use sudo for all \
@@ -344,6 +348,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
+        Command::Explain(explain) => crate::explain::run(&explain, terminal),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {

@@ -6,6 +6,7 @@ mod cni;
 mod completion;
 mod demo;
 mod dry_run;
+mod explain;
 mod failure;
 mod install;
 mod interrupt;

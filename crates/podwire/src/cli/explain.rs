@@ -1,0 +1,41 @@
+//! `podwire explain` as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use diagnosis::Reference;
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  podwire explain                      this machine, in short
+  podwire explain pod/pod1 --teach     a pod, with the command for each fact
+  podwire explain link/node1:cni0      the device cni0 of the namespace node1
+  podwire snapshot FILE                then, anywhere: podwire explain lab/demo --from FILE
+
+Exit codes: 0 answered, and nothing is wrong; 1 answered, and something is wrong; 3 answered, but
+something could not be read; 4 there is no such thing, or several.";
+
+/// `podwire explain`
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// pod/NAME, pod/NAMESPACE/NAME, node/NAME, netns/PATH, pid/N, container/ID, link/NAME,
+    /// link/NAMESPACE:NAME or lab/NAME [default: this machine].
+    pub(crate) subject: Option<Reference>,
+    /// Ask a file that `podwire snapshot` wrote instead of this machine; `-` is standard input.
+    #[arg(long, value_name = "SNAPSHOT", env = "PODWIRE_EXPLAIN_FROM")]
+    pub(crate) from: Option<PathBuf>,
+    /// Show the command that shows the same fact, below each sentence.
+    #[arg(long, env = "PODWIRE_EXPLAIN_TEACH")]
+    pub(crate) teach: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Form::Text, env = "PODWIRE_EXPLAIN_OUTPUT")]
+    pub(crate) output: Form,
+}
+
+/// The forms of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// A picture, sentences and findings, for people.
+    Text,
+    /// For programs.
+    Json,
+}
