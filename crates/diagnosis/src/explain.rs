@@ -50,12 +50,12 @@ fn chapters(view: &View<'_>, subject: &Subject) -> Vec<Chapter> {
             let node = &view.machine.nodes[*at];
             match node.namespace.and_then(|id| view.at(id)) {
                 Some(home) => node::chapters(view, home),
-                None => node::without_namespace(view, node),
+                None => node::without_namespace(node),
             }
         }
         Subject::Container(node, id) => {
             let node = &view.machine.nodes[*node];
-            space::without_namespace(view, node, id)
+            space::without_namespace(node, id)
         }
         Subject::Link(end) => link::chapters(view, *end),
         Subject::Lab(name) => lab::chapters(view, name),
@@ -151,27 +151,9 @@ fn chapter(title: impl Into<String>, sentences: Vec<Sentence>) -> Chapter {
     Chapter { title: title.into(), sentences }
 }
 
-/// What could not be read, where it may matter.
-fn gaps(view: &View<'_>) -> Vec<Sentence> {
-    let gaps = view.machine.gaps.iter().take(MOST_GAPS);
-    let mut sentences: Vec<Sentence> = gaps
-        .map(|gap| Sentence::new(format!("Could not read {}: {}.", gap.what, gap.why), []))
-        .collect();
-    if view.machine.gaps.len() > MOST_GAPS {
-        let more = view.machine.gaps.len() - MOST_GAPS;
-        sentences.push(Sentence::new(
-            format!("{} more could not be read.", words::count(more, "thing")),
-            [],
-        ));
-    }
-    sentences
-}
-
-const MOST_GAPS: usize = 5;
-
 /// A node's name in a sentence.
 fn node_name(node: &Node) -> String {
-    format!("node {}", node.name)
+    words::kinded("node", &node.name)
 }
 
 /// The rules of a namespace.
@@ -211,7 +193,13 @@ pub fn excerpt(machine: &Machine, wanted: &Reference) -> Result<Machine, LookupE
             inside.map(|(at, _)| at).collect()
         }
     };
-    let namespaces = view.all().filter(|(at, _)| shown.contains(at)).map(|(_, it)| it.clone());
+    let mut namespaces: Vec<usize> = Vec::new();
+    for at in shown {
+        if !namespaces.contains(&at) {
+            namespaces.push(at);
+        }
+    }
+    let namespaces = namespaces.into_iter().map(|at| view.namespace(at).clone());
     let (host, nodes, gaps) = (machine.host.clone(), machine.nodes.clone(), machine.gaps.clone());
     Ok(Machine { host, nodes, namespaces: namespaces.collect(), gaps })
 }

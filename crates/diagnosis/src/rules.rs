@@ -433,11 +433,12 @@ impl<'a> Effect<'a> {
             (Action::Reject, _) => "is refused (reject".to_owned(),
             (Action::NoTrack, _) => "is not tracked as a connection (notrack".to_owned(),
         };
-        let all = |conditions: &[Condition<'a>]| {
-            let words: Vec<String> = conditions.iter().filter_map(|it| it.words(rules)).collect();
-            words.join(" and ")
+        let words = |conditions: &[Condition<'a>]| -> Vec<String> {
+            conditions.iter().filter_map(|it| it.words(rules)).collect()
         };
-        let when = all(&self.when);
+        let family = |conditions: &[Condition<'a>]| conditions.iter().find_map(Condition::family);
+        let required = words(&self.when);
+        let when = required.join(" and ");
         let when = if when.is_empty() {
             let hook = match self.base.hook {
                 Hook::Input => "is for this node itself",
@@ -450,8 +451,21 @@ impl<'a> Effect<'a> {
         } else {
             when
         };
-        let mut unless: Vec<String> =
-            self.unless.iter().map(|it| all(it)).filter(|text| !text.is_empty()).collect();
+        // What cannot be of the same packet is not said, nor again what is required anyway.
+        let is_other = |spared: &&Vec<Condition<'a>>| {
+            family(spared).zip(family(&self.when)).is_some_and(|(one, other)| one != other)
+        };
+        let mut unless: Vec<String> = self
+            .unless
+            .iter()
+            .filter(|spared| !is_other(spared))
+            .map(|spared| {
+                let mut words = words(spared);
+                words.retain(|word| !required.contains(word));
+                words.join(" and ")
+            })
+            .filter(|text| !text.is_empty())
+            .collect();
         unless.dedup();
         let unless = match unless.is_empty() {
             true => String::new(),

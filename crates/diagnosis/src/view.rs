@@ -186,9 +186,9 @@ impl<'a> View<'a> {
         let namespace = self.namespace(at);
         match namespace.role {
             Role::Host => "this machine".to_owned(),
-            Role::Node => format!("node {}", namespace.name),
-            _ if self.is_pod(at) => format!("pod {}", self.pod_name(at)),
-            Role::Underlay => format!("the network between the nodes ({})", namespace.name),
+            Role::Node => words::kinded("node", &namespace.name),
+            _ if self.is_pod(at) => words::kinded("pod", &self.pod_name(at)),
+            Role::Underlay => format!("{}, the network between the nodes", namespace.name),
             Role::Outside => format!("the outside host {}", namespace.name),
             _ => format!("namespace {}", namespace.name),
         }

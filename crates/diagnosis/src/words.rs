@@ -34,6 +34,11 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     }
 }
 
+/// `node alpha`, but `node1`: names that say what they are need no other word.
+pub(crate) fn kinded(kind: &str, name: &str) -> String {
+    if name.starts_with(kind) { name.to_owned() } else { format!("{kind} {name}") }
+}
+
 /// A command as it is typed to run in a namespace: that of the machine itself if there is no path.
 pub(crate) fn command(path: Option<&Path>, command: &str) -> String {
     let Some(path) = path else { return command.to_owned() };

@@ -121,10 +121,11 @@ fn veth(view: &View<'_>, end: End, link: &Link) -> Vec<Sentence> {
             far_link.name, end.link, end.link
         ),
         number => format!(
-            "Seen from there it is {}@if{index}, but so are {} ({}): {name} has the index {index} in \
-             each of their namespaces, so that the suffix tells nothing, and only the number of the \
-             namespace does.",
+            "Seen from there it is {}@if{index}, but so {} {} ({}): the device at the other end has \
+             the index {index} in each of their namespaces, so that the suffix tells nothing, and \
+             only the number of the namespace does.",
             far_link.name,
+            if number == 1 { "is" } else { "are" },
             words::count(number, "other cable"),
             words::some(alike, 3),
             index = end.link,

@@ -70,10 +70,10 @@ pub(super) fn network(node: &Node, reservations: &Reservations) -> Vec<Sentence>
     let directory = reservations.directory.display().to_string();
     let count = reservations.entries.len();
     let mut text = format!(
-        "{} of the network {} {} reserved, one file each in {directory}",
+        "{} of the network {} {} in {directory}",
         words::count(count, "address").replace("addresss", "addresses"),
         reservations.network,
-        if count == 1 { "is" } else { "are" },
+        if count == 1 { "is reserved, by a file" } else { "are reserved, by one file each" },
     );
     if !reservations.subnets.is_empty() {
         let sizes = reservations
@@ -137,10 +137,12 @@ pub(super) fn said(node: &Node, configuration: &Configuration) -> Vec<Sentence> 
     let show = format!("cat {}", net::quote(&file));
     let plugins = plugins(configuration);
     let kind = |plugin: &Value| plugin["type"].as_str().unwrap_or("?").to_owned();
+    let kinds: Vec<String> = plugins.iter().map(|plugin| kind(plugin)).collect();
     let text = format!(
-        "{file} asks for the network {}: the runtime calls {}, in this order, when a pod comes.",
+        "{file} asks for the network {}: when a pod comes, the runtime calls the {} {}.",
         configuration.name,
-        words::some(plugins.iter().map(|plugin| format!("the plugin {}", kind(plugin))), 6)
+        if kinds.len() == 1 { "plugin" } else { "plugins, in this order," },
+        words::some(kinds, 6)
     );
     let mut sentences = vec![Sentence::new(text, about()).shown_by(show.clone())];
     for plugin in plugins.into_iter().take(6) {

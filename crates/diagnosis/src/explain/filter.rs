@@ -105,7 +105,7 @@ impl Told {
         }
         let mut text = effect.sentence(rules);
         if let Some(comment) = &effect.comment {
-            text += &format!(" The rule says of itself: {comment}");
+            text += &format!(" The rule's own comment: {comment}");
         }
         let pair = (text, effect.command());
         if !self.sentences.contains(&pair) && self.sentences.len() < MOST_KEPT {

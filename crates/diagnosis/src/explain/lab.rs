@@ -2,13 +2,10 @@
 
 use topology::Role;
 
-use super::{bridge, chapter, filter, gaps, tunnel, ways};
+use super::{bridge, chapter, tunnel, ways};
 use crate::explanation::{Chapter, Sentence};
 use crate::view::View;
 use crate::words;
-
-/// How many nodes are told at length.
-const MOST_NODES: usize = 4;
 
 pub(super) fn chapters(view: &View<'_>, lab: &str) -> Vec<Chapter> {
     let inside: Vec<usize> =
@@ -17,12 +14,17 @@ pub(super) fn chapters(view: &View<'_>, lab: &str) -> Vec<Chapter> {
         inside.iter().copied().filter(|at| view.namespace(*at).role == role).collect::<Vec<_>>()
     };
     let (nodes, pods, underlays) = (of(Role::Node), of(Role::Pod), of(Role::Underlay));
+    let kinds = match nodes.is_empty() && pods.is_empty() {
+        true => String::new(),
+        false => format!(
+            ", {} and {} among them",
+            words::count(nodes.len(), "node"),
+            words::count(pods.len(), "pod")
+        ),
+    };
     let text = format!(
-        "The lab {lab} is {}: {} and {}. Nothing of it is outside of them, so that with them all of \
-         it goes.",
+        "The lab {lab} is {}{kinds}. Nothing of it is outside of them: with them, all of it goes.",
         words::count(inside.len(), "network namespace"),
-        words::count(nodes.len(), "node"),
-        words::count(pods.len(), "pod"),
     );
     let about: Vec<_> = inside.iter().map(|at| view.space(*at)).collect();
     let show = format!("podwire lab status {lab}");
@@ -64,17 +66,15 @@ pub(super) fn chapters(view: &View<'_>, lab: &str) -> Vec<Chapter> {
             }
         }
     }
-    for node in nodes.iter().take(MOST_NODES) {
-        let mut on = ways::on_from(view, *node);
-        on.extend(tunnel::sentences(view, *node));
-        on.extend(filter::of_node(view, *node));
-        chapters.push(chapter(super::space::capital(&view.called(*node)), on));
+    if let [first, others @ ..] = &nodes[..] {
+        let mut on = ways::on_from(view, *first);
+        on.extend(tunnel::sentences(view, *first));
+        if !others.is_empty() {
+            let text = "Of the other nodes, `podwire explain node/NAME` tells the same.";
+            on.push(Sentence::new(text, []));
+        }
+        let title = format!("How {} is joined to the others", view.called(*first));
+        chapters.push(chapter(title, on));
     }
-    if nodes.len() > MOST_NODES {
-        let more = words::count(nodes.len() - MOST_NODES, "node");
-        let text = format!("The other {more} are told by `podwire explain node/NAME`.");
-        chapters.push(chapter("The other nodes", vec![Sentence::new(text, [])]));
-    }
-    chapters.push(chapter("What could not be read", gaps(view)));
     chapters
 }

@@ -2,7 +2,7 @@
 
 use topology::End;
 
-use super::{bridge, cable, chapter, gaps, tunnel, ways};
+use super::{bridge, cable, chapter, tunnel, ways};
 use crate::explanation::{Chapter, Sentence};
 use crate::view::{View, carries};
 use crate::words;
@@ -69,6 +69,5 @@ pub(super) fn chapters(view: &View<'_>, end: End) -> Vec<Chapter> {
         sentences.push(Sentence::new(text, vec![view.thing(end)]).shown_by(show));
     }
     chapters.push(chapter("What is sent by it", sentences));
-    chapters.push(chapter("What could not be read", gaps(view)));
     chapters
 }

@@ -3,7 +3,7 @@
 use topology::dump::Link;
 use topology::{End, Node, Role};
 
-use super::{bridge, chapter, files, filter, gaps, node_name, tunnel, ways};
+use super::{bridge, chapter, files, filter, node_name, tunnel, ways};
 use crate::Thing;
 use crate::explanation::{Chapter, Sentence};
 use crate::view::{self, View};
@@ -37,8 +37,6 @@ pub(super) fn machine(view: &View<'_>) -> Vec<Chapter> {
     let home = view.all().find(|(_, namespace)| namespace.role == Role::Host);
     if let Some((home, _)) = home {
         chapters.extend(self::chapters(view, home));
-    } else {
-        chapters.push(chapter("What could not be read", gaps(view)));
     }
     chapters
 }
@@ -81,7 +79,6 @@ pub(super) fn chapters(view: &View<'_>, home: usize) -> Vec<Chapter> {
     if let Some(node) = view.node(home) {
         chapters.extend(of_files(node));
     }
-    chapters.push(chapter("What could not be read", gaps(view)));
     chapters
 }
 
@@ -95,12 +92,11 @@ fn of_files(node: &Node) -> [Chapter; 2] {
 }
 
 /// A node of which only files are there.
-pub(super) fn without_namespace(view: &View<'_>, node: &Node) -> Vec<Chapter> {
+pub(super) fn without_namespace(node: &Node) -> Vec<Chapter> {
     let text = format!("The namespace of {} is not there, or could not be read.", node_name(node));
     let sentence = Sentence::new(text, vec![Thing::Node(node.name.clone())]);
     let mut chapters = vec![chapter("The node", vec![sentence])];
     chapters.extend(of_files(node));
-    chapters.push(chapter("What could not be read", gaps(view)));
     chapters
 }
 

@@ -3,7 +3,7 @@
 use topology::dump::Link;
 use topology::{End, Node};
 
-use super::{bridge, cable, chapter, files, filter, gaps, node_name, tunnel, ways};
+use super::{bridge, cable, chapter, files, filter, node_name, tunnel, ways};
 use crate::explanation::{Chapter, Sentence};
 use crate::view::{View, carries};
 use crate::{Thing, words};
@@ -39,7 +39,6 @@ pub(super) fn chapters(view: &View<'_>, at: usize) -> Vec<Chapter> {
     }
     chapters.push(chapter("Who gave the address", files::addresses(view, at)));
     chapters.push(chapter("What asked for it", files::configuration(view, at)));
-    chapters.push(chapter("What could not be read", gaps(view)));
     chapters
 }
 
@@ -151,7 +150,7 @@ fn interface(view: &View<'_>, end: End) -> Vec<Sentence> {
 }
 
 /// A container of which only files are left.
-pub(super) fn without_namespace(view: &View<'_>, node: &Node, id: &str) -> Vec<Chapter> {
+pub(super) fn without_namespace(node: &Node, id: &str) -> Vec<Chapter> {
     let about = vec![Thing::Node(node.name.clone())];
     let mut sentences = Vec::new();
     for attachment in node.attachments.iter().filter(|it| it.container_id == id) {
@@ -171,11 +170,7 @@ pub(super) fn without_namespace(view: &View<'_>, node: &Node, id: &str) -> Vec<C
         sentences.push(Sentence::new(text, about.clone()).shown_by(command));
     }
     let addresses = files::held(node, id);
-    vec![
-        chapter("The container", sentences),
-        chapter("Who gave the address", addresses),
-        chapter("What could not be read", gaps(view)),
-    ]
+    vec![chapter("The container", sentences), chapter("Who gave the address", addresses)]
 }
 
 pub(super) fn capital(text: &str) -> String {

@@ -14,7 +14,8 @@ const MOST_ROUTES: usize = 8;
 
 /// The ways out of a pod.
 pub(super) fn of_pod(view: &View<'_>, at: usize) -> Vec<Sentence> {
-    let routes: Vec<&Route> = view.namespace(at).routes().collect();
+    let mut routes: Vec<&Route> = view.namespace(at).routes().collect();
+    routes.sort_by_key(|route| route.destination.prefix_len() == 0);
     let mut sentences: Vec<Sentence> =
         routes.iter().take(MOST_ROUTES).map(|route| sentence(view, at, route)).collect();
     if routes.len() > MOST_ROUTES {
@@ -46,7 +47,7 @@ pub(super) fn sentence(view: &View<'_>, at: usize, route: &Route) -> Sentence {
         _ => format!("{what} {}", way(view, at, route, verb)),
     };
     if let Some(source) = route.source.filter(|_| route.protocol != net::PROTOCOL_KERNEL) {
-        text += &format!("; what this namespace sends there by itself has the source {source}");
+        text += &format!("; what {} itself sends there has the source {source}", view.called(at));
     }
     text += if is_default { ": the default route." } else { "." };
     let show = view.command(at, if v6 { "ip -6 route" } else { "ip route" });
@@ -142,6 +143,11 @@ pub(super) fn on_from(view: &View<'_>, home: usize) -> Vec<Sentence> {
         })
         .collect();
     sentences.extend(routes.iter().take(MOST_ROUTES).map(|route| sentence(view, home, route)));
+    if routes.is_empty() {
+        let text = "It has no route beyond its own segments: what is for anybody else ends there.";
+        let show = view.command(home, "ip route");
+        sentences.push(Sentence::new(text, vec![view.space(home)]).shown_by(show));
+    }
     if routes.len() > MOST_ROUTES {
         let text = format!("There are {} more.", words::count(routes.len() - MOST_ROUTES, "route"));
         let show = view.command(home, "ip route");

@@ -30,7 +30,28 @@ impl<'a> Condition<'a> {
         }
     }
 
+    /// Whether it looks at packets of one family only: of IPv4 rather than IPv6.
+    pub(super) fn family(&self) -> Option<bool> {
+        let fields = match self {
+            Self::Statement(Statement::Match { field, .. }, _) => std::slice::from_ref(field),
+            Self::Statement(Statement::Lookup { key, .. }, _) => key,
+            Self::Keys { fields, .. } => fields,
+            _ => return None,
+        };
+        fields.iter().find_map(|field| match field {
+            Field::IpSource | Field::IpDestination => Some(true),
+            Field::Ip6Source | Field::Ip6Destination => Some(false),
+            _ => None,
+        })
+    }
+
     pub(super) fn holds(&self, packet: &Packet<'_>, rules: &Rules<'a>) -> Truth {
+        // A packet of the other family does not have the field, and so passes no test of it, not
+        // even one that it should be something else.
+        let v4 = packet.source.or(packet.destination).map(|address| address.is_ipv4());
+        if self.family().zip(v4).is_some_and(|(wanted, v4)| wanted != v4) {
+            return Truth::No;
+        }
         match self {
             Self::Statement(Statement::Match { field, negated, test }, _) => {
                 turned(field_holds(*field, test, packet), *negated)
@@ -59,7 +80,7 @@ impl<'a> Condition<'a> {
             }
             Self::Statement(Statement::Lookup { key, negated, set }, table) => {
                 let elements = rules.elements(table, set);
-                let names = words::some(elements.iter().map(|it| it.key.to_string()), MOST_KEYS);
+                let names = words::some(sorted(elements.iter().map(|it| &it.key)), MOST_KEYS);
                 let (one, names) = match elements.len() {
                     0 => ("", "nothing".to_owned()),
                     1 => ("", names),
@@ -76,11 +97,9 @@ impl<'a> Condition<'a> {
             }
             Self::Statement(..) => None,
             Self::Keys { fields, keys } => match (fields, &keys[..]) {
-                ([field], keys) => said(
-                    *field,
-                    &words::some(keys.iter().map(|key| key.to_string()), MOST_KEYS),
-                    false,
-                ),
+                ([field], keys) => {
+                    said(*field, &words::some(sorted(keys.iter().copied()), MOST_KEYS), false)
+                }
                 (fields, [Key::Point(parts)]) if parts.len() == fields.len() => {
                     let parts = fields.iter().zip(parts);
                     let said: Vec<String> = parts
@@ -89,8 +108,7 @@ impl<'a> Condition<'a> {
                     Some(said.join(" and "))
                 }
                 (_, keys) => {
-                    let keys = keys.iter().map(|key| key.to_string());
-                    Some(format!("is {}", words::some(keys, MOST_KEYS)))
+                    Some(format!("is {}", words::some(sorted(keys.iter().copied()), MOST_KEYS)))
                 }
             },
             Self::Opaque(name) => Some(format!("also fits {name} (which podwire does not read)")),
@@ -100,6 +118,13 @@ impl<'a> Condition<'a> {
 
 /// How many elements of a set are told.
 const MOST_KEYS: usize = 4;
+
+/// The kernel lists the elements of a set in any order.
+fn sorted<'k>(keys: impl Iterator<Item = &'k Key>) -> Vec<String> {
+    let mut names: Vec<String> = keys.map(ToString::to_string).collect();
+    names.sort();
+    names
+}
 
 fn turned(truth: Truth, negated: bool) -> Truth {
     match (truth, negated) {
