@@ -26,10 +26,20 @@ pub(crate) fn some(items: impl IntoIterator<Item = impl Display>, most: usize) -
     list(items)
 }
 
-/// `1 pod`, `2 pods`.
+/// `the address a`, `the addresses a and b`.
+pub(crate) fn addresses(items: impl IntoIterator<Item = impl Display>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    match items.len() {
+        1 => format!("the address {}", items[0]),
+        _ => format!("the addresses {}", list(items)),
+    }
+}
+
+/// `1 pod`, `2 pods`, `2 addresses`.
 pub(crate) fn count(number: usize, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
+        _ if what.ends_with('s') => format!("{number} {what}es"),
         _ => format!("{number} {what}s"),
     }
 }

@@ -51,10 +51,7 @@ pub(super) fn sentences(view: &View<'_>, bridge: End) -> Vec<Sentence> {
         .filter(|it| it.bridge && it.master == Some(bridge.link) && !it.permanent);
     let learned = learned.count();
     if learned > 0 {
-        let text = format!(
-            "By now it has learned {}.",
-            words::count(learned, "hardware address").replace("addresss", "addresses")
-        );
+        let text = format!("By now it has learned {}.", words::count(learned, "hardware address"));
         let show = view.command(at, &format!("bridge fdb show br {}", net::quote(name)));
         sentences.push(Sentence::new(text, about.clone()).shown_by(show));
     }
@@ -64,10 +61,10 @@ pub(super) fn sentences(view: &View<'_>, bridge: End) -> Vec<Sentence> {
             format!("{name} has no address: {} itself is not on this segment.", view.called(at))
         }
         false => format!(
-            "{name} is also a device of {} itself, with the address {}: on this segment that is the \
-             gateway, by which its hosts leave.",
+            "{name} is also a device of {} itself, with {}: on this segment that is the gateway, by \
+             which its hosts leave.",
             view.called(at),
-            words::list(own)
+            words::addresses(own)
         ),
     };
     let show = view.command(at, &format!("ip addr show dev {}", net::quote(name)));

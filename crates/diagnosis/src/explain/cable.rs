@@ -148,7 +148,7 @@ fn unbridged(view: &View<'_>, end: End, far: End) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     let addresses = match own.is_empty() {
         true => String::new(),
-        false => format!(" It has the address {} there.", words::list(&own)),
+        false => format!(" It has {} there.", words::addresses(&own)),
     };
     let routes: Vec<String> = view
         .namespace(far.namespace)

@@ -64,6 +64,9 @@ fn entry(node: &Node, reservations: &Reservations, it: &topology::Reservation) -
     Sentence::new(text, vec![Thing::Node(node.name.clone())]).shown_by(command)
 }
 
+/// From this size on a number says nothing.
+const MANY: u128 = 1 << 32;
+
 /// The state of one network's addresses.
 pub(super) fn network(node: &Node, reservations: &Reservations) -> Vec<Sentence> {
     let about = || vec![Thing::Node(node.name.clone())];
@@ -71,7 +74,7 @@ pub(super) fn network(node: &Node, reservations: &Reservations) -> Vec<Sentence>
     let count = reservations.entries.len();
     let mut text = format!(
         "{} of the network {} {} in {directory}",
-        words::count(count, "address").replace("addresss", "addresses"),
+        words::count(count, "address"),
         reservations.network,
         if count == 1 { "is reserved, by a file" } else { "are reserved, by one file each" },
     );

@@ -32,7 +32,7 @@ pub(super) fn chapters(view: &View<'_>, end: End) -> Vec<Chapter> {
     let addresses: Vec<String> = view.addresses(end).map(|it| it.address.to_string()).collect();
     text += &match addresses.is_empty() {
         true => " Nobody gave it an address.".to_owned(),
-        false => format!(" It has the address {}.", words::list(addresses)),
+        false => format!(" It has {}.", words::addresses(addresses)),
     };
     let mut device = vec![Sentence::new(text, about.clone()).shown_by(show)];
     if let Some(alias) = &link.alias {

@@ -124,7 +124,7 @@ fn who(view: &View<'_>, home: usize) -> Vec<Sentence> {
         link.name != "lo" && link.kind != "bridge" && view.addresses(*end).next().is_some()
     };
     for (end, link) in view.ends(home).filter(is_own).take(MOST_NAMED) {
-        let addresses = words::list(view.addresses(end).map(|it| it.address));
+        let addresses = words::addresses(view.addresses(end).map(|it| it.address));
         let leads = match view.peer(end) {
             Some(far) => match view.master(far) {
                 Some((bridge, _)) => format!(
@@ -137,7 +137,7 @@ fn who(view: &View<'_>, home: usize) -> Vec<Sentence> {
             None => String::new(),
         };
         let text = format!(
-            "Its device {} has the address {addresses} and takes packets of up to {} bytes{leads}.",
+            "Its device {} has {addresses} and takes packets of up to {} bytes{leads}.",
             link.name, link.mtu
         );
         let show = view.command(home, &format!("ip addr show dev {}", net::quote(&link.name)));

@@ -173,7 +173,12 @@ pub(super) fn without_namespace(node: &Node, id: &str) -> Vec<Chapter> {
     vec![chapter("The container", sentences), chapter("Who gave the address", addresses)]
 }
 
+/// The text as the beginning of a sentence; names stay as they are.
 pub(super) fn capital(text: &str) -> String {
+    let is_word = ["pod ", "node ", "namespace ", "this ", "the "];
+    if !is_word.iter().any(|word| text.starts_with(word)) {
+        return text.to_owned();
+    }
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
