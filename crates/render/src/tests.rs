@@ -216,14 +216,8 @@ impl Space {
             mac: format!("02:00:00:00:00:{index:02x}").parse().ok().filter(|_| name != "lo"),
             mtu: 1500,
             up: true,
-            promiscuous: false,
             oper_state: OperState::Up,
-            master: None,
-            parent: None,
-            parent_netns: None,
-            port: None,
-            vxlan: None,
-            alias: None,
+            ..Link::default()
         };
         self.dump.links.insert(index, link);
         self

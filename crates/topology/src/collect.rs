@@ -13,15 +13,17 @@ mod parallel;
 mod runtimes;
 mod spaces;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kernel::dump::NeighbourState;
 use kernel::{Netns, NetnsId, Result};
 
 pub use self::files::Files;
 pub use self::runtimes::Runtimes;
 use self::spaces::Spaces;
-use crate::{Gap, Host, Machine, Node, Role};
+use crate::{Gap, Host, Machine, Namespace, Node, Role};
 
 /// Where a machine is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,7 +110,7 @@ impl Machine {
                 look::Look::Closed(gap) => gaps.push(gap),
             }
         }
-        let host = host(&mut gaps);
+        let mut host = host(&mut gaps);
         let nodes = nodes(sources, &host, spaces.own, &mut gaps);
         let containers = match &sources.whole {
             Some(whole) => whole.runtimes.containers(&mut gaps),
@@ -116,6 +118,7 @@ impl Machine {
         };
         names::give(&mut namespaces, sources, spaces.own, &nodes, &containers);
         let namespaces = numbers::settle(namespaces, &mut gaps)?;
+        host.neighbours = neighbours(&namespaces);
         Ok(Self { host, nodes, namespaces, gaps })
     }
 }
@@ -130,17 +133,47 @@ fn nodes(sources: &Sources, host: &Host, own: Option<NetnsId>, gaps: &mut Vec<Ga
     own.chain(labs).map(|(name, lab, id, files)| files.node(name, lab, id, gaps)).collect()
 }
 
+/// Settings that hold for all namespaces, below `/proc/sys`. What a kernel does not have is left out.
+const SETTINGS: [&str; 9] = [
+    "net/ipv4/neigh/default/gc_thresh1",
+    "net/ipv4/neigh/default/gc_thresh2",
+    "net/ipv4/neigh/default/gc_thresh3",
+    "net/ipv6/neigh/default/gc_thresh1",
+    "net/ipv6/neigh/default/gc_thresh2",
+    "net/ipv6/neigh/default/gc_thresh3",
+    "net/netfilter/nf_conntrack_max",
+    "net/netfilter/nf_conntrack_buckets",
+    "net/ipv6/route/max_size",
+];
+
 fn host(gaps: &mut Vec<Gap>) -> Host {
     let taken = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut host = Host { taken, ..Host::default() };
     let mut read = |setting: &str| match look::setting(setting) {
-        Ok(value) => value,
+        Ok(value) => Some(value),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => {
             gaps.push(Gap { what: format!("setting {setting}"), why: error.to_string() });
-            String::new()
+            None
         }
     };
-    host.kernel = read("kernel/osrelease");
-    host.name = read("kernel/hostname");
-    host
+    let mut named = |key: &&str| Some((key.replace('/', "."), read(key)?));
+    let settings = SETTINGS.iter().filter_map(&mut named).collect();
+    Host {
+        name: read("kernel/hostname").unwrap_or_default(),
+        kernel: read("kernel/osrelease").unwrap_or_default(),
+        taken,
+        settings,
+        ..Host::default()
+    }
+}
+
+/// How many entries the fuller one of the kernel's two tables has. Those that need not be asked about
+/// are in it as well, but for those of groups and broadcasts, which it counts apart.
+fn neighbours(namespaces: &[Namespace]) -> usize {
+    let all = namespaces.iter().flat_map(|it| &it.dump.neighbours);
+    let counted = all.filter(|it| !it.bridge && it.state != NeighbourState::Noarp);
+    let of_family = |v4: bool| {
+        counted.clone().filter(|it| it.address.is_some_and(|it| it.is_ipv4() == v4)).count()
+    };
+    of_family(true).max(of_family(false))
 }

@@ -1,14 +1,15 @@
 //! One look into one namespace.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use kernel::{Error, ErrorKind, Kernel, Result};
+use kernel::{Error, ErrorKind, Kernel, Listening, Result, Survey};
 use net::Space;
 
 use super::spaces;
-use crate::{Gap, Namespace};
+use crate::{Conntrack, Gap, Listener, Namespace};
 
 /// What came of it.
 pub(super) enum Look {
@@ -32,11 +33,7 @@ pub(super) fn look(kernel: &mut Kernel, space: &spaces::Space) -> Look {
             Err(error) if is_gone(&error) => {}
             Err(error) => {
                 let what = format!("network namespace {}", path.display());
-                let remedy = match error.kind() {
-                    ErrorKind::Denied => ": use sudo",
-                    _ => "",
-                };
-                return Look::Closed(Gap { what, why: format!("{error}{remedy}") });
+                return Look::Closed(Gap { what, why: with_remedy(&error) });
             }
         }
     }
@@ -56,10 +53,44 @@ fn into(
     if kernel.id(at)? != space.id {
         return Ok(None);
     }
-    let dump = kernel.dump(at)?;
-    let (paths, processes) = (space.paths.clone(), space.processes.clone());
-    let namespace = Namespace { paths, processes, dump, ..Namespace::new(space.id) };
-    Ok(Some((namespace, Vec::new())))
+    let Survey { dump, mut settings, listening, legacy_tables, failures } = kernel.survey(at)?;
+    let conntrack = conntrack(&mut settings);
+    let gap = |error: Error| {
+        let what = format!("network namespace {}", space.paths[0].display());
+        Gap { what, why: with_remedy(&error) }
+    };
+    let namespace = Namespace {
+        paths: space.paths.clone(),
+        processes: space.processes.clone(),
+        dump,
+        settings,
+        conntrack,
+        listeners: listening.iter().map(listener).collect(),
+        legacy_tables,
+        ..Namespace::new(space.id)
+    };
+    Ok(Some((namespace, failures.into_iter().map(gap).collect())))
+}
+
+fn with_remedy(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::Denied => format!("{error}: use sudo"),
+        _ => error.to_string(),
+    }
+}
+
+/// The counts, which are no settings.
+fn conntrack(settings: &mut BTreeMap<String, String>) -> Option<Conntrack> {
+    let mut take = |key| settings.remove(key)?.parse().ok();
+    let count = take("net.netfilter.nf_conntrack_count")?;
+    Some(Conntrack { count, max: take("net.netfilter.nf_conntrack_max")? })
+}
+
+fn listener(it: &Listening) -> Listener {
+    /// `IPPROTO_TCP`; the other one that is asked about is UDP.
+    const TCP: u8 = 6;
+    let protocol = if it.protocol == TCP { "tcp" } else { "udp" };
+    Listener { protocol: protocol.to_owned(), address: it.address, port: it.port }
 }
 
 /// A setting of the namespace that the thread is in, or of the machine.
