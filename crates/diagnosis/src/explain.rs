@@ -180,7 +180,8 @@ pub fn excerpt(machine: &Machine, wanted: &Reference) -> Result<Machine, LookupE
             None => view.all().map(|(at, _)| at).collect(),
         },
         Subject::Namespace(at) | Subject::Link(End { namespace: at, .. }) => match view.home(at) {
-            Some(home) if home != at => vec![home, at],
+            // Whom it is about stands first, so that it is not folded.
+            Some(home) if home != at => [vec![at], with_guests(home)].concat(),
             _ => with_guests(at),
         },
         Subject::Node(node) => {

@@ -202,7 +202,11 @@ impl<'a> View<'a> {
 
     /// What people call a device, with where it is.
     pub(crate) fn device(&self, end: End) -> String {
-        format!("{} in {}", self.name(end.namespace, end.link), self.called(end.namespace))
+        let name = self.name(end.namespace, end.link);
+        match self.namespace(end.namespace).role {
+            Role::Host => format!("{name} on this machine"),
+            _ => format!("{name} in {}", self.called(end.namespace)),
+        }
     }
 
     pub(crate) fn space(&self, at: usize) -> Thing {
@@ -237,7 +241,9 @@ impl<'a> View<'a> {
             (Some(net), Some(address)) => net.contains(&address),
             (Some(_), None) => false,
         };
-        let mut rules: Vec<_> = dump.rules.iter().filter(|it| it.is_v6() == to.is_ipv6()).collect();
+        // A packet that nobody marked passes none of the other rules, as far as can be told.
+        let plain = dump.rules.iter().filter(|rule| rule.v6 == to.is_ipv6());
+        let mut rules: Vec<_> = plain.filter_map(|rule| rule.object()).collect();
         rules.sort_by_key(|rule| rule.priority);
         let known =
             rules.iter().filter(|rule| covers(rule.from, from) && covers(rule.to, Some(to)));

@@ -17,11 +17,11 @@ pub(super) fn sentences(view: &View<'_>, bridge: End) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     let text = match link.kind.as_str() {
         "bridge" => format!(
-            "{name} in {} is a bridge: a switch inside the kernel. It learns behind which port a \
-             hardware address is, and passes frames between its ports, past all routes.",
-            view.called(at)
+            "{} is a bridge: a switch inside the kernel. It learns behind which port a hardware \
+             address is, and passes frames between its ports, past all routes.",
+            view.device(bridge)
         ),
-        kind => format!("{name} in {} is a {kind} with ports.", view.called(at)),
+        kind => format!("{} is a {kind} with ports.", view.device(bridge)),
     };
     let show = view.command(at, &format!("ip -d link show dev {}", net::quote(name)));
     sentences.push(Sentence::new(text, about.clone()).shown_by(show));

@@ -93,8 +93,7 @@ fn veth(view: &View<'_>, end: End, link: &Link) -> Vec<Sentence> {
         return vec![Sentence::new(text, about).shown_by(show)];
     };
     let Some(far_link) = view.link(far) else { return sentences };
-    let place = view.called(far.namespace);
-    text += &format!(" The other end is {} in {place}.", far_link.name);
+    text += &format!(" The other end is {}.", view.device(far));
     let both = vec![view.thing(end), view.thing(far)];
     sentences.push(Sentence::new(text, both.clone()).shown_by(show.clone()));
     if far.namespace == end.namespace {

@@ -79,10 +79,10 @@ pub(super) fn network(node: &Node, reservations: &Reservations) -> Vec<Sentence>
         if count == 1 { "is reserved, by a file" } else { "are reserved, by one file each" },
     );
     if !reservations.subnets.is_empty() {
-        let sizes = reservations
-            .subnets
-            .iter()
-            .map(|subnet| format!("{subnet}, which has {} to give", audit::usable(*subnet)));
+        let sizes = reservations.subnets.iter().map(|subnet| match audit::usable(*subnet) {
+            size @ ..MANY => format!("{subnet} ({size} addresses)"),
+            _ => format!("{subnet} (more addresses than there will ever be pods)"),
+        });
         text += &format!("; the configuration lets it use {}", words::list(sizes));
     }
     let show = format!("ls {}", net::quote(&directory));

@@ -42,7 +42,8 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
         }
     }
     let mut sentences = told.sentences(view, home);
-    if sentences.is_empty() && !addresses.is_empty() {
+    let is_all = unread(view, home).is_none() && legacy(view, home).is_none();
+    if sentences.is_empty() && !addresses.is_empty() && is_all {
         let text = format!(
             "No rule of {} changes the addresses of what it sends, and none drops it: others see it \
              by its own address.",
@@ -57,6 +58,7 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
         told.add(&own, effect);
     }
     sentences.extend(told.sentences(view, at));
+    sentences.extend(unread(view, home));
     sentences.extend(legacy(view, home));
     sentences
 }
@@ -72,6 +74,7 @@ pub(super) fn of_node(view: &View<'_>, at: usize) -> Vec<Sentence> {
         told.add(&rules, effect);
     }
     let mut sentences = told.sentences(view, at);
+    sentences.extend(unread(view, at));
     sentences.extend(legacy(view, at));
     sentences
 }
@@ -134,6 +137,27 @@ impl Told {
 }
 
 const MOST_KEPT: usize = 500;
+
+/// Rules that are there, and that podwire does not read.
+fn unread(view: &View<'_>, at: usize) -> Option<Sentence> {
+    let mut tables: Vec<String> = view
+        .namespace(at)
+        .dump
+        .opaque
+        .iter()
+        .filter(|it| matches!(it.kind.as_str(), "table" | "chain" | "rule"))
+        .map(|it| format!("{} {}", it.family, it.table))
+        .collect();
+    tables.sort();
+    tables.dedup();
+    let text = format!(
+        "There are rules that podwire does not read, in {} {}: what they do cannot be told here.",
+        if tables.len() == 1 { "nft table" } else { "the nft tables" },
+        words::some(&tables, 4)
+    );
+    let show = view.command(at, "nft list ruleset");
+    (!tables.is_empty()).then(|| Sentence::new(text, vec![view.space(at)]).shown_by(show))
+}
 
 fn legacy(view: &View<'_>, at: usize) -> Option<Sentence> {
     let tables = &view.namespace(at).legacy_tables;

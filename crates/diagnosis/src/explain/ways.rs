@@ -161,7 +161,7 @@ pub(super) fn on_from(view: &View<'_>, home: usize) -> Vec<Sentence> {
 fn tables(view: &View<'_>, at: usize) -> Vec<Sentence> {
     let dump = &view.namespace(at).dump;
     let rules = dump.rules.iter().filter(|rule| !(253..=255).contains(&rule.table));
-    let sentence = |rule: &net::Rule| {
+    let sentence = |rule: &topology::dump::Rule| {
         let who = match (rule.from, rule.to) {
             (Some(from), Some(to)) => format!("What comes from {from} and goes to {to}"),
             (Some(from), None) => format!("What comes from {from}"),
@@ -172,7 +172,7 @@ fn tables(view: &View<'_>, at: usize) -> Vec<Sentence> {
             .routes
             .iter()
             .filter(|route| {
-                route.table == rule.table && route.destination.addr().is_ipv6() == rule.is_v6()
+                route.table == rule.table && route.destination.addr().is_ipv6() == rule.v6
             })
             .map(|route| route.destination.to_string())
             .collect();
@@ -184,7 +184,7 @@ fn tables(view: &View<'_>, at: usize) -> Vec<Sentence> {
             "{who} is looked up in table {} first, {there} (rule {}).",
             rule.table, rule.priority
         );
-        let family = if rule.is_v6() { "ip -6 rule" } else { "ip rule" };
+        let family = if rule.v6 { "ip -6 rule" } else { "ip rule" };
         Sentence::new(text, vec![view.space(at)]).shown_by(view.command(at, family))
     };
     rules.take(MOST_ROUTES).map(sentence).collect()

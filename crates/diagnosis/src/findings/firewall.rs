@@ -164,9 +164,10 @@ impl<'a> Firewall<'_, 'a> {
     fn is_masqueraded(&self, packet: &Packet<'_>) -> bool {
         let mut effects = self.rules.effects(&[Hook::Postrouting], packet).into_iter();
         let own = |effect: &Effect<'_>| effect.is_nat() && effect.changes_source();
-        // Tables of iptables-legacy are not seen: one of them may do it.
-        effects.any(|effect| own(&effect))
-            || !self.view.namespace(self.home).legacy_tables.is_empty()
+        // What is not seen may do it.
+        let namespace = self.view.namespace(self.home);
+        let is_all = namespace.legacy_tables.is_empty() && namespace.dump.opaque.is_empty();
+        effects.any(|effect| own(&effect)) || !is_all
     }
 
     /// A drop on the way through, by somebody else's rules.

@@ -272,11 +272,11 @@ fn what_is_wrong_on_a_node_is_found() {
         ("ip -n pod1 addr add 10.1.0.77/16 dev eth0".to_owned(), "addressMismatch"),
         ("ip netns exec node1 nft flush ruleset".to_owned(), "masqueradeMissing"),
         (
-            "ip netns exec node1 nft 'table inet mine { chain f { type filter hook forward priority 0; ip saddr 10.1.0.0/24 drop; } }'".to_owned(),
+            "ip netns exec node1 nft add table inet mine; ip netns exec node1 nft add chain inet mine f '{ type filter hook forward priority 0; }'; ip netns exec node1 nft add rule inet mine f ip saddr 10.1.0.0/24 drop".to_owned(),
             "podsDropped",
         ),
         (
-            "ip netns exec node1 nft 'table inet mine { chain f { type filter hook forward priority 0; policy drop; } }'".to_owned(),
+            "ip netns exec node1 nft add table inet mine; ip netns exec node1 nft add chain inet mine f '{ type filter hook forward priority 0; policy drop; }'".to_owned(),
             "podsDropped",
         ),
         ("ip netns exec node1 sysctl -qw net.ipv4.ip_forward=0".to_owned(), "forwardingOff"),
@@ -302,12 +302,12 @@ fn what_is_wrong_between_nodes_is_found() {
         (vxlan, "ip -n node1 route del 10.244.2.0/24", "peerRouteMissing"),
         (
             vxlan,
-            "ip netns exec node1 nft 'table inet mine { chain f { type filter hook input priority 0; udp dport 8472 drop; } }'",
+            "ip netns exec node1 nft add table inet mine; ip netns exec node1 nft add chain inet mine f '{ type filter hook input priority 0; }'; ip netns exec node1 nft add rule inet mine f udp dport 8472 drop",
             "tunnelDropped",
         ),
         (
             vxlan,
-            "ip netns exec node1 nft 'table ip mine { chain p { type nat hook postrouting priority 50; ip saddr 10.244.1.0/24 masquerade; } }'",
+            "ip netns exec node1 nft add table ip mine; ip netns exec node1 nft add chain ip mine p '{ type nat hook postrouting priority 50; }'; ip netns exec node1 nft add rule ip mine p ip saddr 10.244.1.0/24 masquerade",
             "masqueradeBetweenPods",
         ),
         (routes, "ip -n node1 route replace 10.244.2.0/24 via 192.0.2.13", "peerRouteWrong"),
@@ -350,9 +350,9 @@ fn names_by_strangers_reach_no_terminal() {
     let namespaces = machine["namespaces"].as_array_mut().unwrap();
     for namespace in namespaces {
         for link in namespace["dump"]["links"].as_object_mut().unwrap().values_mut() {
-            if link["name"] == "cni0" {
-                link["name"] = "\u{1b}[2J\u{7}<b>".into();
-                link["alias"] = "\u{9b}31m".into();
+            if link["ifname"] == "cni0" {
+                link["ifname"] = "\u{1b}[2J\u{7}<b>".into();
+                link["ifalias"] = "\u{9b}31m".into();
             }
         }
     }
