@@ -232,6 +232,19 @@ impl<'a> View<'a> {
         self.namespace(at).settings.get(name).map(String::as_str)
     }
 
+    /// A setting of a device, such as `rp_filter` of `ipv4`; `all` stands for all of them.
+    pub(crate) fn of_device(
+        &self,
+        at: usize,
+        family: &str,
+        name: &str,
+        key: &str,
+    ) -> Option<&'a str> {
+        // As sysctl(8) writes them: a dot in a name would be taken for a level.
+        let name = name.replace('.', "/");
+        self.setting(at, &format!("net.{family}.conf.{name}.{key}"))
+    }
+
     /// The route of the tables that rules lead packets to which a packet takes; `from` decides
     /// between rules that look at the source. `None` if there is none.
     pub(crate) fn way(&self, at: usize, from: Option<IpAddr>, to: IpAddr) -> Option<&'a Route> {

@@ -94,7 +94,10 @@ fn document(explanation: &Explanation) -> Result<Value> {
 fn text(shown: &Machine, explanation: &Explanation, teach: bool, terminal: Terminal) -> String {
     let mut text = String::new();
     if !shown.namespaces.is_empty() {
-        text += &render::text(shown, &terminal.picture());
+        for line in render::text(shown, &terminal.picture()).lines() {
+            text += &harmless(line);
+            text.push('\n');
+        }
     }
     let width = terminal.width.min(WIDEST);
     let command = |text: &mut String, indent: usize, command: Option<&String>| {

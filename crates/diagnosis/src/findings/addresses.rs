@@ -247,7 +247,7 @@ fn is_reached(view: &View<'_>, end: End, gateway: IpAddr) -> Option<bool> {
         return Some(true);
     }
     let name = view.name(far.namespace, far.link);
-    let proxy = view.setting(far.namespace, &format!("net.ipv4.conf.{name}.proxy_arp"))?;
+    let proxy = view.of_device(far.namespace, "ipv4", &name, "proxy_arp")?;
     (proxy.trim() == "0").then_some(false)
 }
 

@@ -296,7 +296,7 @@ impl Cluster<'_, '_> {
         let (view, at) = (self.view, arrival.namespace);
         let name = view.name(at, arrival.link);
         let value = |name: &str| {
-            let text = view.setting(at, &format!("net.ipv4.conf.{name}.rp_filter"))?;
+            let text = view.of_device(at, "ipv4", name, "rp_filter")?;
             text.trim().parse::<u32>().ok()
         };
         let strict = value("all").max(value(&name)) == Some(1) && source.is_ipv4();

@@ -199,7 +199,7 @@ fn nothing_is_wrong_with_a_healthy_lab() {
     isolated!();
     for flags in [
         "--pods 1",
-        "--pods 3 --ipv6",
+        "--pods 3 --dual-stack",
         "--nodes 4 --pods 1 --routed",
         "--nodes 2 --pods 1 --ipv6",
         "--nodes 2 --pods 1 --backend gpe --routed",
@@ -259,7 +259,7 @@ fn what_is_wrong_on_a_node_is_found() {
         ("ip -n pod1 link set eth0 down".to_owned(), "linkDown"),
         ("ip -n node1 link set cni0 down".to_owned(), "linkDown"),
         (format!("ip -n node1 link set {veth} nomaster"), "cableLoose"),
-        (format!("bridge -n node1 link set dev {veth} state 4"), "portBlocked"),
+        (format!("bridge -n node1 link set dev {veth} state 0"), "portBlocked"),
         (format!("ip -n node1 link set {veth} mtu 1300"), "mtuMixed"),
         ("ip -n pod1 route del default".to_owned(), "defaultRouteMissing"),
         ("ip -n pod1 route replace default via 10.1.0.99".to_owned(), "gatewayMissing"),
