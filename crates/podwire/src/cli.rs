@@ -61,6 +61,19 @@ enum Command {
         of it.\n\nExamples:\n  podwire snapshot node.json\n  podwire snapshot - | jq .namespaces[].name"
     )]
     Snapshot(Snapshot),
+    /// Tell what became different between two snapshots, in words of networks.
+    #[command(
+        after_help = "Counters, ages and what is known of neighbours do not count. Exit code 0: \
+        the same, 1: different, 2 or 3: a file cannot be read or understood.\n\nExamples:\n  \
+        podwire diff before.json after.json\n  podwire snapshot - | podwire diff before.json - -o json"
+    )]
+    Diff(Diff),
+    /// Print the JSON Schema of a document.
+    Schema {
+        /// The kind of document.
+        #[arg(value_enum, default_value_t = Kind::Topology)]
+        kind: Kind,
+    },
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -77,6 +90,29 @@ enum Command {
 pub(crate) struct Snapshot {
     /// The file; `-` for standard output.
     pub(crate) file: PathBuf,
+}
+
+/// `podwire diff`
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The snapshot from before; `-` for standard input.
+    pub(crate) before: PathBuf,
+    /// The one from after; `-` for standard input.
+    pub(crate) after: PathBuf,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// The kinds of documents that have a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// What `podwire snapshot` writes.
+    #[value(alias = "Topology")]
+    Topology,
+    /// What `podwire diff -o json` prints.
+    #[value(alias = "Diff")]
+    Diff,
 }
 
 /// What to do with labs.
@@ -350,6 +386,8 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
         Command::Explain(explain) => crate::explain::run(&explain, terminal),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot),
+        Command::Diff(diff) => snapshot::diff(&diff, terminal),
+        Command::Schema { kind } => snapshot::schema(kind),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {
             completion::print(shell)?;

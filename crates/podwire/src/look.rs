@@ -1,11 +1,13 @@
-//! Where there is something to look at: this machine, and the labs on it.
+//! Where there is something to look at: this machine, the labs on it, and snapshots.
 
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use lab::{Lab, Role};
-use topology::{Files, Gap, Machine, NodeFiles, Place, Sources};
+use topology::{DocumentError, Files, Gap, Machine, NodeFiles, Place, Sources};
 
-use crate::failure::Result;
+use crate::failure::{Exit, Failure, Result};
 use crate::lab::store;
 
 /// This machine with all labs on it, as it is now.
@@ -33,6 +35,29 @@ pub(crate) fn machine() -> Result<Machine> {
     let mut machine = Machine::collect(&sources)?;
     machine.gaps.append(&mut gaps);
     Ok(machine)
+}
+
+/// The machine in a snapshot; `-` is standard input.
+pub(crate) fn snapshot(path: &Path) -> Result<Machine> {
+    let read = match path {
+        path if path == Path::new("-") => Machine::read_document(io::stdin().lock()),
+        path => File::open(path).map_err(DocumentError::from).and_then(Machine::read_document),
+    };
+    read.map_err(|error| {
+        let exit = match &error {
+            DocumentError::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Exit::Unknown
+            }
+            _ => Exit::Usage,
+        };
+        let failure = Failure::new(exit, format!("snapshot {}: {error}", path.display()));
+        match error {
+            DocumentError::Foreign { .. } => failure
+                .remedy("use the podwire that wrote it, or write it anew: podwire snapshot FILE"),
+            DocumentError::CutShort { .. } => failure.remedy("write or copy it again"),
+            _ => failure,
+        }
+    })
 }
 
 /// A lab by itself. Its nodes are called as their namespaces are, because several labs may have a

@@ -4,13 +4,15 @@
 //! [document](Machine::from_document) stands in for a machine anywhere.
 
 mod collect;
+mod diff;
 mod document;
 mod machine;
 mod masquerade;
 mod node;
 
 pub use collect::{Files, NodeFiles, Place, Runtimes, Sources, Whole};
-pub use document::{API_VERSION, DocumentError, KIND};
+pub use diff::{DIFF_KIND, Difference, Differences, Kind, diff};
+pub use document::{API_VERSION, DocumentError, KIND, MOST_BYTES};
 /// Who a namespace is.
 pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.
