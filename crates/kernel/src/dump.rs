@@ -3,15 +3,22 @@
 //! `net`'s types say what should be; these say what is seen. [`Dump::objects`] leads from one to
 //! the other.
 
+mod info;
+mod link;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use net::{Encap, Mac, QdiscKind, Rule, Scope};
+use net::{Encap, Mac, QdiscKind, Scope};
 use serde::{Deserialize, Serialize};
+
+pub use self::info::{Bridge, LinkInfo, Tunnel, Vlan};
+pub use self::link::{Counters, Link, LinkFlags, OperState, Port, Stats, Vxlan};
 
 /// All of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Dump {
     /// Devices by index.
     pub links: BTreeMap<u32, Link>,
@@ -28,94 +35,37 @@ pub struct Dump {
     /// Root queueing disciplines.
     pub qdiscs: Vec<Qdisc>,
     /// The nftables ruleset.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "any_objects"))]
     pub nft: Vec<net::nft::Object>,
+    /// What is in nftables beside it, which podwire has no object for.
+    #[serde(default)]
+    pub opaque: Vec<Opaque>,
 }
 
-/// A device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// Its number in its namespace.
-    pub index: u32,
-    /// Its name there.
-    pub name: String,
-    /// What `ip -d link` calls its kind; empty for hardware and the loopback device.
+/// A part of the nftables ruleset of which only its name is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Opaque {
+    /// What it is: `table`, `chain`, `rule`, `set`, `flowtable`, `counter`, `quota`, ….
     pub kind: String,
-    /// Its hardware address, if it is an Ethernet one.
-    pub mac: Option<Mac>,
-    /// The largest packet that it takes, in bytes.
-    pub mtu: u32,
-    /// Administratively up.
-    pub up: bool,
-    /// Asked to take every frame.
-    pub promiscuous: bool,
-    /// Whether it can carry packets.
-    pub oper_state: OperState,
-    /// The index of what it is a port of.
-    pub master: Option<u32>,
-    /// The index of the device that it stands on, or of its veth peer.
-    pub parent: Option<u32>,
-    /// The number that this namespace gave the namespace in which `parent` counts; without it,
-    /// `parent` is an index of this namespace.
-    pub parent_netns: Option<i32>,
-    /// Its state as a bridge port.
-    pub port: Option<Port>,
-    /// What makes it the tunnel end that it is.
-    pub vxlan: Option<Vxlan>,
-    /// The text that somebody left on it.
-    pub alias: Option<String>,
-}
-
-/// A VXLAN device's own attributes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vxlan {
-    /// The virtual network; 0 where routes say which.
-    pub vni: u32,
-    /// The index of the device below it.
-    pub underlay: Option<u32>,
-    /// Its own end.
-    pub local: Option<IpAddr>,
-    /// The UDP port.
-    pub port: u16,
-    /// Routes say where packets go.
-    pub external: bool,
-    /// Takes packets of named networks only.
-    pub filtered: bool,
-    /// Carries IP packets without Ethernet headers.
-    pub gpe: bool,
-}
-
-/// A bridge port's flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Port {
-    /// The spanning tree state: 0 disabled, 3 forwarding.
-    pub state: u8,
-    /// Frames may leave by the port they came in by.
-    pub hairpin: bool,
-    /// Cut off from other isolated ports.
-    pub isolated: bool,
-}
-
-/// RFC 2863's operational states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OperState {
-    /// The driver does not say, as for the loopback device.
-    Unknown,
-    /// Cannot carry packets.
-    Down,
-    /// What it stands on cannot, e.g. the far end of a veth is down.
-    LowerLayerDown,
-    /// Waits for an event.
-    Dormant,
-    /// Carries packets.
-    Up,
+    /// The family of its table, or the kernel's number of one that has no name here.
+    pub family: String,
+    /// Its table.
+    pub table: String,
+    /// Its name; of a rule, that of its chain.
+    pub name: String,
 }
 
 /// An address on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Address {
     /// The device's index.
+    #[serde(rename = "ifindex")]
     pub index: u32,
     /// The address with its on-link prefix.
+    #[serde(rename = "local")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub address: IpNet,
     /// The IPv4 broadcast address.
     pub broadcast: Option<Ipv4Addr>,
@@ -126,21 +76,44 @@ pub struct Address {
     /// Detection has not ended yet.
     pub tentative: bool,
     /// Somebody else has it.
+    #[serde(rename = "dadfailed", default)]
     pub dad_failed: bool,
+    /// Goes away by itself, as one from a router or by DHCP does.
+    #[serde(default)]
+    pub dynamic: bool,
+    /// No new connection uses it.
+    #[serde(default)]
+    pub deprecated: bool,
+    /// The address at the other end of a point-to-point device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
+    /// Who gave it (`IFA_PROTO`); 0 where nobody says.
+    #[serde(default)]
+    pub protocol: u8,
 }
 
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Route {
     /// What it matches.
+    #[serde(rename = "dst")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub destination: IpNet,
     /// What it does.
+    #[serde(rename = "type")]
     pub kind: RouteKind,
     /// Where it sends; several for a multipath route.
+    #[serde(rename = "nexthops")]
     pub hops: Vec<Hop>,
+    /// The next hop object that says where it sends; the kernel tells what that means in `hops`, too.
+    #[serde(rename = "nhid", default, skip_serializing_if = "Option::is_none")]
+    pub hop_id: Option<u32>,
     /// The preferred source address.
+    #[serde(rename = "prefsrc", default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
     /// Lower wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
     /// Its table.
     pub table: u32,
@@ -149,69 +122,214 @@ pub struct Route {
     /// How far the destination is.
     pub scope: Scope,
     /// The largest packet along it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// The largest TCP segment to advertise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advmss: Option<u32>,
     /// The next hop counts as on the link.
+    #[serde(default)]
     pub onlink: bool,
+    /// What its connections are to use, by bit (`RTAX_FEATURE_*`: 1 is ECN).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<u32>,
     /// The tunnel that its packets are sent through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encap: Option<Encap>,
 }
 
 /// One way out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hop {
     /// The next router; `None` for what is on the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
     /// The device.
+    #[serde(rename = "ifindex", default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
+    /// Its share of a multipath route's packets beside the others'; 0 where there is one way.
+    #[serde(default)]
+    pub weight: u16,
+    /// It is not used, because its device is down.
+    #[serde(default)]
+    pub dead: bool,
+    /// Its device has no carrier.
+    #[serde(default)]
+    pub linkdown: bool,
 }
 
 /// What a route does (`RTN_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum RouteKind {
     /// Sends on.
     Unicast,
     /// Delivers here.
     Local,
+    /// Delivers here, and is to all on the link.
+    Broadcast,
+    /// Delivers here, and is to one of several.
+    Anycast,
+    /// Is to a group.
+    Multicast,
     /// Drops silently.
     Blackhole,
     /// Answers that there is no way.
     Unreachable,
+    /// Answers that it is forbidden.
+    Prohibit,
+    /// Ends the look into this table.
+    Throw,
     /// Another number.
     Other(u8),
 }
 
+/// A policy rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Rule {
+    /// Rules are tried in rising order.
+    pub priority: u32,
+    /// One of IPv6 instead of IPv4.
+    #[serde(default)]
+    pub v6: bool,
+    /// Packets from here.
+    #[serde(rename = "src", default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub from: Option<IpNet>,
+    /// Packets to here.
+    #[serde(rename = "dst", default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub to: Option<IpNet>,
+    /// The table to look in; 0 for a rule that does something else.
+    #[serde(default)]
+    pub table: u32,
+    /// Who wrote it.
+    #[serde(default)]
+    pub protocol: u8,
+    /// What it does instead of looking in a table: `goto`, `nop`, `blackhole`, `unreachable`,
+    /// `prohibit`, or the kernel's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// The rule that `goto` goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goto: Option<u32>,
+    /// Packets with this mark, and the bits of it that count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fwmark: Option<(u32, u32)>,
+    /// Packets that come in by this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iif: Option<String>,
+    /// Packets that a socket on this device sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oif: Option<String>,
+    /// Every packet but these.
+    #[serde(default)]
+    pub not: bool,
+    /// Routes whose prefix is this short or shorter do not count.
+    #[serde(rename = "suppress_prefixlen", default, skip_serializing_if = "Option::is_none")]
+    pub suppress: Option<u32>,
+    /// It matches by something else, too, which is not understood here.
+    #[serde(default)]
+    pub more: bool,
+}
+
+impl Rule {
+    /// The rule as a plan can speak of it; `None` for one that matches by more than addresses, or
+    /// does more than look in a table.
+    pub fn object(&self) -> Option<net::Rule> {
+        let Self { priority, v6, from, to, table, protocol, .. } = *self;
+        let plain = Self { priority, v6, from, to, table, protocol, ..Self::default() };
+        let rule = net::Rule { priority, v6, from, to, table, protocol };
+        (table != 0 && *self == plain).then_some(rule)
+    }
+}
+
 /// A neighbour or a forwarding entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Neighbour {
     /// A forwarding entry of a bridge or tunnel rather than a neighbour.
     pub bridge: bool,
     /// The device.
+    #[serde(rename = "ifindex")]
     pub index: u32,
     /// The IP address of the neighbour, or of the far tunnel end.
+    #[serde(rename = "dst", default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// The hardware address.
+    #[serde(rename = "lladdr", default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub mac: Option<Mac>,
     /// The bridge that holds the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<u32>,
+    /// What is known of it.
+    #[serde(default)]
+    pub state: NeighbourState,
     /// Written by somebody, never to expire.
+    #[serde(default)]
     pub permanent: bool,
     /// Written by somebody, static.
+    #[serde(default)]
     pub noarp: bool,
     /// Held by the bridge rather than by the device itself.
+    #[serde(default)]
     pub of_master: bool,
+    /// Learned by a program that tells the kernel, such as a routing daemon.
+    #[serde(rename = "extern_learn", default)]
+    pub learned_outside: bool,
+    /// The VLAN of a forwarding entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Who wrote it.
+    #[serde(default)]
     pub protocol: u8,
+}
+
+/// What the kernel knows of a neighbour (`NUD_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "UPPERCASE")]
+pub enum NeighbourState {
+    /// Nothing yet.
+    #[default]
+    None,
+    /// It was asked and has not answered.
+    Incomplete,
+    /// It answered a short while ago.
+    Reachable,
+    /// It answered some time ago.
+    Stale,
+    /// It is given time to show itself.
+    Delay,
+    /// It is asked again.
+    Probe,
+    /// It did not answer.
+    Failed,
+    /// It need not be asked.
+    Noarp,
+    /// Somebody wrote it, for ever.
+    Permanent,
 }
 
 /// A root queueing discipline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Qdisc {
     /// The device.
+    #[serde(rename = "ifindex")]
     pub index: u32,
     /// What `tc` calls it.
     pub kind: String,
     /// Its parameters, for a token bucket.
     pub tbf: Option<QdiscKind>,
+}
+
+/// Rules of nftables are told apart by what they say, which no schema holds fast.
+#[cfg(feature = "schema")]
+fn any_objects(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "array", "items": { "type": "object" } })
 }

@@ -53,6 +53,11 @@ impl Handle {
         Ok(self.netfilter.insert(opened))
     }
 
+    /// A socket for questions about sockets.
+    pub(crate) fn diagnosis(&self, home: &Netns) -> Result<Socket> {
+        inside(self.netns.as_ref(), home, || Socket::open(Protocol::Diagnosis))?
+    }
+
     /// Runs `work` in the namespace.
     pub(crate) fn inside<T>(&self, home: &Netns, work: impl FnOnce() -> T) -> Result<T> {
         inside(self.netns.as_ref(), home, work)

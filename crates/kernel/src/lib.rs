@@ -20,6 +20,8 @@ mod observe;
 pub mod process;
 mod removal;
 mod rtnetlink;
+mod sockets;
+mod survey;
 mod udp;
 mod wait;
 
@@ -33,6 +35,8 @@ pub use netns::{
 pub use nft::ForeignDrop;
 pub use observe::Query;
 pub use removal::Removal;
+pub use sockets::Listening;
+pub use survey::Survey;
 pub use udp::prepare_probe;
 
 /// Random bytes, for names and hardware addresses that a planner chooses.

@@ -24,6 +24,8 @@ use crate::error::{Error, Result};
 pub(crate) enum Protocol {
     /// Links, addresses, routes, rules, neighbours, queues.
     Route = 0,
+    /// Sockets.
+    Diagnosis = 4,
     /// nftables and conntrack.
     Netfilter = 12,
 }

@@ -26,6 +26,7 @@ pub struct Netns {
 
 /// Who a namespace is, whatever path leads to it: device and inode of its nsfs file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NetnsId {
     /// `st_dev` of nsfs.
     pub device: u64,

@@ -102,9 +102,9 @@ impl Kernel {
             }
             Query::Rules { protocol } => {
                 let (_, handle) = self.handle(space)?;
-                let mut rules = all_rules(handle.route())?;
-                rules.retain(|rule| rule.protocol == *protocol && is_written(rule));
-                Ok(rules.into_iter().map(Object::Rule).collect())
+                let rules = all_rules(handle.route())?;
+                let rules = rules.iter().filter(|it| it.protocol == *protocol && is_written(it));
+                Ok(rules.filter_map(dump::Rule::object).map(Object::Rule).collect())
             }
             Query::NftTable(table) => {
                 let (home, handle) = self.handle(space)?;
@@ -374,7 +374,7 @@ fn addresses_of(
     Ok(objects.map(Object::Address).collect())
 }
 
-fn all_rules(socket: &mut Socket) -> Result<Vec<net::Rule>> {
+pub(crate) fn all_rules(socket: &mut Socket) -> Result<Vec<dump::Rule>> {
     let mut rules = Vec::new();
     for family in [AF_INET, AF_INET6] {
         let request = rtnetlink::rule::all(family);

@@ -42,6 +42,7 @@ impl Address {
 
 /// Where a destination is reached: `RT_SCOPE_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Scope {
     /// Anywhere.
     Universe,
@@ -120,6 +121,7 @@ pub struct Route {
 /// Where a route's packets are tunnelled to (`LWTUNNEL_ENCAP_IP` and `LWTUNNEL_ENCAP_IP6` in
 /// `include/uapi/linux/lwtunnel.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Encap {
     /// The virtual network (VNI).
     pub vni: u32,

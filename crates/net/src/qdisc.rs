@@ -15,6 +15,7 @@ pub struct Qdisc {
 
 /// The disciplines that podwire uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum QdiscKind {
     /// A token bucket: at most `rate` bytes a second on average, `burst` bytes at once, and
     /// `limit` bytes waiting.

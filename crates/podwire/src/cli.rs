@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod cni;
+pub(crate) mod explain;
 pub(crate) mod ipam;
 pub(crate) mod lab;
 
@@ -17,7 +18,7 @@ use self::ipam::IpamCommand;
 use crate::drawing::Drawing;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::Terminal;
-use crate::{completion, demo, install};
+use crate::{completion, demo, install, snapshot};
 
 /// Gives every pod a network, and shows how that network works.
 #[derive(Debug, Parser)]
@@ -52,6 +53,28 @@ enum Command {
     /// Join this node to the others, and keep it joined.
     #[command(after_help = agent::EXAMPLES)]
     Agent(agent::Agent),
+    /// Tell how a pod, a node or a lab is put together, and what is wrong with it.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Explain),
+    /// Write all that there is to see of this machine's network to a file, to be asked elsewhere.
+    #[command(
+        after_help = "Changes nothing. What this user may not see is told: use sudo for all \
+        of it.\n\nExamples:\n  podwire snapshot node.json\n  podwire snapshot - | jq .namespaces[].name"
+    )]
+    Snapshot(Snapshot),
+    /// Tell what became different between two snapshots, in words of networks.
+    #[command(
+        after_help = "Counters, ages and what is known of neighbours do not count. Exit code 0: \
+        the same, 1: different, 2 or 3: a file cannot be read or understood.\n\nExamples:\n  \
+        podwire diff before.json after.json\n  podwire snapshot - | podwire diff before.json - -o json"
+    )]
+    Diff(Diff),
+    /// Print the JSON Schema of a document.
+    Schema {
+        /// The kind of document.
+        #[arg(value_enum, default_value_t = Kind::Topology)]
+        kind: Kind,
+    },
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -61,6 +84,36 @@ enum Command {
     },
     /// Print the version.
     Version,
+}
+
+/// `podwire snapshot`
+#[derive(Debug, Args)]
+pub(crate) struct Snapshot {
+    /// The file; `-` for standard output.
+    pub(crate) file: PathBuf,
+}
+
+/// `podwire diff`
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The snapshot from before; `-` for standard input.
+    pub(crate) before: PathBuf,
+    /// The one from after; `-` for standard input.
+    pub(crate) after: PathBuf,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// The kinds of documents that have a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// What `podwire snapshot` writes.
+    #[value(alias = "Topology")]
+    Topology,
+    /// What `podwire diff -o json` prints.
+    #[value(alias = "Diff")]
+    Diff,
 }
 
 /// What to do with labs.
@@ -347,6 +400,10 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
+        Command::Explain(explain) => crate::explain::run(&explain, terminal),
+        Command::Snapshot(snapshot) => snapshot::run(&snapshot),
+        Command::Diff(diff) => snapshot::diff(&diff, terminal),
+        Command::Schema { kind } => snapshot::schema(kind),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {
             completion::print(shell)?;

@@ -7,13 +7,16 @@ mod completion;
 mod demo;
 mod drawing;
 mod dry_run;
+mod explain;
 mod failure;
 mod install;
 mod interrupt;
 mod ipam;
 mod lab;
+mod look;
 mod progress;
 mod replace;
+mod snapshot;
 mod table;
 mod terminal;
 

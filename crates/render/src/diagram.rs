@@ -20,6 +20,16 @@ pub enum Focus {
     Namespace(NetnsId),
 }
 
+impl From<Thing> for Focus {
+    /// A device is seen in its namespace.
+    fn from(thing: Thing) -> Self {
+        match thing {
+            Thing::Node(name) => Self::Node(name),
+            Thing::Namespace(id) | Thing::Link(id, _) => Self::Namespace(id),
+        }
+    }
+}
+
 /// All of a picture.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Diagram {
@@ -315,9 +325,8 @@ fn title(focus: &Focus, shown: &[Group]) -> Option<String> {
 fn keep_one(group: &mut Group, id: NetnsId, dots: &str) {
     let thing = Some(Thing::Namespace(id));
     let is_it = |leaf: &Leaf| leaf.item.thing == thing;
+    // The hub itself is shown as a node is.
     if !group.sections.iter().any(|section| section.leaves.iter().any(is_it)) {
-        // It is the hub itself.
-        group.sections.iter_mut().for_each(|section| fold_leaves(section, 0, dots));
         return;
     }
     let holds = |section: &Section| {

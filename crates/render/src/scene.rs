@@ -172,9 +172,10 @@ pub enum State {
 }
 
 impl Scene {
-    /// Marks what findings are about.
+    /// Marks what findings are about: the first of their things; the others are only next to it.
     pub fn mark(&mut self, findings: &[Finding]) {
-        let is_found = |thing: &Thing| findings.iter().any(|found| found.about.contains(thing));
+        let is_found =
+            |thing: &Thing| findings.iter().any(|found| found.about.first() == Some(thing));
         for shape in &mut self.boxes {
             if shape.thing.as_ref().is_some_and(is_found) {
                 shape.state = shape.state.max(State::Unusual);

@@ -4,17 +4,21 @@
 //! [document](Machine::from_document) stands in for a machine anywhere.
 
 mod collect;
+mod diff;
 mod document;
 mod machine;
 mod masquerade;
 mod node;
 
-pub use collect::Place;
-pub use document::{API_VERSION, DocumentError, KIND};
+pub use collect::{Files, NodeFiles, Place, Runtimes, Sources, Whole};
+pub use diff::{DIFF_KIND, Difference, Differences, Kind, diff};
+pub use document::{API_VERSION, DocumentError, KIND, MOST_BYTES};
 /// Who a namespace is.
 pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.
 pub use kernel::dump;
-pub use machine::{Conntrack, End, Gap, Host, Listener, Machine, Namespace, Process, Role};
+pub use machine::{
+    Conntrack, Container, End, Gap, Host, Listener, Machine, Namespace, Process, Role,
+};
 pub use masquerade::{Masquerade, Network};
 pub use node::{Attachment, Configuration, Node, PodName, Reservation, Reservations};

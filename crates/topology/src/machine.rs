@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use kernel::NetnsId;
 use kernel::dump::{Address, Dump, Link, Route, RouteKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Masquerade, Node};
+use crate::{Masquerade, Node, PodName};
 
 /// All that was seen of one machine at one time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
     /// What there is once.
@@ -21,7 +22,7 @@ pub struct Machine {
     /// The nodes that are on it: itself, and those of labs.
     #[serde(default)]
     pub nodes: Vec<Node>,
-    /// Its own first, then by node and name.
+    /// Its own first, then those of labs in their order, then the others by node and name.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
     /// What could not be read. Where this is not empty, what is missing may be there.
@@ -30,7 +31,7 @@ pub struct Machine {
 }
 
 /// What a machine has once, whatever its namespaces are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Host {
     /// Its name.
@@ -43,13 +44,14 @@ pub struct Host {
     /// `net.ipv4.neigh.default.gc_thresh3`.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
-    /// How many neighbours all namespaces have together, which one limit is for.
+    /// How many neighbours all namespaces have together, in the fuller one of the two tables, IPv4's
+    /// and IPv6's: one limit is for all.
     #[serde(default)]
     pub neighbours: usize,
 }
 
 /// Something that was there and could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// What it is, such as `network namespace /run/netns/a`.
     pub what: String,
@@ -58,7 +60,9 @@ pub struct Gap {
 }
 
 /// What a namespace is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// The machine's own.
@@ -77,10 +81,11 @@ pub enum Role {
 }
 
 /// A namespace as it was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Namespace {
-    /// What people call it; no two of a machine are called the same.
+    /// What people call it; no two of a machine are called the same. That of a pod of Kubernetes is
+    /// its [`PodName`] as text, the machine's own is `host`.
     pub name: String,
     /// What it is for.
     #[serde(default)]
@@ -99,6 +104,9 @@ pub struct Namespace {
     /// Who is in it.
     #[serde(default)]
     pub processes: Vec<Process>,
+    /// The containers that are in it, or that were attached to networks in it.
+    #[serde(default)]
+    pub containers: Vec<Container>,
     /// Others of the machine, by the numbers that this one knows them by: those that its devices
     /// lead to.
     #[serde(default)]
@@ -120,7 +128,7 @@ pub struct Namespace {
 }
 
 /// A process in a namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Its number in the machine's own process namespace.
     pub pid: u32,
@@ -131,8 +139,31 @@ pub struct Process {
     pub cgroup: String,
 }
 
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Container {
+    /// What its runtime knows it by.
+    pub id: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The pod that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
+    /// The runtime that knows it, such as `containerd`; empty where only others speak of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub runtime: String,
+}
+
+impl Container {
+    /// A container of which no more is known.
+    pub fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), name: None, pod: None, runtime: String::new() }
+    }
+}
+
 /// How full a namespace's table of connections is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Conntrack {
     /// Entries.
     pub count: u64,
@@ -141,7 +172,7 @@ pub struct Conntrack {
 }
 
 /// A socket that waits for others.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Listener {
     /// `tcp` or `udp`.
     pub protocol: String,
@@ -207,6 +238,7 @@ impl Namespace {
             id,
             paths: Vec::new(),
             processes: Vec::new(),
+            containers: Vec::new(),
             known: BTreeMap::new(),
             dump: Dump::default(),
             settings: BTreeMap::new(),
@@ -277,17 +309,12 @@ mod tests {
             index,
             name: name.to_owned(),
             kind: "veth".to_owned(),
-            mac: None,
             mtu: 1500,
             up: true,
-            promiscuous: false,
             oper_state: OperState::Up,
-            master: None,
             parent: Some(parent),
             parent_netns,
-            port: None,
-            vxlan: None,
-            alias: None,
+            ..Link::default()
         }
     }
 

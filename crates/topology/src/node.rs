@@ -2,15 +2,17 @@
 //! configuration asked for it. Read, never written.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use kernel::NetnsId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A machine that runs pods: this one, or a node of a lab.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
     /// Its name; no two of a machine are called the same.
@@ -32,7 +34,7 @@ pub struct Node {
 }
 
 /// A container's attachment to a network, as a runtime remembers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// The file that says so.
@@ -54,11 +56,12 @@ pub struct Attachment {
     pub namespace: Option<NetnsId>,
     /// The addresses that the plugins have given.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
 }
 
 /// A pod's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct PodName {
     /// The namespace of Kubernetes; empty where there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -67,8 +70,18 @@ pub struct PodName {
     pub name: String,
 }
 
+/// `default/nginx`, or the name alone where there is no namespace.
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
+    }
+}
+
 /// One network's directory of host-local.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reservations {
     /// Where it is.
@@ -82,11 +95,12 @@ pub struct Reservations {
     pub last: BTreeMap<usize, IpAddr>,
     /// The subnets that the configuration lets it give out.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub subnets: Vec<IpNet>,
 }
 
 /// A reserved address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reservation {
     /// The address, which is the file's name.
@@ -99,7 +113,7 @@ pub struct Reservation {
 }
 
 /// A network's configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Configuration {
     /// Its file.
     pub file: PathBuf,

@@ -77,7 +77,7 @@ impl Picture {
                 notices.extend(object.map(|it| notice(it.into())));
             }
             rtm::NEWRULE | rtm::DELRULE => {
-                let object = rule::parse(payload).filter(is_written);
+                let object = rule::parse(payload).filter(is_written).and_then(|it| it.object());
                 notices.extend(object.map(|it| notice(it.into())));
             }
             rtm::NEWTUNNEL | rtm::DELTUNNEL => {

@@ -11,6 +11,7 @@ mod field;
 mod foreign;
 mod lower;
 mod message;
+mod opaque;
 mod raise;
 mod transaction;
 mod uapi;
@@ -35,6 +36,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::netlink::Socket;
 
 pub use self::droppers::ForeignDrop;
+pub(crate) use self::opaque::survey;
 pub(crate) use self::transaction::apply;
 pub(crate) use self::uapi::GROUP;
 

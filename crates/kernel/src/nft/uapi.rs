@@ -28,6 +28,8 @@ pub(super) mod msg {
     pub(crate) const DELSETELEM: u16 = 14;
     pub(crate) const NEWGEN: u16 = 15;
     pub(crate) const GETGEN: u16 = 16;
+    pub(crate) const GETOBJ: u16 = 19;
+    pub(crate) const GETFLOWTABLE: u16 = 23;
 }
 
 /// `NFTA_LIST_ELEM`: one of a list.

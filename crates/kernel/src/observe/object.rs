@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use net::{Address, Fdb, Link, LinkKind, LinkName, Neighbour, Object, Port, Qdisc, Route};
-use net::{RouteKind, Rule, Scope, Vni, Vxlan, VxlanForm};
+use net::{RouteKind, Scope, Vni, Vxlan, VxlanForm};
 
 use crate::dump::{self, Dump};
 
@@ -22,7 +22,8 @@ impl Dump {
         let addresses = addresses.filter_map(|it| Some(address_object(it, name(it.index)?)));
         objects.extend(addresses.map(Object::Address));
         objects.extend(self.routes.iter().filter_map(|r| route_object(r, name)).map(Object::Route));
-        objects.extend(self.rules.iter().filter(|it| is_written(it)).cloned().map(Object::Rule));
+        let rules = self.rules.iter().filter(|it| is_written(it));
+        objects.extend(rules.filter_map(dump::Rule::object).map(Object::Rule));
         let entries = self.neighbours.iter().filter_map(|it| neighbour_object(it, name(it.index)?));
         objects.extend(entries);
         let vnis = self.vnis.iter().filter_map(|(index, vni)| Some((name(*index)?, *vni)));
@@ -105,7 +106,7 @@ pub(crate) fn neighbour_object(entry: &dump::Neighbour, link: LinkName) -> Optio
 }
 
 /// Whether somebody wrote a rule: priorities 0, 32766 and 32767 are the three of every namespace.
-pub(crate) fn is_written(rule: &Rule) -> bool {
+pub(crate) fn is_written(rule: &dump::Rule) -> bool {
     ![0, 32766, 32767].contains(&rule.priority)
 }
 
@@ -126,7 +127,7 @@ pub(crate) fn route_object(
             dump::RouteKind::Unicast => RouteKind::Unicast,
             dump::RouteKind::Blackhole => RouteKind::Blackhole,
             dump::RouteKind::Unreachable => RouteKind::Unreachable,
-            dump::RouteKind::Local | dump::RouteKind::Other(_) => return None,
+            _ => return None,
         },
         gateway: hop.and_then(|hop| hop.gateway),
         link: hop.and_then(|hop| hop.index).and_then(name),

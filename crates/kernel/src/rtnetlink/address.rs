@@ -11,10 +11,13 @@ const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
 const BROADCAST: u16 = 4;
 const FLAGS: u16 = 8;
+const PROTO: u16 = 11;
 
 const F_NODAD: u32 = 0x02;
 const F_DADFAILED: u32 = 0x08;
+const F_DEPRECATED: u32 = 0x20;
 const F_TENTATIVE: u32 = 0x40;
+const F_PERMANENT: u32 = 0x80;
 
 const HEADER: usize = 8;
 
@@ -42,18 +45,24 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Address> {
     let header = payload.get(..HEADER)?;
     let (mut local, mut peer, mut broadcast) = (None, None, None);
     let mut flags = u32::from(header[2]);
+    let mut protocol = 0;
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
             LOCAL => local = ip(value),
             ADDRESS => peer = ip(value),
             BROADCAST => broadcast = <[u8; 4]>::try_from(value).ok().map(Into::into),
             FLAGS => flags = u32_of(value).unwrap_or(flags),
+            PROTO => protocol = value.first().copied().unwrap_or_default(),
             _ => {}
         }
     }
     Some(dump::Address {
         index: u32_of(&header[4..])?,
         address: IpNet::new(local.or(peer)?, header[1]).ok()?,
+        peer: peer.filter(|peer| local.is_some_and(|local| local != *peer)),
+        dynamic: flags & F_PERMANENT == 0,
+        deprecated: flags & F_DEPRECATED != 0,
+        protocol,
         broadcast,
         scope: net::Scope::from_number(header[3]),
         nodad: flags & F_NODAD != 0,

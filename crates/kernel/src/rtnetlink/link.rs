@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use net::{Link, LinkKind, LinkName, Mac, Vxlan, VxlanForm};
 
-use super::{AF_BRIDGE, ip, octets, text, u32_of};
+use super::{AF_BRIDGE, AF_INET, AF_INET6, info, ip, octets, text, u32_of};
 use crate::attribute::{Writer, iterate};
 use crate::dump;
 
@@ -16,6 +16,8 @@ const LINK: u16 = 5;
 const MASTER: u16 = 10;
 const OPERSTATE: u16 = 16;
 const LINKINFO: u16 = 18;
+const STATS64: u16 = 23;
+const AF_SPEC: u16 = 26;
 const IFALIAS: u16 = 20;
 const NET_NS_FD: u16 = 28;
 const EXT_MASK: u16 = 29;
@@ -30,14 +32,29 @@ const VETH_INFO_PEER: u16 = 1;
 /// `IFLA_VXLAN_*`.
 mod vxlan {
     pub(super) const ID: u16 = 1;
+    pub(super) const GROUP: u16 = 2;
     pub(super) const LINK: u16 = 3;
     pub(super) const LOCAL: u16 = 4;
     pub(super) const LEARNING: u16 = 7;
     pub(super) const PORT: u16 = 15;
+    pub(super) const GROUP6: u16 = 16;
     pub(super) const LOCAL6: u16 = 17;
     pub(super) const COLLECT_METADATA: u16 = 25;
     pub(super) const GPE: u16 = 27;
     pub(super) const VNIFILTER: u16 = 30;
+}
+
+/// `IFLA_BRPORT_*`, those that are only read.
+mod brport {
+    pub(super) const PRIORITY: u16 = 2;
+    pub(super) const COST: u16 = 3;
+    pub(super) const GUARD: u16 = 5;
+    pub(super) const LEARNING: u16 = 8;
+    pub(super) const UNICAST_FLOOD: u16 = 9;
+    pub(super) const MCAST_FLOOD: u16 = 27;
+    pub(super) const BCAST_FLOOD: u16 = 30;
+    pub(super) const NEIGH_SUPPRESS: u16 = 32;
+    pub(super) const LOCKED: u16 = 39;
 }
 
 const BRPORT_STATE: u16 = 1;
@@ -47,7 +64,7 @@ const IFLA_PROTINFO: u16 = 12;
 
 const IFF_UP: u32 = 0x1;
 const IFF_PROMISC: u32 = 0x100;
-/// Counters are long and nobody here reads them.
+/// Counters are long, and only those who look at a whole machine read them.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
 const HEADER: usize = 16;
@@ -115,6 +132,59 @@ pub(crate) fn all() -> Vec<u8> {
     writer.bytes().to_vec()
 }
 
+/// The payload of a request for all devices with their counters.
+pub(crate) fn all_with_counters() -> Vec<u8> {
+    header(0, 0, None, None).to_vec()
+}
+
+/// The settings below `/proc/sys/net/ipv{4,6}/conf/<device>` that a link message tells, by their
+/// names there. To read the files would cost a thousand times as much.
+pub(crate) fn settings(payload: &[u8]) -> Vec<(&'static str, &'static str, i32)> {
+    /// `IFLA_INET_CONF` and `IFLA_INET6_CONF`: arrays of numbers.
+    const CONF: [(u16, u16); 2] = [(AF_INET as u16, 1), (AF_INET6 as u16, 2)];
+    let attributes = payload.get(HEADER..).unwrap_or_default();
+    let families = iterate(attributes).filter(|(kind, _)| *kind == AF_SPEC);
+    let families = families.flat_map(|(_, value)| iterate(value));
+    let arrays = families.flat_map(|(family, value)| {
+        iterate(value)
+            .filter(move |(kind, _)| CONF.contains(&(family, *kind)))
+            .map(move |it| (family, it.1))
+    });
+    let read = |(family, array): (u16, &[u8])| {
+        let (family, names) = if family == u16::from(AF_INET) {
+            ("ipv4", &SETTINGS_V4[..])
+        } else {
+            ("ipv6", &SETTINGS_V6[..])
+        };
+        let value = |at: usize| array.get(4 * at..).and_then(u32_of).map(|it| it as i32);
+        let named = names.iter().filter_map(|(at, name)| Some((family, *name, value(*at)?)));
+        named.collect::<Vec<_>>()
+    };
+    arrays.flat_map(read).collect()
+}
+
+/// Places in the array of `IPV4_DEVCONF_*` (include/uapi/linux/ip.h), which counts from 1.
+const SETTINGS_V4: [(usize, &str); 9] = [
+    (0, "forwarding"),
+    (2, "proxy_arp"),
+    (5, "send_redirects"),
+    (7, "rp_filter"),
+    (17, "arp_announce"),
+    (18, "arp_ignore"),
+    (22, "accept_local"),
+    (23, "src_valid_mark"),
+    (25, "route_localnet"),
+];
+
+/// Places in the array of `DEVCONF_*` (include/uapi/linux/ipv6.h).
+const SETTINGS_V6: [(usize, &str); 5] = [
+    (0, "forwarding"),
+    (3, "accept_ra"),
+    (22, "proxy_ndp"),
+    (26, "disable_ipv6"),
+    (27, "accept_dad"),
+];
+
 /// Which device of the machine a message is about; `None` for the messages of bridges about their
 /// ports, which say nothing of the device itself.
 pub(crate) fn index(payload: &[u8]) -> Option<u32> {
@@ -138,19 +208,10 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Link> {
     let flags = u32_of(&header[8..])?;
     let mut link = dump::Link {
         index: u32_of(&header[4..])?,
-        name: String::new(),
-        kind: String::new(),
-        mac: None,
-        mtu: 0,
         up: flags & IFF_UP != 0,
         promiscuous: flags & IFF_PROMISC != 0,
-        oper_state: dump::OperState::Unknown,
-        master: None,
-        parent: None,
-        parent_netns: None,
-        port: None,
-        vxlan: None,
-        alias: None,
+        flags: dump::LinkFlags(flags),
+        ..dump::Link::default()
     };
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
@@ -163,6 +224,7 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Link> {
             IFALIAS => link.alias = Some(text(value)),
             LINK_NETNSID => link.parent_netns = u32_of(value).map(|id| id as i32),
             LINKINFO => parse_info(value, &mut link),
+            STATS64 => link.stats = parse_stats(value),
             _ => {}
         }
     }
@@ -252,11 +314,29 @@ fn parse_info(info: &[u8], link: &mut dump::Link) {
         match kind {
             INFO_KIND => link.kind = text(value),
             INFO_DATA if link.kind == "vxlan" => link.vxlan = Some(parse_vxlan(value)),
+            INFO_DATA => link.info = info::parse(&link.kind, value),
             INFO_SLAVE_KIND => is_port = text(value) == "bridge",
             INFO_SLAVE_DATA if is_port => link.port = Some(parse_port(value)),
             _ => {}
         }
     }
+}
+
+/// `struct rtnl_link_stats64`.
+fn parse_stats(value: &[u8]) -> Option<dump::Stats> {
+    let number = |at: usize| {
+        let bytes = value.get(8 * at..8 * at + 8)?;
+        bytes.try_into().ok().map(u64::from_ne_bytes)
+    };
+    let counters = |at: usize| {
+        Some(dump::Counters {
+            packets: number(at)?,
+            bytes: number(at + 2)?,
+            errors: number(at + 4)?,
+            dropped: number(at + 6)?,
+        })
+    };
+    Some(dump::Stats { rx: counters(0)?, tx: counters(1)? })
 }
 
 fn parse_port(flags: &[u8]) -> dump::Port {
@@ -265,8 +345,19 @@ fn parse_port(flags: &[u8]) -> dump::Port {
         let byte = value.first().copied().unwrap_or_default();
         match kind {
             BRPORT_STATE => port.state = byte,
+            brport::PRIORITY => {
+                port.priority = value.try_into().map(u16::from_ne_bytes).unwrap_or_default();
+            }
+            brport::COST => port.cost = u32_of(value).unwrap_or_default(),
             BRPORT_MODE => port.hairpin = byte != 0,
             BRPORT_ISOLATED => port.isolated = byte != 0,
+            brport::LEARNING => port.learning = byte != 0,
+            brport::UNICAST_FLOOD => port.flood = byte != 0,
+            brport::MCAST_FLOOD => port.mcast_flood = byte != 0,
+            brport::BCAST_FLOOD => port.bcast_flood = byte != 0,
+            brport::GUARD => port.guard = byte != 0,
+            brport::NEIGH_SUPPRESS => port.neigh_suppress = byte != 0,
+            brport::LOCKED => port.locked = byte != 0,
             _ => {}
         }
     }
@@ -283,6 +374,10 @@ fn parse_vxlan(data: &[u8]) -> dump::Vxlan {
             vxlan::LOCAL | vxlan::LOCAL6 => {
                 read.local = ip(value).filter(|local: &IpAddr| !local.is_unspecified());
             }
+            vxlan::GROUP | vxlan::GROUP6 => {
+                read.remote = ip(value).filter(|remote: &IpAddr| !remote.is_unspecified());
+            }
+            vxlan::LEARNING => read.learning = is_set(value),
             vxlan::PORT => {
                 read.port = value.try_into().map(u16::from_be_bytes).unwrap_or_default();
             }

@@ -5,6 +5,7 @@
 //! never fails the message that it came in.
 
 pub(crate) mod address;
+mod info;
 pub(crate) mod link;
 pub(crate) mod neighbour;
 pub(crate) mod nsid;

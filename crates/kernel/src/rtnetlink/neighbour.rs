@@ -9,6 +9,7 @@ use crate::dump;
 
 const DST: u16 = 1;
 const LLADDR: u16 = 2;
+const VLAN: u16 = 5;
 const IFINDEX: u16 = 8;
 const MASTER: u16 = 9;
 const PROTOCOL: u16 = 12;
@@ -18,6 +19,7 @@ const NOARP: u16 = 0x40;
 const SELF: u8 = 0x02;
 const TO_MASTER: u8 = 0x04;
 const PROXY: u8 = 0x08;
+const EXT_LEARNED: u8 = 0x10;
 
 const HEADER: usize = 12;
 
@@ -66,24 +68,40 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Neighbour> {
     let mut entry = dump::Neighbour {
         bridge: header[0] == AF_BRIDGE,
         index: u32_of(&header[4..])?,
-        address: None,
-        mac: None,
-        master: None,
+        state: state_of(state),
         permanent: state & PERMANENT != 0,
         noarp: state & NOARP != 0,
         of_master: header[10] & TO_MASTER != 0,
-        protocol: 0,
+        learned_outside: header[10] & EXT_LEARNED != 0,
+        ..dump::Neighbour::default()
     };
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
             DST => entry.address = ip(value),
             LLADDR => entry.mac = value.try_into().ok().map(Mac),
             MASTER => entry.master = u32_of(value),
+            VLAN => entry.vlan = value.try_into().ok().map(u16::from_ne_bytes),
             PROTOCOL => entry.protocol = value.first().copied().unwrap_or_default(),
             _ => {}
         }
     }
     Some(entry)
+}
+
+/// `NUD_*`, of which a neighbour has one.
+fn state_of(state: u16) -> dump::NeighbourState {
+    use dump::NeighbourState as State;
+    match state {
+        0x01 => State::Incomplete,
+        0x02 => State::Reachable,
+        0x04 => State::Stale,
+        0x08 => State::Delay,
+        0x10 => State::Probe,
+        0x20 => State::Failed,
+        state if state & PERMANENT != 0 => State::Permanent,
+        state if state & NOARP != 0 => State::Noarp,
+        _ => State::None,
+    }
 }
 
 fn header(family: u8, index: u32, state: u16, flags: u8) -> [u8; HEADER] {

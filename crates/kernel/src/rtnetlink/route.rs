@@ -22,6 +22,7 @@ const TABLE: u16 = 15;
 const VIA: u16 = 18;
 const ENCAP_TYPE: u16 = 21;
 const ENCAP: u16 = 22;
+const NH_ID: u16 = 30;
 
 /// `LWTUNNEL_ENCAP_*`.
 const ENCAP_IP: u16 = 2;
@@ -35,6 +36,7 @@ const WITH_CHECKSUM: u16 = 1;
 
 const METRIC_MTU: u16 = 2;
 const METRIC_ADVMSS: u16 = 8;
+const METRIC_FEATURES: u16 = 12;
 
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
@@ -43,6 +45,9 @@ const UNREACHABLE: u8 = 7;
 const CLONED: u32 = 0x200;
 /// `RTNH_F_ONLINK`.
 const ONLINK: u32 = 4;
+/// `RTNH_F_DEAD` and `RTNH_F_LINKDOWN`.
+const DEAD: u32 = 1;
+const LINKDOWN: u32 = 16;
 
 const HEADER: usize = 12;
 
@@ -170,11 +175,17 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
         kind: match header[7] {
             UNICAST => dump::RouteKind::Unicast,
             LOCAL => dump::RouteKind::Local,
+            3 => dump::RouteKind::Broadcast,
+            4 => dump::RouteKind::Anycast,
+            5 => dump::RouteKind::Multicast,
             BLACKHOLE => dump::RouteKind::Blackhole,
             UNREACHABLE => dump::RouteKind::Unreachable,
+            8 => dump::RouteKind::Prohibit,
+            9 => dump::RouteKind::Throw,
             other => dump::RouteKind::Other(other),
         },
         hops: Vec::new(),
+        hop_id: None,
         source: None,
         metric: None,
         table: u32::from(header[4]),
@@ -183,9 +194,14 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
         mtu: None,
         advmss: None,
         onlink: flags & ONLINK != 0,
+        features: None,
         encap: None,
     };
-    let mut hop = dump::Hop { gateway: None, index: None };
+    let mut hop = dump::Hop {
+        dead: flags & DEAD != 0,
+        linkdown: flags & LINKDOWN != 0,
+        ..dump::Hop::default()
+    };
     let (mut tunnel, mut by_ip) = (None, false);
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
@@ -201,11 +217,13 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Route> {
                     match kind {
                         METRIC_MTU => route.mtu = u32_of(value),
                         METRIC_ADVMSS => route.advmss = u32_of(value),
+                        METRIC_FEATURES => route.features = u32_of(value),
                         _ => {}
                     }
                 }
             }
             MULTIPATH => route.hops = hops(value),
+            NH_ID => route.hop_id = u32_of(value),
             ENCAP => tunnel = encap(value),
             ENCAP_TYPE => {
                 by_ip = [ENCAP_IP, ENCAP_IP6].map(u16::to_ne_bytes).iter().any(|it| it == value);
@@ -255,7 +273,15 @@ fn hops(mut bytes: &[u8]) -> Vec<dump::Hop> {
             VIA => value.get(2..).and_then(ip),
             _ => None,
         });
-        hops.push(dump::Hop { gateway, index: u32_of(&header[4..]) });
+        let flags = u32::from(header[2]);
+        hops.push(dump::Hop {
+            gateway,
+            index: u32_of(&header[4..]),
+            // The kernel counts from 0.
+            weight: u16::from(header[3]) + 1,
+            dead: flags & DEAD != 0,
+            linkdown: flags & LINKDOWN != 0,
+        });
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     hops

@@ -3,15 +3,31 @@
 use ipnet::IpNet;
 use net::Rule;
 
-use super::{AF_INET6, any, family, ip, octets, u32_of};
+use super::{AF_INET6, any, family, ip, octets, text, u32_of};
 use crate::attribute::{Writer, iterate};
+use crate::dump;
 
 const DST: u16 = 1;
 const SRC: u16 = 2;
+const IIF: u16 = 3;
+const GOTO: u16 = 4;
 const PRIORITY: u16 = 6;
+const MARK: u16 = 10;
+const FLOW: u16 = 11;
+const TUNNEL: u16 = 12;
+const SUPPRESS: u16 = 14;
 const TABLE: u16 = 15;
+const MASK: u16 = 16;
+const OIF: u16 = 17;
+const L3MDEV: u16 = 19;
+const USERS: u16 = 20;
 const PROTOCOL: u16 = 21;
+const PROTO: u16 = 22;
+const SPORT: u16 = 23;
+const DPORT: u16 = 24;
 const TO_TABLE: u8 = 1;
+/// `FIB_RULE_INVERT`.
+const INVERT: u32 = 2;
 
 const HEADER: usize = 12;
 
@@ -44,34 +60,61 @@ pub(crate) fn all(family: u8) -> Vec<u8> {
     header
 }
 
-/// Reads a rule message; rules that do something other than look in a table are passed over.
-pub(crate) fn parse(payload: &[u8]) -> Option<Rule> {
+/// Reads a rule message.
+pub(crate) fn parse(payload: &[u8]) -> Option<dump::Rule> {
     let header = payload.get(..HEADER)?;
-    if header[7] != TO_TABLE {
-        return None;
-    }
     let (mut to, mut from) = (any(header[0])?, any(header[0])?);
-    let mut rule = Rule {
-        priority: 0,
+    let mut rule = dump::Rule {
         v6: header[0] == AF_INET6,
-        from: None,
-        to: None,
         table: u32::from(header[4]),
-        protocol: 0,
+        action: action(header[7]),
+        not: u32_of(&header[8..])? & INVERT != 0,
+        more: header[3] != 0,
+        ..dump::Rule::default()
     };
+    let mut mark = (None, u32::MAX);
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
             DST => to = ip(value)?,
             SRC => from = ip(value)?,
+            IIF => rule.iif = Some(text(value)),
+            OIF => rule.oif = Some(text(value)),
+            GOTO => rule.goto = u32_of(value),
             PRIORITY => rule.priority = u32_of(value)?,
+            // Without a mark to look for there is none.
+            MARK => mark.0 = u32_of(value).filter(|mark| *mark != 0),
+            MASK => mark.1 = u32_of(value).unwrap_or(u32::MAX),
             TABLE => rule.table = u32_of(value)?,
+            // -1 stands for none.
+            SUPPRESS => rule.suppress = u32_of(value).filter(|length| *length != u32::MAX),
             PROTOCOL => rule.protocol = value.first().copied().unwrap_or_default(),
+            FLOW | TUNNEL | L3MDEV | USERS | PROTO | SPORT | DPORT => {
+                rule.more |= value.iter().any(|byte| *byte != 0);
+            }
             _ => {}
         }
+    }
+    rule.fwmark = mark.0.map(|value| (value, mark.1));
+    if rule.action.is_some() {
+        rule.table = 0;
     }
     let net =
         |address, length: u8| (length > 0).then(|| IpNet::new(address, length).ok()).flatten();
     rule.to = net(to, header[1]);
     rule.from = net(from, header[2]);
     Some(rule)
+}
+
+/// What a rule does instead of looking in a table (`FR_ACT_*`).
+fn action(number: u8) -> Option<String> {
+    let name = match number {
+        TO_TABLE => return None,
+        2 => "goto",
+        3 => "nop",
+        6 => "blackhole",
+        7 => "unreachable",
+        8 => "prohibit",
+        number => return Some(number.to_string()),
+    };
+    Some(name.to_owned())
 }

@@ -161,7 +161,7 @@ fn rules_and_neighbours_are_read_back() {
     };
     assert!(message.attributes.contains(&RuleAttribute::Priority(1000)));
     assert!(message.attributes.contains(&RuleAttribute::Table(112)));
-    assert_eq!(rule::parse(&rule::request(&wanted)), Some(wanted));
+    assert_eq!(rule::parse(&rule::request(&wanted)).and_then(|it| it.object()), Some(wanted));
 
     let wanted = Neighbour {
         link: name("eth0"),

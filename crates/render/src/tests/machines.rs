@@ -122,14 +122,8 @@ impl Space {
             mac: format!("02:00:00:00:00:{index:02x}").parse().ok().filter(|_| name != "lo"),
             mtu: 1500,
             up: true,
-            promiscuous: false,
             oper_state: OperState::Up,
-            master: None,
-            parent: None,
-            parent_netns: None,
-            port: None,
-            vxlan: None,
-            alias: None,
+            ..Link::default()
         };
         self.dump.links.insert(index, link);
         self
@@ -149,12 +143,9 @@ impl Space {
             bridge: true,
             index,
             address: to.parse().ok(),
-            mac: None,
-            master: None,
             permanent: true,
-            noarp: false,
-            of_master: false,
             protocol: 112,
+            ..Neighbour::default()
         });
         self
     }
@@ -185,6 +176,10 @@ impl Space {
             nodad: false,
             tentative: false,
             dad_failed: false,
+            dynamic: false,
+            deprecated: false,
+            peer: None,
+            protocol: 0,
         });
         self
     }
@@ -194,7 +189,7 @@ impl Space {
         self.dump.routes.push(Route {
             destination: destination.parse().unwrap(),
             kind: RouteKind::Unicast,
-            hops: vec![Hop { gateway, index: Some(index) }],
+            hops: vec![Hop { gateway, index: Some(index), ..Hop::default() }],
             source: None,
             metric: None,
             table: net::MAIN_TABLE,
@@ -204,6 +199,8 @@ impl Space {
             advmss: None,
             onlink: false,
             encap: None,
+            features: None,
+            hop_id: None,
         });
         self
     }
@@ -318,6 +315,7 @@ pub(crate) fn explanations(machine: &Machine) -> Vec<Explanation> {
                     "ip netns exec {} ip link show {}",
                     namespace.name, link.name
                 )),
+                findings: Vec::new(),
             });
         }
     }
@@ -325,6 +323,7 @@ pub(crate) fn explanations(machine: &Machine) -> Vec<Explanation> {
         text: format!("{} has {} addresses.", namespace.name, namespace.dump.addresses.len()),
         about: vec![Thing::Namespace(namespace.id)],
         command: None,
+        findings: Vec::new(),
     });
     let chapters = vec![
         Chapter { title: "The namespaces".to_owned(), sentences: spaces.collect() },
