@@ -188,7 +188,7 @@ fn switches_first(group: &Group) -> Group {
             std::mem::take(&mut hub.devices).into_iter().partition(|it| !it.plugs.is_empty());
         hub.devices = rest;
         let switches: Vec<_> = switches;
-        let section = |bridge| Section { bridge: Some(bridge), leaves: Vec::new() };
+        let section = |bridge| Section { bridge: Some(bridge), ..Section::default() };
         group.sections.splice(0..0, switches.into_iter().map(section));
     }
     group

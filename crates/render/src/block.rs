@@ -413,7 +413,9 @@ fn fold(group: &Group, room: Room<'_>) -> Vec<Section> {
     let mut later = group.sections.iter().filter(|section| !section.leaves.is_empty()).count();
     let fit = |section: &Section| {
         later = later.saturating_sub(usize::from(!section.leaves.is_empty()));
-        let fits = room_left.saturating_sub(later).max(1);
+        // Where nodes are side by side, a pod of each is seen; if that does not fit, they are not.
+        let is_seen = section.pinned || room.exits == Exits::Below;
+        let fits = room_left.saturating_sub(later).max(if is_seen { 2 } else { 1 });
         let mut section = section.clone();
         if section.leaves.len() > fits {
             let is_folded =

@@ -101,6 +101,8 @@ pub(crate) struct Hub {
 pub(crate) struct Section {
     pub(crate) bridge: Option<Device>,
     pub(crate) leaves: Vec<Leaf>,
+    /// The first leaf is what the picture is about: it is never folded.
+    pub(crate) pinned: bool,
 }
 
 /// A namespace that is connected to a hub.
@@ -337,6 +339,7 @@ fn keep_one(group: &mut Group, id: NetnsId, dots: &str) {
     for section in &mut group.sections {
         section.leaves.sort_by_key(|leaf| !is_it(leaf));
         let kept = usize::from(section.leaves.first().is_some_and(is_it));
+        section.pinned = kept > 0;
         fold_leaves(section, kept, dots);
     }
 }

@@ -115,11 +115,20 @@ impl<'a> View<'a> {
         }
     }
 
+    pub(crate) fn pictures<'d>(&self, format: Format, dots: &'d str) -> Pictures<'d> {
+        let pictures = Pictures::new(self.machine, dots);
+        let has_sentences = matches!(format, Format::Text | Format::Html);
+        match has_sentences && !self.explanations.is_empty() {
+            true => pictures.beside_sentences(),
+            false => pictures,
+        }
+    }
+
     /// The picture, with what is unusual marked.
     pub fn scene(&self, format: Format) -> Scene {
         let dots = if self.unicode || format != Format::Text { DOTS } else { "..." };
         let width = self.width.unwrap_or(format.width());
-        let mut scene = Pictures::new(self.machine, dots).scene(&self.focus, width);
+        let mut scene = self.pictures(format, dots).scene(&self.focus, width);
         for explanation in self.explanations {
             scene.mark(&explanation.findings);
         }

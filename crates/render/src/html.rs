@@ -15,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use topology::Machine;
 
-use crate::format::View;
+use crate::format::{Format, View};
 use crate::scene::{Class, Scene, shown};
 use crate::svg::{self, markup};
 use crate::words::token;
@@ -87,9 +87,9 @@ struct Entry {
 
 /// Writes a page.
 pub(crate) fn page(view: &View<'_>) -> String {
-    let pictures = Pictures::new(view.machine, DOTS);
+    let pictures = view.pictures(Format::Html, DOTS);
     let views = views(&pictures, view);
-    let title = markup(&views[0].title);
+    let title = markup(&views[0].scene.title);
     let style = format!("{}{STYLE}", svg::STYLE);
     let live = view.live.as_deref();
     let mut html = format!(
@@ -179,6 +179,9 @@ fn views(pictures: &Pictures<'_>, view: &View<'_>) -> Vec<Drawn> {
         machine.nodes.iter().take(MOST_VIEWS / 2).for_each(|it| add(Focus::Node(it.name.clone())));
     }
     let mut views: Vec<Drawn> = wanted.iter().map(draw).collect();
+    // What is asked for has a place even where there is nothing to see.
+    let mut place = 0..;
+    views.retain(|view| place.next() == Some(0) || !view.boxes.is_empty());
     let mut known: BTreeSet<String> =
         views.iter().flat_map(|view| view.boxes.iter().map(|it| it.id.clone())).collect();
     for namespace in &machine.namespaces {

@@ -72,6 +72,12 @@ impl<'a> Pictures<'a> {
         Self { diagram: read::read(machine, dots), dots }
     }
 
+    /// Pictures beside sentences, which say what could not be read.
+    pub(crate) fn beside_sentences(mut self) -> Self {
+        self.diagram.notes.clear();
+        self
+    }
+
     /// A part of it on a grid of `width` columns.
     pub(crate) fn scene(&self, focus: &Focus, width: usize) -> Scene {
         let mut diagram = self.diagram.clone();

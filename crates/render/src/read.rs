@@ -28,7 +28,7 @@ pub(crate) fn read(machine: &Machine, dots: &str) -> Diagram {
     let loose: Vec<usize> = (0..machine.namespaces.len()).filter(is_loose).collect();
     if !loose.is_empty() {
         let leaves = loose.into_iter().map(|at| reader.leaf(at, None)).collect();
-        let section = Section { bridge: None, leaves };
+        let section = Section { leaves, ..Section::default() };
         match &mut groups[..] {
             // With one hub only, what has lost its cable keeps its place beside the others.
             [group] => group.sections.push(section),
@@ -276,14 +276,14 @@ impl<'a> Reader<'a> {
                 }
                 leaves => {
                     let leaves = leaves.unwrap_or_default();
-                    sections.push(Section { bridge: Some(bridge), leaves });
+                    sections.push(Section { bridge: Some(bridge), leaves, ..Section::default() });
                 }
             }
         }
         // Those with a bridge that is none, and those that end in the hub itself.
         let rest: Vec<Leaf> = places.into_values().flatten().collect();
         if !rest.is_empty() {
-            sections.push(Section { bridge: None, leaves: rest });
+            sections.push(Section { leaves: rest, ..Section::default() });
         }
         devices.extend(self.hub_devices(hub, &routed));
         let item = self.namespace_item(hub);
