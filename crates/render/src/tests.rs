@@ -116,6 +116,13 @@ fn a_pod_is_shown_with_its_way_to_the_wire() {
     let pod = Focus::Namespace(machine.namespaces[100].id);
     let view = View { focus: pod, width: Some(100), ..View::of(&machine) };
     golden("pod.txt", &write(Format::Text, &view));
+    golden("../../../../docs/pictures/pod.svg", &write(Format::Svg, &view));
+}
+
+#[test]
+fn the_pictures_of_the_tour_are_as_they_are_drawn() {
+    let machine = named(cluster(3, &["br0"]));
+    golden("../../../../docs/pictures/nodes.svg", &write(Format::Svg, &View::of(&machine)));
 }
 
 #[test]
