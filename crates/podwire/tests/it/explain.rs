@@ -48,9 +48,14 @@ fn same(text: &str) -> String {
         |number| format!("{}", 4_026_530_000 + number),
     );
     let is_part = |char: char| char.is_ascii_hexdigit() || char == ':';
+    // Neighbours come in no order: the devices' own addresses are counted first.
+    let own = text.split("\"address\": \"").skip(1).filter_map(|rest| rest.get(..17));
+    let own: Vec<&str> = own.filter(|word| is_mac(word)).collect();
+    let text = format!("{}\n\u{1}{text}", own.join("\n"));
     let text = numbered(&text, is_part, is_mac, |number| format!("02:00:00:00:00:{number:02x}"));
+    let (_, text) = text.split_once('\u{1}').unwrap();
     let is_part = |char: char| char.is_ascii_alphanumeric();
-    numbered(&text, is_part, is_random, |number| format!("veth{number:08x}"))
+    numbered(text, is_part, is_random, |number| format!("veth{number:08x}"))
 }
 
 fn is_inode(word: &str) -> bool {
