@@ -133,7 +133,7 @@ pub(super) fn on_from(view: &View<'_>, home: usize) -> Vec<Sentence> {
         sentences.push(Sentence::new(text, vec![view.space(home)]).shown_by(show));
     }
     // Those to pods' own devices are told where the cables are.
-    let routes: Vec<&Route> = view
+    let mut routes: Vec<&Route> = view
         .namespace(home)
         .routes()
         .filter(|route| {
@@ -142,6 +142,7 @@ pub(super) fn on_from(view: &View<'_>, home: usize) -> Vec<Sentence> {
             !is_connected || route.destination.prefix_len() == 0
         })
         .collect();
+    routes.sort_by_key(|route| route.destination.prefix_len() == 0);
     sentences.extend(routes.iter().take(MOST_ROUTES).map(|route| sentence(view, home, route)));
     if routes.is_empty() {
         let text = "It has no route beyond its own segments: what is for anybody else ends there.";

@@ -233,6 +233,39 @@ fn a_bridge_by_hand() {
     golden("by-hand.txt", &ask(&machine, "netns/web --teach").expect(0).stdout);
 }
 
+/// A pod with a route instead of a bridge, one on the wire of the node, and one with nothing.
+#[test]
+fn other_ways_than_a_bridge() {
+    isolated!();
+    sh("ip netns add routed; ip netns add wired; ip netns add alone
+        ip link add uplink type veth peer name wire
+        ip addr add 192.0.2.1/24 dev uplink
+        ip link set uplink up; ip link set wire up
+        ip link add vethrouted type veth peer name eth0 netns routed
+        ip addr add 10.2.0.1/32 dev vethrouted
+        ip link set vethrouted up
+        ip route add 10.2.0.2/32 dev vethrouted
+        ip -n routed addr add 10.2.0.2/24 dev eth0
+        ip -n routed link set eth0 up
+        ip -n routed route del 10.2.0.0/24
+        ip -n routed route add 10.2.0.1 dev eth0
+        ip -n routed route add default via 10.2.0.1
+        ip link add link uplink name mac0 type macvlan mode bridge
+        ip link set mac0 netns wired name eth0
+        ip -n wired addr add 192.0.2.9/24 dev eth0
+        ip -n wired link set eth0 up
+        sysctl -qw net.ipv4.ip_forward=1");
+    let text = podwire("snapshot -").expect(0).stdout;
+    let ours = ["routed", "wired", "alone"];
+    let machine =
+        stable(&text, |it| it["role"] == "host" || ours.iter().any(|name| it["name"] == *name));
+    for name in ours {
+        let answer = ask(&machine, &format!("netns/{name} --teach")).expect(0);
+        golden(&format!("by-hand-{name}.txt"), &answer.stdout);
+    }
+    golden("machine.txt", &ask(&machine, "").expect(0).stdout);
+}
+
 /// Something is broken, and found, by its code.
 #[track_caller]
 fn broken(flags: &str, how: &str, question: &str, code: &str) {
