@@ -125,6 +125,14 @@ impl<'a> View<'a> {
         self.namespace(at).dump.addresses.iter().filter(is_given)
     }
 
+    /// Whether a device's neighbours are reached without a router, as its address' length has it.
+    pub(crate) fn is_on_link(&self, end: End, net: IpNet) -> bool {
+        self.namespace(end.namespace).routes().any(|route| {
+            route.destination == net
+                && route.hops.iter().any(|hop| hop.index == Some(end.link) && hop.gateway.is_none())
+        })
+    }
+
     pub(crate) fn owns(&self, at: usize, address: IpAddr) -> bool {
         self.namespace(at).dump.addresses.iter().any(|it| it.address.addr() == address)
     }
@@ -177,8 +185,12 @@ impl<'a> View<'a> {
             self.all().find(is_home).map(|(other, _)| other)
         };
         let of_cable = || {
-            let far = self.ends(at).filter_map(|(end, _)| self.peer(end));
-            far.map(|end| end.namespace).find(|other| *other != at)
+            let far = self.ends(at).filter_map(|(end, link)| match self.peer(end) {
+                Some(far) => Some(far.namespace),
+                // What stands on a device of another namespace, as a macvlan does.
+                None => self.at(*own.known.get(&link.parent_netns?)?),
+            });
+            far.into_iter().find(|other| *other != at)
         };
         of_node.or_else(of_name).or_else(of_cable).filter(|home| *home != at)
     }

@@ -129,6 +129,10 @@ fn interface(view: &View<'_>, end: End) -> Vec<Sentence> {
                 "It has the address {own} alone (/{length}): nobody is a direct neighbour, and every \
                  packet takes a route."
             ),
+            length if !view.is_on_link(end, net) => format!(
+                "It has the address {own}/{length}, but no route says that {net} is on this side: \
+                 nobody is a direct neighbour, and every packet takes a router."
+            ),
             length => format!(
                 "It has the address {own}; /{length} says that everybody in {net} is a direct \
                  neighbour, reached without a router."

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use topology::End;
 use topology::dump::{Route, RouteKind};
+use topology::{End, Origin, origin};
 
 use crate::explanation::Sentence;
 use crate::view::View;
@@ -50,6 +50,10 @@ pub(super) fn sentence(view: &View<'_>, at: usize, route: &Route) -> Sentence {
         text += &format!("; what {} itself sends there has the source {source}", view.called(at));
     }
     text += if is_default { ": the default route." } else { "." };
+    text += &match origin::of_route(view.namespace(at), route) {
+        Origin::Kernel => " Written by the kernel, together with the address.".to_owned(),
+        maker => words::made_by(maker, "Written by"),
+    };
     let show = view.command(at, if v6 { "ip -6 route" } else { "ip route" });
     let hop = route.hops.iter().find_map(|hop| hop.index);
     let about =
