@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use bench::cluster::{self, Bench};
+use bench::see;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -30,7 +31,9 @@ usage: cargo xtask COMMAND
   bench scale [--quick] [--json FILE]
                             the agent with up to 5,000 peers against the floor, as root
   bench throughput [--quick] [--json FILE]
-                            what each backend leaves of the underlay, as root";
+                            what each backend leaves of the underlay, as root
+  bench see [--quick] [--json FILE]
+                            how long a look at 100, 250 and 1,000 pods takes";
 
 fn main() -> ExitCode {
     match run() {
@@ -55,6 +58,7 @@ fn run() -> Result<()> {
             _ => bail!("{USAGE}"),
         },
         "bench" => match rest.split_first() {
+            Some((name, rest)) if name == "see" => see::run(rest),
             Some((name, rest)) if let Some(bench) = Bench::named(name) => cluster::run(bench, rest),
             _ => bench::run(&bench::Options::parse(rest)?),
         },

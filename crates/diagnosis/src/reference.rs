@@ -193,10 +193,7 @@ fn netns(view: &View<'_>, at: usize) -> String {
 fn pods(view: &View<'_>, namespace: Option<&str>, name: &str) -> Found {
     let mut found = Found::new();
     for (at, space) in view.all() {
-        let told = view.attachments(at).filter_map(|(_, it)| it.pod.as_ref());
-        let mut told = told.collect::<Vec<_>>();
-        told.sort();
-        told.dedup();
+        let told = view.pod_names(at);
         let is_told = told
             .iter()
             .any(|pod| pod.name == name && namespace.is_none_or(|wanted| pod.namespace == wanted));
@@ -281,6 +278,18 @@ fn containers(view: &View<'_>, id: &str) -> Found {
             };
             let name = format!("container/{}", attachment.container_id);
             if attachment.container_id == id {
+                return vec![(name, subject)];
+            }
+            if !found.iter().any(|(_, known)| *known == subject) {
+                found.push((name, subject));
+            }
+        }
+    }
+    for (at, namespace) in view.all() {
+        for container in namespace.containers.iter().filter(|it| it.id.starts_with(id)) {
+            let name = format!("container/{}", container.id);
+            let subject = Subject::Namespace(at);
+            if container.id == id {
                 return vec![(name, subject)];
             }
             if !found.iter().any(|(_, known)| *known == subject) {

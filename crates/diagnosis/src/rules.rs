@@ -7,12 +7,13 @@
 mod condition;
 mod xtables;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use net::nft::{
-    Base, Chain, ChainKind, Element, Family, Hook, Mapped, NatKind, NatTarget, Object, Policy,
-    Rule, Statement, TableId, Value, Verdict,
+    Base, Chain, ChainKind, Element, Family, Field, Hook, Key, Mapped, NatKind, NatTarget, Object,
+    Policy, Rule, Statement, TableId, Value, Verdict,
 };
 
 pub(crate) use condition::Condition;
@@ -74,17 +75,31 @@ pub(crate) struct Rules<'a> {
     chains: Vec<&'a Chain>,
     by_name: HashMap<(&'a TableId, &'a str), &'a Chain>,
     elements: HashMap<(&'a TableId, &'a str), Vec<&'a Element>>,
+    /// Those of them that are one address, and the others.
+    points: HashMap<(&'a TableId, &'a str, IpAddr), &'a Element>,
+    spans: HashMap<(&'a TableId, &'a str), Vec<&'a Element>>,
+    /// How many rules may still be looked at, for all questions together.
+    budget: Cell<usize>,
 }
 
 /// How many rules are looked at for one question, how deep jumps are followed, and how much is told.
 const MOST_STEPS: usize = 200_000;
+const MOST_STEPS_OF_ALL: usize = 2_000_000;
 const DEEPEST: usize = 16;
 const MOST_EFFECTS: usize = 2_000;
 const MOST_SPARED: usize = 12;
 
 impl<'a> Rules<'a> {
     pub(crate) fn new(ruleset: &'a [Object]) -> Self {
-        let mut rules = Self { chains: vec![], by_name: HashMap::new(), elements: HashMap::new() };
+        let budget = Cell::new(MOST_STEPS_OF_ALL);
+        let mut rules = Self {
+            chains: vec![],
+            by_name: HashMap::new(),
+            elements: HashMap::new(),
+            points: HashMap::new(),
+            spans: HashMap::new(),
+            budget,
+        };
         for object in ruleset {
             match object {
                 Object::Chain(chain) => {
@@ -94,6 +109,12 @@ impl<'a> Rules<'a> {
                 Object::Element(element) => {
                     let set = (&element.table, element.set.as_str());
                     rules.elements.entry(set).or_default().push(element);
+                    match &element.key {
+                        Key::Point(parts) if let [Value::Address(address)] = parts[..] => {
+                            rules.points.insert((set.0, set.1, address), element);
+                        }
+                        _ => rules.spans.entry(set).or_default().push(element),
+                    }
                 }
                 Object::Table(_) | Object::Set(_) => {}
             }
@@ -103,6 +124,40 @@ impl<'a> Rules<'a> {
 
     pub(crate) fn elements(&self, table: &'a TableId, set: &'a str) -> &[&'a Element] {
         self.elements.get(&(table, set)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The elements of a set that a packet may have the key of.
+    fn candidates(
+        &self,
+        table: &'a TableId,
+        set: &'a str,
+        key: &[Field],
+        packet: &Packet<'_>,
+    ) -> Vec<&'a Element> {
+        let address = match key {
+            [Field::IpSource | Field::Ip6Source] => packet.source,
+            [Field::IpDestination | Field::Ip6Destination] => packet.destination,
+            _ => None,
+        };
+        let found = match address {
+            Some(address) => {
+                let point = self.points.get(&(table, set, address));
+                let spans = self.spans.get(&(table, set)).into_iter().flatten();
+                point.into_iter().chain(spans).copied().collect()
+            }
+            None => self.elements(table, set).to_vec(),
+        };
+        self.spend(found.len());
+        found
+    }
+
+    /// Whether so much has been asked that no answer is sure any more.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.budget.get() == 0
+    }
+
+    fn spend(&self, steps: usize) {
+        self.budget.set(self.budget.get().saturating_sub(steps));
     }
 
     /// Whether there is a chain whose name begins so.
@@ -191,7 +246,7 @@ enum Left {
 
 impl<'a> Walk<'_, 'a> {
     fn is_cut(&self) -> bool {
-        self.steps > MOST_STEPS || self.effects.len() >= MOST_EFFECTS
+        self.steps > MOST_STEPS || self.effects.len() >= MOST_EFFECTS || self.rules.is_exhausted()
     }
 
     /// Follows a chain that is surely entered or not; whether it surely ends in a verdict.
@@ -200,6 +255,7 @@ impl<'a> Walk<'_, 'a> {
         let mut ended = false;
         for rule in &chain.rules {
             self.steps += 1;
+            self.rules.spend(1);
             if self.is_cut() || depth > DEEPEST {
                 self.may_have_ended = true;
                 break;
@@ -238,8 +294,8 @@ impl<'a> Walk<'_, 'a> {
             }
             match statement {
                 Statement::VerdictMap { key, map } => {
-                    let mut targets: Vec<(&'a Verdict, Vec<&'a net::nft::Key>, Truth)> = Vec::new();
-                    for element in self.rules.elements(&chain.table, map) {
+                    let mut targets: Vec<(&'a Verdict, Vec<&'a Key>, Truth)> = Vec::new();
+                    for element in self.rules.candidates(&chain.table, map, key, self.packet) {
                         let Some(Mapped::Verdict(verdict)) = &element.value else { continue };
                         let holds = condition::key_holds(key, &element.key, self.packet);
                         if holds == Truth::No {

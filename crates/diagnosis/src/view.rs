@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use topology::dump::{Address, Link, OperState, Route, RouteKind};
-use topology::{Attachment, End, Machine, Namespace, NetnsId, Node, Role};
+use topology::{Attachment, End, Machine, Namespace, NetnsId, Node, PodName, Role};
 
 use crate::{Thing, words};
 
@@ -18,6 +18,9 @@ pub(crate) struct View<'a> {
     ports: HashMap<End, Vec<End>>,
     /// The attachments of each namespace: node and attachment.
     attachments: HashMap<NetnsId, Vec<(usize, usize)>>,
+    /// The home of each namespace, and whose home each is.
+    homes: Vec<Option<usize>>,
+    guests: HashMap<usize, Vec<usize>>,
 }
 
 impl<'a> View<'a> {
@@ -28,6 +31,8 @@ impl<'a> View<'a> {
             places: HashMap::new(),
             ports: HashMap::new(),
             attachments: HashMap::new(),
+            homes: Vec::new(),
+            guests: HashMap::new(),
         };
         for (at, namespace) in machine.namespaces.iter().enumerate() {
             view.places.entry(namespace.id).or_insert(at);
@@ -47,6 +52,12 @@ impl<'a> View<'a> {
                 if let Some(id) = attachment.namespace {
                     view.attachments.entry(id).or_default().push((node, at));
                 }
+            }
+        }
+        view.homes = (0..machine.namespaces.len()).map(|at| view.find_home(at)).collect();
+        for (at, home) in view.homes.iter().enumerate() {
+            if let Some(home) = home.filter(|home| *home != at) {
+                view.guests.entry(home).or_default().push(at);
             }
         }
         view
@@ -114,6 +125,14 @@ impl<'a> View<'a> {
         self.namespace(at).dump.addresses.iter().filter(is_given)
     }
 
+    /// Whether a device's neighbours are reached without a router, as its address' length has it.
+    pub(crate) fn is_on_link(&self, end: End, net: IpNet) -> bool {
+        self.namespace(end.namespace).routes().any(|route| {
+            route.destination == net
+                && route.hops.iter().any(|hop| hop.index == Some(end.link) && hop.gateway.is_none())
+        })
+    }
+
     pub(crate) fn owns(&self, at: usize, address: IpAddr) -> bool {
         self.namespace(at).dump.addresses.iter().any(|it| it.address.addr() == address)
     }
@@ -147,6 +166,10 @@ impl<'a> View<'a> {
     /// The namespace of the node that a namespace is on: by name, by what runtimes remember, or
     /// where its first cable leads.
     pub(crate) fn home(&self, at: usize) -> Option<usize> {
+        self.homes[at]
+    }
+
+    fn find_home(&self, at: usize) -> Option<usize> {
         let own = self.namespace(at);
         if matches!(own.role, Role::Host | Role::Node) {
             return Some(at);
@@ -162,16 +185,19 @@ impl<'a> View<'a> {
             self.all().find(is_home).map(|(other, _)| other)
         };
         let of_cable = || {
-            let far = self.ends(at).filter_map(|(end, _)| self.peer(end));
-            far.map(|end| end.namespace).find(|other| *other != at)
+            let far = self.ends(at).filter_map(|(end, link)| match self.peer(end) {
+                Some(far) => Some(far.namespace),
+                // What stands on a device of another namespace, as a macvlan does.
+                None => self.at(*own.known.get(&link.parent_netns?)?),
+            });
+            far.into_iter().find(|other| *other != at)
         };
         of_node.or_else(of_name).or_else(of_cable).filter(|home| *home != at)
     }
 
     /// The namespaces whose home is `home`.
     pub(crate) fn guests(&self, home: usize) -> Vec<usize> {
-        let is_guest = |at: &usize| *at != home && self.home(*at) == Some(home);
-        (0..self.machine.namespaces.len()).filter(is_guest).collect()
+        self.guests.get(&home).cloned().unwrap_or_default()
     }
 
     /// All that share a segment with a device that is a port of a bridge: the bridge itself, and the
@@ -188,16 +214,25 @@ impl<'a> View<'a> {
             Role::Host => "this machine".to_owned(),
             Role::Node => words::kinded("node", &namespace.name),
             _ if self.is_pod(at) => words::kinded("pod", &self.pod_name(at)),
-            Role::Underlay => format!("{}, the network between the nodes", namespace.name),
-            Role::Outside => format!("the outside host {}", namespace.name),
+            Role::Underlay | Role::Outside => namespace.name.clone(),
             _ => format!("namespace {}", namespace.name),
         }
     }
 
     /// A pod's name: the runtime's, or else the namespace's.
     pub(crate) fn pod_name(&self, at: usize) -> String {
-        let told = self.attachments(at).find_map(|(_, it)| it.pod.as_ref());
+        let told = self.pod_names(at).into_iter().next();
         told.map_or_else(|| self.namespace(at).name.clone(), |pod| pod.name.clone())
+    }
+
+    /// What runtimes say that the pod in a namespace is called.
+    pub(crate) fn pod_names(&self, at: usize) -> Vec<&'a PodName> {
+        let attached = self.attachments(at).filter_map(|(_, it)| it.pod.as_ref());
+        let inside = self.namespace(at).containers.iter().filter_map(|it| it.pod.as_ref());
+        let mut names: Vec<&PodName> = attached.chain(inside).collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// What people call a device, with where it is.

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use net::Space;
+use topology::Origin;
 
 /// `a, b and c`.
 pub(crate) fn list(items: impl IntoIterator<Item = impl Display>) -> String {
@@ -47,6 +48,14 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 /// `node alpha`, but `node1`: names that say what they are need no other word.
 pub(crate) fn kinded(kind: &str, name: &str) -> String {
     if name.starts_with(kind) { name.to_owned() } else { format!("{kind} {name}") }
+}
+
+/// Who made something, as a sentence of its own with a space before it; nothing where nothing tells.
+pub(crate) fn made_by(origin: Origin, what: &str) -> String {
+    match origin {
+        Origin::Unknown => String::new(),
+        maker => format!(" {what} {maker}."),
+    }
 }
 
 /// A command as it is typed to run in a namespace: that of the machine itself if there is no path.

@@ -9,6 +9,7 @@ mod document;
 mod machine;
 mod masquerade;
 mod node;
+pub mod origin;
 
 pub use collect::{Files, NodeFiles, Place, Runtimes, Sources, Whole};
 pub use diff::{DIFF_KIND, Difference, Differences, Kind, diff};
@@ -22,3 +23,4 @@ pub use machine::{
 };
 pub use masquerade::{Masquerade, Network};
 pub use node::{Attachment, Configuration, Node, PodName, Reservation, Reservations};
+pub use origin::Origin;

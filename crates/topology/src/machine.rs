@@ -197,13 +197,14 @@ impl Machine {
         self.namespaces.get(end.namespace)?.dump.links.get(&end.link)
     }
 
-    /// The far end of a veth, if it is in one of the namespaces.
+    /// The far end of a veth, or of a netkit, if it is in one of the namespaces.
     ///
-    /// A veth tells the index of its far end, and the number by which its own namespace knows the
+    /// Either tells the index of its far end, and the number by which its own namespace knows the
     /// other one. Where it is not known whose number that is, the far end is the device with that
     /// index that tells the same about this one; where several do, which one it is cannot be told.
     pub fn peer(&self, end: End) -> Option<End> {
-        let near = self.link(end).filter(|link| link.kind == "veth")?;
+        let is_cable = |link: &&Link| matches!(link.kind.as_str(), "veth" | "netkit");
+        let near = self.link(end).filter(is_cable)?;
         let index = near.parent?;
         let known = &self.namespaces[end.namespace].known;
         let id = near.parent_netns.and_then(|number| known.get(&number));
@@ -215,7 +216,7 @@ impl Machine {
                 return None;
             }
             let candidate = End { namespace, link: index };
-            let far = self.link(candidate).filter(|link| link.kind == "veth")?;
+            let far = self.link(candidate).filter(is_cable)?;
             let same_space = namespace == end.namespace;
             let fits = far.parent == Some(end.link)
                 && same_space == near.parent_netns.is_none()

@@ -11,6 +11,7 @@ mod measure;
 mod ports;
 mod report;
 mod reservations;
+pub(crate) mod see;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

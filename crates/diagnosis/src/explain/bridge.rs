@@ -1,6 +1,6 @@
 //! A bridge, its ports, and the gateway that it is.
 
-use topology::End;
+use topology::{End, origin};
 
 use crate::explanation::Sentence;
 use crate::view::View;
@@ -23,6 +23,8 @@ pub(super) fn sentences(view: &View<'_>, bridge: End) -> Vec<Sentence> {
         ),
         kind => format!("{} is a {kind} with ports.", view.device(bridge)),
     };
+    let maker = origin::of_link(view.namespace(at), link);
+    let text = text + &words::made_by(maker, "Its name tells who made it:");
     let show = view.command(at, &format!("ip -d link show dev {}", net::quote(name)));
     sentences.push(Sentence::new(text, about.clone()).shown_by(show));
     let named = ports.iter().map(|port| {

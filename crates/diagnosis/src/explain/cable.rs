@@ -1,7 +1,7 @@
 //! What a device of a pod is, and how it leaves its namespace.
 
-use topology::End;
 use topology::dump::Link;
+use topology::{End, origin};
 
 use crate::explanation::{Chapter, Sentence};
 use crate::view::View;
@@ -94,6 +94,8 @@ fn veth(view: &View<'_>, end: End, link: &Link) -> Vec<Sentence> {
     };
     let Some(far_link) = view.link(far) else { return sentences };
     text += &format!(" The other end is {}.", view.device(far));
+    let maker = origin::of_link(view.namespace(far.namespace), far_link);
+    text += &words::made_by(maker, "Its name tells who made it:");
     let both = vec![view.thing(end), view.thing(far)];
     sentences.push(Sentence::new(text, both.clone()).shown_by(show.clone()));
     if far.namespace == end.namespace {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use net::nft::Hook;
+use topology::origin;
 
 use crate::explanation::Sentence;
 use crate::rules::{Action, Effect, Packet, Rules};
@@ -107,6 +108,7 @@ impl Told {
             return;
         }
         let mut text = effect.sentence(rules);
+        text += &words::made_by(origin::of_chain(effect.chain), "Written by");
         if let Some(comment) = &effect.comment {
             text += &format!(" The rule's own comment: {comment}");
         }

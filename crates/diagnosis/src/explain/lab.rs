@@ -38,6 +38,14 @@ pub(super) fn chapters(view: &View<'_>, lab: &str) -> Vec<Chapter> {
         };
         sentences.push(Sentence::new(text, vec![view.space(*node)]));
     }
+    for at in &underlays {
+        let text = format!("{} is the network between the nodes.", view.called(*at));
+        sentences.push(Sentence::new(text, vec![view.space(*at)]));
+    }
+    for at in of(Role::Outside) {
+        let text = format!("{} is a host beyond the cluster: it knows no pods.", view.called(at));
+        sentences.push(Sentence::new(text, vec![view.space(at)]));
+    }
     let others = inside.iter().filter(|at| view.namespace(**at).role == Role::Other);
     for at in others {
         let cables: Vec<String> = view

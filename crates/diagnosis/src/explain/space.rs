@@ -1,7 +1,7 @@
 //! A pod, or any other namespace that is no node.
 
 use topology::dump::Link;
-use topology::{End, Node};
+use topology::{End, Node, Role};
 
 use super::{bridge, cable, chapter, files, filter, node_name, tunnel, ways};
 use crate::explanation::{Chapter, Sentence};
@@ -48,8 +48,13 @@ const MOST_DEVICES: usize = 4;
 fn who(view: &View<'_>, at: usize) -> Vec<Sentence> {
     let namespace = view.namespace(at);
     let about = vec![view.space(at)];
-    let called = view.called(at);
-    let place = view.home(at).map(|home| format!(" on {}", view.called(home))).unwrap_or_default();
+    let called = match view.is_pod(at) {
+        true => view.called(at),
+        false => namespace.name.clone(),
+    };
+    let is_node = |home: &usize| matches!(view.namespace(*home).role, Role::Host | Role::Node);
+    let home = view.home(at).filter(is_node);
+    let place = home.map(|home| format!(" on {}", view.called(home))).unwrap_or_default();
     let mut sentences = vec![
         Sentence::new(
             format!(
@@ -123,6 +128,10 @@ fn interface(view: &View<'_>, end: End) -> Vec<Sentence> {
             length if length == whole => format!(
                 "It has the address {own} alone (/{length}): nobody is a direct neighbour, and every \
                  packet takes a route."
+            ),
+            length if !view.is_on_link(end, net) => format!(
+                "It has the address {own}/{length}, but no route says that {net} is on this side: \
+                 nobody is a direct neighbour, and every packet takes a router."
             ),
             length => format!(
                 "It has the address {own}; /{length} says that everybody in {net} is a direct \

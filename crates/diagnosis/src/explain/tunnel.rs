@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use topology::End;
 use topology::dump::{Link, Vxlan};
+use topology::{End, origin};
 
 use super::ways;
 use crate::explanation::Sentence;
@@ -44,6 +44,8 @@ fn tunnel(view: &View<'_>, end: End, link: &Link, vxlan: Vxlan) -> Vec<Sentence>
         if vxlan.gpe { "VXLAN-GPE" } else { "VXLAN" },
         vxlan.port
     );
+    let maker = origin::of_link(view.namespace(at), link);
+    let text = text + &words::made_by(maker, "Its name tells who made it:");
     let mut sentences = vec![Sentence::new(text, about).shown_by(show)];
     sentences.extend(size(view, end, link, vxlan));
     sentences.extend(peers(view, end, link, vxlan));

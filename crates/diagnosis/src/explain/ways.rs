@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use topology::End;
 use topology::dump::{Route, RouteKind};
+use topology::{End, Origin, origin};
 
 use crate::explanation::Sentence;
 use crate::view::View;
@@ -50,6 +50,10 @@ pub(super) fn sentence(view: &View<'_>, at: usize, route: &Route) -> Sentence {
         text += &format!("; what {} itself sends there has the source {source}", view.called(at));
     }
     text += if is_default { ": the default route." } else { "." };
+    text += &match origin::of_route(view.namespace(at), route) {
+        Origin::Kernel => " Written by the kernel, together with the address.".to_owned(),
+        maker => words::made_by(maker, "Written by"),
+    };
     let show = view.command(at, if v6 { "ip -6 route" } else { "ip route" });
     let hop = route.hops.iter().find_map(|hop| hop.index);
     let about =
@@ -133,7 +137,7 @@ pub(super) fn on_from(view: &View<'_>, home: usize) -> Vec<Sentence> {
         sentences.push(Sentence::new(text, vec![view.space(home)]).shown_by(show));
     }
     // Those to pods' own devices are told where the cables are.
-    let routes: Vec<&Route> = view
+    let mut routes: Vec<&Route> = view
         .namespace(home)
         .routes()
         .filter(|route| {
@@ -142,6 +146,7 @@ pub(super) fn on_from(view: &View<'_>, home: usize) -> Vec<Sentence> {
             !is_connected || route.destination.prefix_len() == 0
         })
         .collect();
+    routes.sort_by_key(|route| route.destination.prefix_len() == 0);
     sentences.extend(routes.iter().take(MOST_ROUTES).map(|route| sentence(view, home, route)));
     if routes.is_empty() {
         let text = "It has no route beyond its own segments: what is for anybody else ends there.";

@@ -33,6 +33,15 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
         if has_tunnel {
             findings.extend(node.tunnels());
         }
+        if node.rules.is_exhausted() {
+            let text = format!(
+                "{} has more rules than podwire follows for so many pods.",
+                view.called(home)
+            );
+            let consequence = "Whether they change or drop what pods send cannot be told.";
+            let about = vec![view.space(home)];
+            findings.push(Finding::new(Code::Unreadable, text, consequence, about));
+        }
     }
     findings
 }

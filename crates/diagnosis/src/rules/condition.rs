@@ -57,7 +57,7 @@ impl<'a> Condition<'a> {
                 turned(field_holds(*field, test, packet), *negated)
             }
             Self::Statement(Statement::Lookup { key, negated, set }, table) => {
-                let elements = rules.elements(table, set);
+                let elements = rules.candidates(table, set, key, packet);
                 let truth = elements.iter().map(|element| key_holds(key, &element.key, packet));
                 let mut best = Truth::No;
                 for one in truth {

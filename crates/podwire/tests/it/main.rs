@@ -10,6 +10,7 @@ mod ipam;
 mod kill;
 mod lab;
 mod script;
+mod snapshot;
 mod usage;
 
 use std::fs;

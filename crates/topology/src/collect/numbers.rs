@@ -28,14 +28,23 @@ pub(super) fn settle(
     let places: Vec<usize> = (0..namespaces.len()).collect();
     let known = parallel::each(&places, |kernel, at| known(kernel, &namespaces, &ends, *at))?;
     for (namespace, (known, lost)) in namespaces.iter_mut().zip(known) {
-        let name = &namespace.name;
-        gaps.extend(lost.into_iter().map(|link| Gap {
-            what: format!("the network namespace that {link} of {name} leads to"),
-            why: "it is none of those that could be seen".to_owned(),
-        }));
+        gaps.extend(gap(&namespace.name, &lost));
         namespace.known = known;
     }
     Ok(namespaces)
+}
+
+/// One for all of a namespace's devices that lead to none that was seen.
+fn gap(name: &str, lost: &[String]) -> Option<Gap> {
+    let first = lost.first()?;
+    let what = match lost.len() {
+        1 => format!("the network namespace that {first} of {name} leads to"),
+        count => {
+            format!("the network namespaces that {first} and {} more of {name} lead to", count - 1)
+        }
+    };
+    let why = "none of those that could be seen".to_owned();
+    Some(Gap { what, why })
 }
 
 /// The numbers that could be told, and the devices that lead to no namespace that was seen.

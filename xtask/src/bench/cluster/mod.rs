@@ -55,13 +55,13 @@ struct Programs {
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
-struct Options {
-    quick: bool,
-    json: Option<PathBuf>,
+pub(crate) struct Options {
+    pub(crate) quick: bool,
+    pub(crate) json: Option<PathBuf>,
 }
 
 impl Options {
-    fn parse(arguments: &[String]) -> Result<Self> {
+    pub(crate) fn parse(arguments: &[String]) -> Result<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.iter();
         while let Some(flag) = arguments.next() {
