@@ -11,6 +11,8 @@ use crate::command::{self, cargo, find, run as start, succeeds};
 /// What the tests call, and the Debian package that brings it.
 pub(crate) const NEEDS: &[(&str, &str)] = &[
     ("bridge", "iproute2"),
+    ("chromedriver", "chromium-driver"),
+    ("chromium", "chromium"),
     ("conntrack", "conntrack"),
     ("etcd", "etcd-server"),
     ("ethtool", "ethtool"),

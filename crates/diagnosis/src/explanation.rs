@@ -37,4 +37,17 @@ pub struct Sentence {
     /// The command that shows the same fact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// What is unusual or wrong about it: places in [`Explanation::findings`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<usize>,
+}
+
+impl Sentence {
+    pub(crate) fn new(text: impl Into<String>, about: impl Into<Vec<Thing>>) -> Self {
+        Self { text: text.into(), about: about.into(), command: None, findings: Vec::new() }
+    }
+
+    pub(crate) fn shown_by(self, command: impl Into<String>) -> Self {
+        Self { command: Some(command.into()), ..self }
+    }
 }

@@ -3,10 +3,20 @@
 //! Pure: answers are computed from a [`topology::Machine`], live or from a snapshot, whoever made
 //! what is in it. They are data here; `render` gives them a form.
 
+mod audit;
+mod explain;
 mod explanation;
 mod finding;
+mod findings;
+mod reference;
+mod rules;
 mod thing;
+mod view;
+mod words;
 
+pub use explain::{excerpt, explain, thing};
 pub use explanation::{Chapter, Explanation, Sentence};
 pub use finding::{Code, Finding, Severity};
+pub use findings::findings;
+pub use reference::{LookupError, Reference, ReferenceError, names};
 pub use thing::Thing;

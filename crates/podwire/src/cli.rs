@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod cni;
+pub(crate) mod explain;
 pub(crate) mod ipam;
 pub(crate) mod lab;
 
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 
 use self::cni::CniCommand;
 use self::ipam::IpamCommand;
+use crate::drawing::Drawing;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::Terminal;
 use crate::{completion, demo, install, snapshot};
@@ -51,6 +53,9 @@ enum Command {
     /// Join this node to the others, and keep it joined.
     #[command(after_help = agent::EXAMPLES)]
     Agent(agent::Agent),
+    /// Tell how a pod, a node or a lab is put together, and what is wrong with it.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Explain),
     /// Write all that there is to see of this machine's network to a file, to be asked elsewhere.
     #[command(
         after_help = "Changes nothing. What this user may not see is told: use sudo for all \
@@ -128,6 +133,10 @@ pub(crate) enum LabCommand {
     Ls(List),
     /// Show a lab, and whether all of it is as it was made.
     Status(Status),
+    /// Draw a lab: as text, a drawing, a page, or for other programs.
+    #[command(after_help = "Examples:\n  podwire lab graph -O lab.html\n  \
+        podwire lab graph blue -o mermaid")]
+    Graph(Graph),
     /// Run a command inside a namespace of a lab; its exit code is passed on.
     #[command(after_help = "Examples:\n  podwire lab exec pod/pod1 -- ip route\n  \
         podwire lab exec node/node1 -- nft list ruleset")]
@@ -253,6 +262,16 @@ pub(crate) struct Status {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
+}
+
+/// `podwire lab graph`
+#[derive(Debug, Args)]
+pub(crate) struct Graph {
+    /// Which lab.
+    #[arg(default_value = ::lab::Name::DEFAULT, env = "PODWIRE_LAB_NAME")]
+    pub(crate) name: ::lab::Name,
+    #[command(flatten)]
+    pub(crate) drawing: Drawing,
 }
 
 /// `podwire lab exec`
@@ -386,6 +405,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Lab(LabCommand::Down(down)) => crate::lab::down(&down),
         Command::Lab(LabCommand::Ls(list)) => crate::lab::list(&list),
         Command::Lab(LabCommand::Status(status)) => crate::lab::status(&status, terminal),
+        Command::Lab(LabCommand::Graph(graph)) => crate::lab::graph(&graph, terminal),
         Command::Lab(LabCommand::Exec(exec)) => crate::lab::exec(&exec),
         Command::Lab(LabCommand::Node(command)) => crate::lab::edit::node(&command, terminal),
         Command::Lab(LabCommand::Pod(command)) => crate::lab::edit::pod(&command, terminal),
@@ -394,6 +414,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
+        Command::Explain(explain) => crate::explain::run(&explain, terminal),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot),
         Command::Diff(diff) => snapshot::diff(&diff, terminal),
         Command::Schema { kind } => snapshot::schema(kind),

@@ -13,10 +13,12 @@ use kernel::{ErrorKind, Netns};
 use lab::{
     Cluster, Families, Lab, Made, Network, Plugins, Pods, Report, Role, State, Store, Underlay,
 };
+use render::View;
 use serde_json::{Value, json};
 use topology::Machine;
 
-use crate::cli::{self, Down, Exec, Format, List, Output, Status, Up, print};
+use crate::cli::{self, Down, Exec, Format, Graph, List, Output, Status, Up, print};
+use crate::drawing::draw;
 use crate::dry_run;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
@@ -245,6 +247,17 @@ pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode>
         _ => Exit::No,
     };
     Ok(exit.into())
+}
+
+/// `podwire lab graph`
+pub(crate) fn graph(arguments: &Graph, terminal: Terminal) -> Result<ExitCode> {
+    let store = store();
+    let (lab, _) = store.get(&arguments.name)?;
+    let machine = machine(&lab, &store.directory(&lab.name))?;
+    let Graph { drawing, .. } = arguments;
+    let terminal = drawing.terminal(terminal);
+    drawing.put(&draw(drawing.format()?, View::of(&machine), terminal))?;
+    Ok(Exit::Yes.into())
 }
 
 /// `podwire lab exec`

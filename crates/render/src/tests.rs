@@ -1,19 +1,21 @@
 //! Pictures as they should be. `PODWIRE_BLESS=1` writes what is drawn now into `tests/`, for a
 //! person to look at.
 
-use std::collections::BTreeMap;
+mod machines;
+
 use std::path::Path;
 
-use topology::dump::{Address, Dump, Hop, Link, OperState, Route, RouteKind};
-use topology::{Machine, Namespace, NetnsId};
+use machines::{
+    Space, cluster, crowded, cyclic, explanations, hostile, machine, named, node, real_node,
+    routed_pods,
+};
+use topology::dump::{Dump, OperState};
+use topology::{Gap, Machine};
 
-use crate::{Picture, text};
+use crate::scene::is_hidden;
+use crate::{Focus, Format, Picture, View, text, write};
 
 const WIDE: Picture = Picture { width: 100, unicode: true };
-
-fn machine(namespaces: Vec<Namespace>) -> Machine {
-    Machine { namespaces, ..Machine::default() }
-}
 
 #[test]
 fn the_textbook() {
@@ -98,184 +100,134 @@ fn nothing_is_drawn_as_nothing() {
     assert_eq!(text(&Machine::default(), &WIDE), "");
 }
 
+#[test]
+fn every_form_of_one_node() {
+    check_forms("one", &named(node(2, true)), &Focus::Machine);
+}
+
+#[test]
+fn every_form_of_three_nodes() {
+    check_forms("three", &named(cluster(3, &["br0"])), &Focus::Machine);
+}
+
+#[test]
+fn a_pod_is_shown_with_its_way_to_the_wire() {
+    let machine = real_node(200, 3);
+    let pod = Focus::Namespace(machine.namespaces[100].id);
+    let view = View { focus: pod, width: Some(100), ..View::of(&machine) };
+    golden("pod.txt", &write(Format::Text, &view));
+    golden("../../../../docs/pictures/pod.svg", &write(Format::Svg, &view));
+}
+
+#[test]
+fn the_pictures_of_the_tour_are_as_they_are_drawn() {
+    let machine = named(cluster(3, &["br0"]));
+    golden("../../../../docs/pictures/nodes.svg", &write(Format::Svg, &View::of(&machine)));
+}
+
+#[test]
+fn pods_without_a_bridge_lead_to_the_routes() {
+    check("routed", &routed_pods(), WIDE);
+}
+
+#[test]
+fn a_cluster_bridge_and_another_stand_side_by_side() {
+    check("real", &real_node(3, 2), Picture { width: 140, ..WIDE });
+}
+
+#[test]
+fn what_could_not_be_read_is_said() {
+    let mut machine = node(1, false);
+    let gap = Gap { what: "netns /run/netns/a".to_owned(), why: "permission denied".to_owned() };
+    machine.gaps.push(gap);
+    let drawn = text(&machine, &WIDE);
+    assert!(drawn.ends_with("could not be read: netns /run/netns/a: permission denied\n"));
+}
+
+#[test]
+fn a_tunnel_that_only_one_end_knows_of_is_said() {
+    let mut machine = named(cluster(3, &["br0"]));
+    machine.namespaces[2].dump.neighbours.pop();
+    let drawn = text(&machine, &WIDE);
+    assert!(drawn.contains("not all of the way back is there"), "{drawn}");
+}
+
+/// Nothing of a name gets to a terminal, a browser or another program as it is.
+#[test]
+fn names_do_nothing() {
+    let machine = hostile();
+    let said = explanations(&machine);
+    for format in Format::ALL {
+        let text = write(format, &View { explanations: &said, ..View::of(&machine) });
+        let hidden = text.chars().find(|it| *it != '\n' && is_hidden(*it));
+        assert_eq!(hidden, None, "{format:?}:\n{text}");
+        let is_markup = matches!(format, Format::Svg | Format::Html | Format::Mermaid);
+        // A page's document is JSON, where a quote has a backslash.
+        let text = text.split("<script type=\"application/json\"").next().unwrap_or_default();
+        let markup = ["<script>x", "</title>&amp;", "\"onload"];
+        let found = markup.iter().find(|it| is_markup && text.contains(**it));
+        assert_eq!(found, None, "{format:?}:\n{text}");
+    }
+}
+
+#[test]
+fn cycles_end() {
+    let machine = cyclic();
+    for format in Format::ALL {
+        assert!(write(format, &View::of(&machine)).contains("port of"), "{format:?}");
+    }
+}
+
+/// What is much is folded: the picture stays small, and is soon there.
+#[test]
+fn crowds_are_folded() {
+    let machine = crowded(2000, 100_000);
+    let started = std::time::Instant::now();
+    for format in Format::ALL.into_iter().filter(|format| *format != Format::Html) {
+        let text = write(format, &View::of(&machine));
+        assert!(text.len() < 20_000, "{format:?}: {} bytes", text.len());
+    }
+    check("crowded", &machine, WIDE);
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+fn check_forms(name: &str, machine: &Machine, focus: &Focus) {
+    let said = explanations(machine);
+    for format in Format::ALL {
+        let view = View { explanations: &said, focus: focus.clone(), ..View::of(machine) };
+        let text = write(format, &view);
+        assert_eq!(text, write(format, &view), "the same network gives the same picture");
+        golden(&format!("{name}.{}", format.suffix()), &without_assets(&text));
+    }
+}
+
+/// A page without its style and script, which are files themselves, and their hashes.
+fn without_assets(page: &str) -> String {
+    let assets = |line: &&str| !line.contains("Content-Security-Policy");
+    let page = page.lines().filter(assets).map(|line| format!("{line}\n")).collect::<String>();
+    let cut = |text: String, open: &str, close: &str| match text.split_once(open) {
+        Some((before, rest)) => {
+            let after = rest.split_once(close).map(|(_, after)| after).unwrap_or_default();
+            format!("{before}{open}{close}{after}")
+        }
+        None => text,
+    };
+    cut(cut(page, "<style>\n.scene {", "</style>"), "<script>", "</script>")
+}
+
 #[track_caller]
 fn check(name: &str, machine: &Machine, picture: Picture) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/tests/{name}.txt"));
     let drawn = text(machine, &picture);
     assert_eq!(drawn, text(machine, &picture), "the same network gives the same picture");
+    golden(&format!("{name}.txt"), &drawn);
+}
+
+#[track_caller]
+fn golden(file: &str, drawn: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests").join(file);
     if std::env::var_os("PODWIRE_BLESS").is_some() {
-        std::fs::write(&path, &drawn).unwrap();
+        std::fs::write(&path, drawn).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(drawn == expected, "{name} is drawn as\n{drawn}\ninstead of\n{expected}");
-}
-
-/// A node with pods on one bridge.
-fn node(pods: u32, dual_stack: bool) -> Machine {
-    let mut node = Space::new("node1").bridge(2, "cni0").address(2, "10.1.0.1/24").route(
-        "10.1.0.0/24",
-        None,
-        2,
-    );
-    if dual_stack {
-        node = node.address(2, "fd00:10:1::1/64").route("fd00:10:1::/64", None, 2);
-    }
-    let mut namespaces = Vec::new();
-    for number in 0..pods {
-        node = node.port(3 + number, &format!("veth0a1b2c3d{number:03}"), 2, 2);
-        let mut pod = Space::new(&format!("pod{}", number + 1))
-            .veth(2, "eth0", 3 + number)
-            .address(2, &format!("10.1.0.{}/24", number + 2))
-            .route("0.0.0.0/0", Some("10.1.0.1"), 2);
-        if dual_stack {
-            pod = pod.address(2, &format!("fd00:10:1::{}/64", number + 2)).route(
-                "::/0",
-                Some("fd00:10:1::1"),
-                2,
-            );
-        }
-        namespaces.push(pod.done());
-    }
-    namespaces.insert(0, node.done());
-    machine(namespaces)
-}
-
-/// Nodes with a pod each, plugged into switches in turn, and a host outside.
-fn cluster(nodes: u32, switches: &[&str]) -> Machine {
-    let mut net = Space::new("net").veth(9, "outside", 2).address(9, "203.0.113.1/24");
-    let mut index = 1;
-    for (number, switch) in (2..).zip(switches) {
-        net = net.bridge(number, switch).address(number, &format!("192.0.{number}.1/24"));
-        index = number;
-    }
-    let outside = Space::new("outside").veth(2, "eth0", 9).address(2, "203.0.113.10/24");
-    let mut namespaces = vec![outside.route("0.0.0.0/0", Some("203.0.113.1"), 2).done()];
-    let mut pods = Vec::new();
-    for number in 1..=nodes {
-        let switch = 2 + (number - 1) % (index - 1);
-        net = net.port(100 + number, &format!("node{number}"), 2, switch);
-        let mut node = Space::new(&format!("node{number}"))
-            .veth(2, "eth0", 100 + number)
-            .address(2, &format!("192.0.{switch}.{}/24", 10 + number))
-            .link(3, "podwire0", "vxlan")
-            .address(3, &format!("10.244.{number}.0/32"))
-            .bridge(4, "cni0")
-            .address(4, &format!("10.244.{number}.1/24"))
-            .port(5, &format!("veth0a1b2c3d{number:03}"), 2, 4)
-            .route("0.0.0.0/0", Some(&format!("192.0.{switch}.1")), 2);
-        for other in (1..=nodes).filter(|other| *other != number) {
-            let inner = format!("10.244.{other}.0");
-            node = node.route(&format!("{inner}/24"), Some(&inner), 3);
-        }
-        let pod = Space::new(&format!("pod{number}"))
-            .veth(2, "eth0", 5)
-            .address(2, &format!("10.244.{number}.2/24"))
-            .route("0.0.0.0/0", Some(&format!("10.244.{number}.1")), 2);
-        namespaces.push(node.done());
-        pods.push(pod.done());
-    }
-    namespaces.insert(0, net.done());
-    namespaces.extend(pods);
-    for (inode, namespace) in (1..).zip(&mut namespaces) {
-        namespace.id.inode = inode;
-    }
-    let id = |inode: u32| NetnsId { device: 4, inode: inode.into() };
-    // As the kernel numbers them: each for itself.
-    for number in 1..=nodes {
-        let (node, pod) = (2 + number, 2 + nodes + number);
-        let place = |inode: u32| inode as usize - 1;
-        namespaces[place(pod)].known = [(0, id(node))].into();
-        namespaces[place(node)].known = [(0, id(1)), (1, id(pod))].into();
-        let cable = namespaces[place(node)].dump.links.get_mut(&5).unwrap();
-        cable.parent_netns = Some(1);
-        let port = namespaces[0].dump.links.get_mut(&(100 + number)).unwrap();
-        port.parent_netns = Some(number as i32);
-        namespaces[0].known.insert(number as i32, id(node));
-    }
-    namespaces[0].known.insert(0, id(2));
-    namespaces[1].known = [(0, id(1))].into();
-    machine(namespaces)
-}
-
-/// A namespace in the making.
-struct Space {
-    name: String,
-    dump: Dump,
-}
-
-impl Space {
-    fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), dump: Dump::default() }.link(1, "lo", "")
-    }
-
-    fn link(mut self, index: u32, name: &str, kind: &str) -> Self {
-        let link = Link {
-            index,
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            mac: format!("02:00:00:00:00:{index:02x}").parse().ok().filter(|_| name != "lo"),
-            mtu: 1500,
-            up: true,
-            oper_state: OperState::Up,
-            ..Link::default()
-        };
-        self.dump.links.insert(index, link);
-        self
-    }
-
-    fn bridge(self, index: u32, name: &str) -> Self {
-        self.link(index, name, "bridge")
-    }
-
-    fn veth(mut self, index: u32, name: &str, peer: u32) -> Self {
-        self = self.link(index, name, "veth");
-        let link = self.dump.links.get_mut(&index).unwrap();
-        (link.parent, link.parent_netns) = (Some(peer), Some(0));
-        self
-    }
-
-    fn port(mut self, index: u32, name: &str, peer: u32, bridge: u32) -> Self {
-        self = self.veth(index, name, peer);
-        self.dump.links.get_mut(&index).unwrap().master = Some(bridge);
-        self
-    }
-
-    fn address(mut self, index: u32, address: &str) -> Self {
-        self.dump.addresses.push(Address {
-            index,
-            address: address.parse().unwrap(),
-            broadcast: None,
-            scope: net::Scope::Universe,
-            nodad: false,
-            tentative: false,
-            dad_failed: false,
-        });
-        self
-    }
-
-    fn route(mut self, destination: &str, gateway: Option<&str>, index: u32) -> Self {
-        let gateway = gateway.map(|gateway| gateway.parse().unwrap());
-        self.dump.routes.push(Route {
-            destination: destination.parse().unwrap(),
-            kind: RouteKind::Unicast,
-            hops: vec![Hop { gateway, index: Some(index) }],
-            source: None,
-            metric: None,
-            table: net::MAIN_TABLE,
-            protocol: net::PROTOCOL_BOOT,
-            scope: net::Scope::Universe,
-            mtu: None,
-            advmss: None,
-            onlink: false,
-            encap: None,
-        });
-        self
-    }
-
-    fn done(self) -> Namespace {
-        let id = NetnsId { device: 4, inode: 1 };
-        let links: BTreeMap<_, _> = self.dump.links;
-        let dump = Dump { links, ..self.dump };
-        Namespace { name: self.name, dump, ..Namespace::new(id) }
-    }
+    assert!(drawn == expected, "{file} is\n{drawn}\ninstead of\n{expected}");
 }

@@ -8,6 +8,36 @@ use testbed::{isolated, sh};
 use crate::{assert_nothing_left, command, finish, go_plugins, names, podwire, write_plugin};
 
 #[test]
+fn a_lab_is_drawn_in_every_form() {
+    isolated!();
+    podwire("lab up --pods 2").expect(0);
+    let directory = tempfile::tempdir().unwrap();
+    for (suffix, part) in [
+        ("txt", "┌ cni0 "),
+        ("tree", "cable to "),
+        ("svg", "<title id=\"scene-title\">lab default</title>"),
+        ("html", "Content-Security-Policy"),
+        ("dot", "graph podwire {"),
+        ("mmd", "flowchart TB"),
+        ("json", "\"kind\": \"Scene\""),
+    ] {
+        let path = directory.path().join(format!("lab.{suffix}"));
+        let drawn = podwire(&format!("lab graph -O {}", path.display())).expect(0);
+        assert_eq!(drawn.stdout, "");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(part), "{suffix}: {text}");
+    }
+    let page = directory.path().join("pod.html");
+    podwire(&format!("explain pod/pod1 --teach -O {}", page.display()));
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("<h1>pod1 on node1</h1>") && text.contains("<code>"), "{text}");
+    assert!(podwire("lab graph -o dot").expect(0).stdout.starts_with("graph podwire {"));
+    let refused = podwire("lab graph -O lab.png").expect(2);
+    assert!(refused.stderr.contains("end it with one of txt, tree, svg"), "{}", refused.stderr);
+    podwire("lab down").expect(0);
+}
+
+#[test]
 fn a_plain_lab_is_that_of_the_textbook() {
     isolated!();
     let up = podwire("lab up --plain").expect(0);

@@ -5,6 +5,7 @@ mod agent;
 mod cluster;
 mod cni;
 mod demo;
+mod explain;
 mod ipam;
 mod kill;
 mod lab;

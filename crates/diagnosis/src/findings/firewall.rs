@@ -1,0 +1,299 @@
+//! Rules that change or drop what they should not.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use net::nft::Hook;
+use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
+
+use super::bridges::asks;
+use crate::explain;
+use crate::finding::{Code, Finding};
+use crate::rules::{Effect, Packet, Rules};
+use crate::view::View;
+use crate::{Thing, words};
+
+/// Hosts that are no pod's and no node's: of the networks for documentation.
+const BEYOND: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+/// How many other nodes' pods stand for all.
+const MOST_PEERS: usize = 4;
+const UDP: u8 = 17;
+
+pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (home, namespace) in view.all() {
+        let pods: Vec<usize> =
+            view.guests(home).into_iter().filter(|guest| view.is_pod(*guest)).collect();
+        let has_tunnel = view.ends(home).any(|(_, link)| link.vxlan.is_some());
+        if namespace.dump.nft.is_empty() && pods.is_empty() {
+            continue;
+        }
+        let node = Firewall { view, home, rules: Rules::new(&namespace.dump.nft) };
+        findings.extend(node.pods(&pods));
+        if has_tunnel {
+            findings.extend(node.tunnels());
+        }
+        if node.rules.is_exhausted() {
+            let text = format!(
+                "{} has more rules than podwire follows for so many pods.",
+                view.called(home)
+            );
+            let consequence = "Whether they change or drop what pods send cannot be told.";
+            let about = vec![view.space(home)];
+            findings.push(Finding::new(Code::Unreadable, text, consequence, about));
+        }
+    }
+    findings
+}
+
+struct Firewall<'v, 'a> {
+    view: &'v View<'a>,
+    home: usize,
+    rules: Rules<'a>,
+}
+
+/// What was seen, with all whom it befalls.
+type Seen<'a> = BTreeMap<(Code, String), (Effect<'a>, Vec<Thing>, Vec<String>)>;
+
+impl<'a> Firewall<'_, 'a> {
+    fn pods(&self, pods: &[usize]) -> Vec<Finding> {
+        let view = self.view;
+        let mut seen: Seen<'a> = BTreeMap::new();
+        let mut findings = Vec::new();
+        let mut peers: [Option<Vec<IpAddr>>; 2] = [None, None];
+        for pod in pods {
+            for address in view.own(*pod).filter(|it| !it.address.addr().is_loopback()) {
+                let own = address.address.addr();
+                let end = topology::End { namespace: *pod, link: address.index };
+                let Some(far) = view.peer(end).filter(|far| far.namespace == self.home) else {
+                    continue;
+                };
+                let input = view.master(far).map_or(far, |(bridge, _)| bridge);
+                let input = view.name(self.home, input.link);
+                let peers =
+                    peers[usize::from(own.is_ipv6())].get_or_insert_with(|| self.peers(own));
+                let beyond = BEYOND[usize::from(own.is_ipv6())].parse().ok();
+                let mut note = |code: Code, effect: Effect<'a>| {
+                    let text = effect.sentence(&self.rules);
+                    let (_, things, names) =
+                        seen.entry((code, text)).or_insert((effect, vec![], vec![]));
+                    let name = view.called(*pod);
+                    if !names.contains(&name) {
+                        things.push(view.thing(end));
+                        names.push(name);
+                    }
+                };
+                for other in peers.iter() {
+                    let output = self.output(own, *other);
+                    let sent = Packet {
+                        source: Some(own),
+                        destination: Some(*other),
+                        input: Some(&input),
+                        output: output.as_deref(),
+                        local: Some(false),
+                        ..Packet::default()
+                    };
+                    if let Some(effect) = self.rules.masquerade(&sent) {
+                        note(Code::MasqueradeBetweenPods, effect);
+                    }
+                    if let Some(effect) = self.dropped(&sent) {
+                        note(Code::PodsDropped, effect);
+                    }
+                    let received = Packet {
+                        source: Some(*other),
+                        destination: Some(own),
+                        input: output.as_deref(),
+                        output: Some(&input),
+                        ..sent
+                    };
+                    if let Some(effect) = self.dropped(&received) {
+                        note(Code::PodsDropped, effect);
+                    }
+                }
+                let out = beyond.and_then(|beyond| self.output(own, beyond));
+                let leaving = Packet {
+                    source: Some(own),
+                    destination: beyond,
+                    input: Some(&input),
+                    output: out.as_deref(),
+                    local: Some(false),
+                    ..Packet::default()
+                };
+                if let Some(effect) = self.dropped(&leaving) {
+                    note(Code::PodsDropped, effect);
+                }
+                if asks(view, *pod, "ipMasq") && !self.is_masqueraded(&leaving) {
+                    let text = format!(
+                        "The configuration asks for masquerade, but no rule does it for {own} of {}.",
+                        view.called(*pod)
+                    );
+                    let consequence = "What the pod sends beyond the cluster goes out with an address that nobody there can answer.";
+                    let about = vec![view.thing(end), view.space(self.home)];
+                    let show = view.command(self.home, "nft list ruleset");
+                    let finding = Finding::new(Code::MasqueradeMissing, text, consequence, about);
+                    findings.push(
+                        finding
+                            .remedy("recreate the pod, so that its plugin writes the rule again")
+                            .shown_by(show),
+                    );
+                }
+            }
+        }
+        findings.extend(seen.into_iter().map(|(key, seen)| self.told(key, seen)));
+        findings
+    }
+
+    fn told(
+        &self,
+        (code, rule): (Code, String),
+        (effect, mut about, names): (Effect<'_>, Vec<Thing>, Vec<String>),
+    ) -> Finding {
+        let names = words::some(names, 4);
+        let (text, consequence) = match code {
+            Code::MasqueradeBetweenPods => (
+                format!(
+                    "What {names} sends to pods of other nodes leaves with another address: {rule}"
+                ),
+                "Pods do not see by whom they are asked, and rules that go by addresses fail.",
+            ),
+            _ => (
+                format!("Packets of {names} are dropped: {rule}"),
+                "They do not arrive, and the sender mostly learns nothing of it.",
+            ),
+        };
+        about.push(self.view.space(self.home));
+        let show = self.view.command(self.home, &effect.command());
+        let remedy = format!(
+            "change chain {} of nft table {}, or whatever writes it",
+            effect.chain.name, effect.chain.table
+        );
+        Finding::new(code, text, consequence, about).remedy(remedy).shown_by(show)
+    }
+
+    fn is_masqueraded(&self, packet: &Packet<'_>) -> bool {
+        let mut effects = self.rules.effects(&[Hook::Postrouting], packet).into_iter();
+        let own = |effect: &Effect<'_>| effect.is_nat() && effect.changes_source();
+        // What is not seen may do it.
+        let namespace = self.view.namespace(self.home);
+        let is_all = namespace.legacy_tables.is_empty() && namespace.dump.opaque.is_empty();
+        effects.any(|effect| own(&effect)) || !is_all
+    }
+
+    /// A drop on the way through, by somebody else's rules.
+    fn dropped(&self, packet: &Packet<'_>) -> Option<Effect<'a>> {
+        let dropped =
+            self.rules.drop(&[Hook::Prerouting, Hook::Forward, Hook::Postrouting], packet)?;
+        (!is_ours(&dropped)).then_some(dropped)
+    }
+
+    fn output(&self, from: IpAddr, to: IpAddr) -> Option<String> {
+        let route = self.view.way(self.home, Some(from), to)?;
+        Some(self.view.name(self.home, route.hops.first()?.index?))
+    }
+
+    /// Addresses of pods of other nodes: those that are seen, or the first ones of the networks that
+    /// routes lead to.
+    fn peers(&self, like: IpAddr) -> Vec<IpAddr> {
+        let view = self.view;
+        let is_alike = |address: &IpAddr| address.is_ipv4() == like.is_ipv4();
+        let lab = &view.namespace(self.home).lab;
+        let nodes = view.all().filter(|(at, it)| {
+            *at != self.home && it.role == topology::Role::Node && it.lab == *lab && lab.is_some()
+        });
+        let of_node = |(at, _): (usize, &topology::Namespace)| {
+            let pods = view.guests(at).into_iter().filter(|guest| view.is_pod(*guest));
+            let mut addresses = pods.flat_map(|pod| view.own(pod)).map(|it| it.address.addr());
+            addresses.find(|address| is_alike(address) && !address.is_loopback())
+        };
+        let seen: Vec<IpAddr> = nodes.filter_map(of_node).take(MOST_PEERS).collect();
+        if !seen.is_empty() {
+            return seen;
+        }
+        let routes = view.namespace(self.home).dump.routes.iter().filter(|route| {
+            let is_tunnel = route.hops.iter().any(|hop| {
+                let end = hop.index.map(|link| topology::End { namespace: self.home, link });
+                end.and_then(|end| view.link(end)).is_some_and(|link| link.vxlan.is_some())
+            });
+            let is_way = route.protocol == net::owner::PROTOCOL || is_tunnel;
+            is_way
+                && route.table == net::MAIN_TABLE
+                && (8..32).contains(&route.destination.prefix_len())
+        });
+        routes
+            .filter_map(|route| route.destination.hosts().nth(1))
+            .filter(is_alike)
+            .take(MOST_PEERS)
+            .collect()
+    }
+
+    fn tunnels(&self) -> Vec<Finding> {
+        let (view, home) = (self.view, self.home);
+        let mut seen: Seen<'a> = BTreeMap::new();
+        for (end, link) in view.ends(home) {
+            let Some(vxlan) = link.vxlan else { continue };
+            for to in explain::far_ends(view, end).into_iter().take(MOST_PEERS) {
+                let route = view.way(home, None, to);
+                let below = route.and_then(|route| route.hops.first()?.index);
+                let below_name = below.map(|index| view.name(home, index));
+                let is_family = |address: &IpAddr| address.is_ipv4() == to.is_ipv4();
+                let local = vxlan.local.filter(is_family).or_else(|| {
+                    let own = view.own(home).filter(|it| Some(it.index) == below);
+                    own.map(|it| it.address.addr()).find(is_family)
+                });
+                let Some(local) = local else { continue };
+                let sent = Packet {
+                    source: Some(local),
+                    destination: Some(to),
+                    output: below_name.as_deref(),
+                    protocol: Some(UDP),
+                    port: Some(vxlan.port),
+                    local: Some(false),
+                    ..Packet::default()
+                };
+                let received = Packet {
+                    source: Some(to),
+                    destination: Some(local),
+                    input: below_name.as_deref(),
+                    output: None,
+                    local: Some(true),
+                    ..sent
+                };
+                let out = self.rules.drop(&[Hook::Output, Hook::Postrouting], &sent);
+                let dropped =
+                    out.or_else(|| self.rules.drop(&[Hook::Prerouting, Hook::Input], &received));
+                if let Some(effect) = dropped {
+                    let text = effect.sentence(&self.rules);
+                    let (_, things, names) =
+                        seen.entry((Code::TunnelDropped, text)).or_insert((effect, vec![], vec![]));
+                    if !things.contains(&view.thing(end)) {
+                        things.push(view.thing(end));
+                    }
+                    names.push(to.to_string());
+                }
+            }
+        }
+        let finding = |((code, rule), (effect, mut about, names)): (
+            (Code, String),
+            (Effect<'_>, Vec<Thing>, Vec<String>),
+        )| {
+            let text = format!(
+                "The tunnel of {} with {} is blocked: {rule}",
+                view.called(home),
+                words::some(names, 4)
+            );
+            let consequence = "Pods of these nodes do not reach each other.";
+            about.push(view.space(home));
+            let show = view.command(home, &effect.command());
+            let remedy = format!(
+                "let UDP between nodes pass, in chain {} of nft table {}",
+                effect.chain.name, effect.chain.table
+            );
+            Finding::new(code, text, consequence, about).remedy(remedy).shown_by(show)
+        };
+        seen.into_iter().map(finding).collect()
+    }
+}
+
+fn is_ours(effect: &Effect<'_>) -> bool {
+    [AGENT_NFT_TABLE, PLUGIN_NFT_TABLE].contains(&effect.chain.table.name.as_str())
+}

@@ -1,0 +1,181 @@
+//! `podwire explain`: how something is put together, and what is wrong with it.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+use std::{fs, io};
+
+use diagnosis::{Explanation, Finding, Severity, Thing};
+use render::{Focus, Format, View};
+use serde_json::{Map, Value};
+use topology::{Machine, Namespace};
+
+use crate::cli::explain::Explain;
+use crate::drawing::draw;
+use crate::failure::{Exit, Failure, Result};
+use crate::lab::pretty;
+use crate::look;
+use crate::terminal::{Terminal, harmless};
+
+/// Lines longer than this are hard to read, however wide the terminal is.
+const WIDEST: usize = 100;
+
+/// Runs it.
+pub(crate) fn run(arguments: &Explain, terminal: Terminal) -> Result<ExitCode> {
+    let wanted = arguments.subject.clone().unwrap_or_default();
+    let machine = match &arguments.from {
+        Some(file) => read(file)?,
+        None => look::machine()?,
+    };
+    let unknown = |error: diagnosis::LookupError| {
+        Failure::new(Exit::NotFound, harmless(&error.to_string()))
+            .remedy("`podwire explain` shows what there is")
+    };
+    let explanation = diagnosis::explain(&machine, &wanted).map_err(unknown)?;
+    let Explain { drawing, teach, .. } = arguments;
+    let terminal = drawing.terminal(terminal);
+    let thing = diagnosis::thing(&machine, &wanted).map_err(unknown)?;
+    let shown = match &thing {
+        Some(thing) => surroundings(&machine, thing),
+        None => diagnosis::excerpt(&machine, &wanted).map_err(unknown)?,
+    };
+    let explanations = [explanation];
+    let view = View {
+        explanations: &explanations,
+        focus: thing.map(Focus::from).unwrap_or_default(),
+        teach: *teach,
+        ..View::of(&shown)
+    };
+    let [explanation] = &explanations;
+    drawing.put(&match drawing.format()? {
+        Format::Text => text(view, explanation, *teach, terminal),
+        Format::Json => pretty(&document(explanation)?),
+        format => draw(format, view, terminal),
+    })?;
+    Ok(exit(&machine, explanation).into())
+}
+
+/// What a thing is among: the lab that it is in, or the machine without its labs.
+fn surroundings(machine: &Machine, thing: &Thing) -> Machine {
+    let is_it = |namespace: &&Namespace| match thing {
+        Thing::Node(name) => namespace.node.as_ref() == Some(name),
+        Thing::Namespace(id) | Thing::Link(id, _) => namespace.id == *id,
+    };
+    let lab = machine.namespaces.iter().find(is_it).and_then(|namespace| namespace.lab.as_ref());
+    let is_near = |namespace: &&Namespace| namespace.lab.as_ref() == lab;
+    let namespaces = machine.namespaces.iter().filter(is_near).cloned().collect();
+    let (host, nodes, gaps) = (machine.host.clone(), machine.nodes.clone(), machine.gaps.clone());
+    Machine { host, nodes, namespaces, gaps }
+}
+
+/// A proven fault outranks what could not be read.
+fn exit(machine: &Machine, explanation: &Explanation) -> Exit {
+    if explanation.findings.iter().any(|finding| finding.severity == Severity::Wrong) {
+        Exit::No
+    } else if !machine.gaps.is_empty() {
+        Exit::Unknown
+    } else {
+        Exit::Yes
+    }
+}
+
+/// The machine that a snapshot is of.
+fn read(file: &Path) -> Result<Machine> {
+    let failed = |exit: Exit, why: String| {
+        Failure::new(exit, format!("read {}: {why}", harmless(&file.display().to_string())))
+    };
+    let text = match file == Path::new("-") {
+        true => {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).map(|_| text)
+        }
+        false => fs::read_to_string(file),
+    };
+    let text = text.map_err(|error| {
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::NotFound,
+            io::ErrorKind::InvalidData => Exit::Usage,
+            _ => Exit::Unknown,
+        };
+        failed(exit, error.to_string())
+    })?;
+    Machine::from_document(&text).map_err(|error| {
+        failed(Exit::Usage, harmless(&error.to_string()))
+            .remedy("write one with `podwire snapshot FILE`")
+    })
+}
+
+/// The answer for programs.
+fn document(explanation: &Explanation) -> Result<Value> {
+    let failed = |error: serde_json::Error| Failure::new(Exit::Unknown, error.to_string());
+    let mut document = Map::new();
+    document.insert("apiVersion".to_owned(), topology::API_VERSION.into());
+    document.insert("kind".to_owned(), "Explanation".into());
+    if let Value::Object(fields) = serde_json::to_value(explanation).map_err(failed)? {
+        document.extend(fields);
+    }
+    Ok(document.into())
+}
+
+/// The answer for people: picture, sentences, findings.
+fn text(view: View<'_>, explanation: &Explanation, teach: bool, terminal: Terminal) -> String {
+    let mut text = String::new();
+    if !view.machine.namespaces.is_empty() {
+        text += &draw(Format::Text, view, terminal);
+    }
+    let width = terminal.width.min(WIDEST);
+    let command = |text: &mut String, indent: usize, command: Option<&String>| {
+        if let Some(command) = command.filter(|_| teach) {
+            let line = format!("$ {}", harmless(command));
+            *text += &format!("{:indent$}{}\n", "", terminal.dim(&line));
+        }
+    };
+    for chapter in &explanation.chapters {
+        text += &format!("\n{}\n", terminal.bold(&harmless(&chapter.title)));
+        for sentence in &chapter.sentences {
+            let marks = sentence.findings.iter().map(|number| format!(" [{}]", number + 1));
+            let marks: String = marks.collect();
+            text += &wrapped(&(harmless(&sentence.text) + &marks), 2, width);
+            command(&mut text, 4, sentence.command.as_ref());
+        }
+    }
+    text += &format!("\n{}\n", terminal.bold("Findings"));
+    for (number, finding) in explanation.findings.iter().enumerate() {
+        let Finding { severity, text: what, consequence, remedy, .. } = finding;
+        let word = match severity {
+            Severity::Wrong => terminal.bad("WRONG"),
+            Severity::Warning => terminal.bad("WARNING"),
+            Severity::Unusual => terminal.bold("UNUSUAL"),
+        };
+        text += &format!("  [{}] {word}\n", number + 1);
+        text += &wrapped(&harmless(what), 6, width);
+        text += &wrapped(&harmless(consequence), 6, width);
+        if let Some(remedy) = remedy {
+            text += &format!("      fix: {}\n", harmless(remedy));
+        }
+        command(&mut text, 6, finding.command.as_ref());
+    }
+    if explanation.findings.is_empty() {
+        text += "  Nothing unusual was seen.\n";
+    }
+    text
+}
+
+/// A text in lines that begin at a column.
+fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let width = width.saturating_sub(indent).max(20);
+    let mut lines = String::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let longer = line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && longer > width {
+            lines += &format!("{:indent$}{line}\n", "");
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines + &format!("{:indent$}{line}\n", "")
+}
