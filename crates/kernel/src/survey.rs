@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use net::Space;
+use rustix::fs::{Mode, OFlags};
 
 use crate::dump::{Dump, Link};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Kernel;
-use crate::handle::read_sysctl;
 use crate::netlink::{Message, Socket};
 use crate::nft;
 use crate::observe::{all_rules, collect, without_nftables};
@@ -87,9 +89,22 @@ impl Kernel {
 
 impl Survey {
     /// Settings that a namespace or a kernel does not have are no failures.
+    ///
+    /// Each directory is opened once, and files relative to it: the kernel remembers those of all
+    /// namespaces under one name, and looks through all of them for the one of this namespace.
     fn read_settings(&mut self) {
+        let mut directory: Option<(&str, io::Result<OwnedFd>)> = None;
         for key in SETTINGS {
-            match read_sysctl(&format!("net/{key}")) {
+            let Some((name, file)) = key.split_once('/') else { continue };
+            let (_, opened) = match directory.take().filter(|(known, _)| *known == name) {
+                Some(known) => directory.insert(known),
+                None => directory.insert((name, open_settings(name))),
+            };
+            let read = match opened {
+                Ok(opened) => read_setting(opened, file),
+                Err(error) => Err(io::Error::from(error.kind())),
+            };
+            match read {
                 Ok(value) => {
                     self.settings.insert(format!("net.{}", key.replace('/', ".")), value);
                 }
@@ -169,6 +184,19 @@ impl Survey {
             Err(error) => self.failures.push(error),
         }
     }
+}
+
+fn open_settings(name: &str) -> io::Result<OwnedFd> {
+    let path = Path::new("/proc/sys/net").join(name);
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn read_setting(directory: &OwnedFd, file: &str) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut text = String::new();
+    fs::File::from(rustix::fs::openat(directory, file, flags, Mode::empty())?)
+        .read_to_string(&mut text)?;
+    Ok(text.trim_end().replace('\t', " "))
 }
 
 /// A device's setting as sysctl(8) writes it, with a slash for a dot in the device's name.

@@ -137,7 +137,7 @@ fn nodes(before: &Machine, after: &Machine, all: &mut Vec<Difference>) {
         let attached = |node: &crate::Node| -> BTreeSet<String> {
             let text = |it: &crate::Attachment| {
                 let whose =
-                    it.pod.as_ref().map_or_else(|| it.container_id.clone(), |pod| pod.to_string());
+                    it.pod.as_ref().map_or_else(|| it.container_id.clone(), ToString::to_string);
                 format!("of {whose} to {} by {}", it.network, it.ifname)
             };
             node.attachments.iter().map(text).collect()

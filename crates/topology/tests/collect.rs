@@ -102,7 +102,7 @@ struct Running(Child);
 impl Running {
     #[expect(clippy::disallowed_methods, reason = "tests start processes")]
     fn new(script: &str) -> Self {
-        Self(Command::new("sh").args(["-c", script]).spawn().unwrap())
+        Self(Command::new("sh").args(["-c", script]).spawn().expect("start sh"))
     }
 
     fn pid(&self) -> u32 {

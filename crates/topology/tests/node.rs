@@ -30,8 +30,8 @@ fn sources(root: &Path) -> Sources {
 }
 
 fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    fs::create_dir_all(path.parent().expect("it is in a directory")).expect("make a directory");
+    fs::write(path, text).expect("write a file");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_the_reference_plugins_wired_is_told_whole() {
     let gone = Namespace::new("cni-5678");
     let attachment =
         Attachment { container_id: "lost".to_owned(), ..parameters.attachment.clone() };
-    let lost = Parameters { attachment, netns: Some(gone.path()), ..parameters.clone() };
+    let lost = Parameters { attachment, netns: Some(gone.path()), ..parameters };
     runtime.add(&network, &lost).unwrap();
     drop(gone);
 

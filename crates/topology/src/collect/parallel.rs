@@ -36,7 +36,7 @@ pub(super) fn each<T: Sync, R: Send>(
     }
     let shares = thread::scope(|scope| {
         let threads: Vec<_> = (0..count).map(|_| scope.spawn(share)).collect();
-        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
         ended.map(|share| share.unwrap_or_else(|panic| resume_unwind(panic))).collect::<Vec<_>>()
     });
     let mut done = Vec::with_capacity(items.len());
