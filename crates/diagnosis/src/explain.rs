@@ -71,26 +71,33 @@ struct Scope {
     all_of: HashSet<Thing>,
     /// Just these things.
     things: HashSet<Thing>,
+    /// Not what is of these namespaces, unless it is of those above, too: other pods.
+    except: HashSet<Thing>,
 }
 
 impl Scope {
     fn has(&self, finding: &Finding) -> bool {
-        self.whole
-            || finding.about.is_empty()
-            || finding.about.iter().any(|thing| {
-                let is_inside = match thing {
-                    Thing::Link(id, _) => self.all_of.contains(&Thing::Namespace(*id)),
-                    thing => self.all_of.contains(thing),
-                };
-                is_inside || self.things.contains(thing)
-            })
+        let space = |thing: &Thing| match thing {
+            Thing::Link(id, _) => Thing::Namespace(*id),
+            thing => thing.clone(),
+        };
+        let about = &finding.about;
+        let is_inside = about.iter().any(|thing| self.all_of.contains(&space(thing)));
+        let is_others = about.iter().any(|thing| self.except.contains(&space(thing)));
+        let is_told = about.iter().any(|thing| self.things.contains(thing));
+        self.whole || about.is_empty() || is_inside || (is_told && !is_others)
     }
 }
 
 fn scope(view: &View<'_>, subject: &Subject, chapters: &[Chapter]) -> Scope {
     let sentences = chapters.iter().flat_map(|chapter| &chapter.sentences);
     let told: HashSet<Thing> = sentences.flat_map(|it| it.about.iter().cloned()).collect();
-    let mut scope = Scope { whole: false, all_of: HashSet::new(), things: HashSet::new() };
+    let mut scope = Scope {
+        whole: false,
+        all_of: HashSet::new(),
+        things: HashSet::new(),
+        except: HashSet::new(),
+    };
     let node_and_guests = |scope: &mut Scope, home: usize| {
         let all = [home].into_iter().chain(view.guests(home));
         scope.all_of.extend(all.map(|at| view.space(at)));
@@ -121,6 +128,9 @@ fn scope(view: &View<'_>, subject: &Subject, chapters: &[Chapter]) -> Scope {
                 // What is wrong with the node as a whole is wrong for its pods; what is wrong with
                 // other pods' devices is not told.
                 scope.things.extend(home.map(|home| view.space(home)));
+                let guests = home.map(|home| view.guests(home)).unwrap_or_default();
+                let others = guests.into_iter().filter(|other| other != at);
+                scope.except.extend(others.map(|other| view.space(other)));
             }
         },
         Subject::Container(..) | Subject::Link(_) => scope.things = told,

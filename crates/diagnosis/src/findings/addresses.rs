@@ -186,18 +186,26 @@ fn default_routes(view: &View<'_>, at: usize) -> Vec<Finding> {
                 let about = [Some(end), bridge].into_iter().flatten().map(|end| view.thing(end));
                 let about = about.chain([view.space(at)]).collect();
                 let finding = Finding::new(Code::GatewayMissing, text, consequence, about);
-                let remedy =
-                    match bridge.and_then(|bridge| view.link(bridge).map(|link| (bridge, link))) {
-                        Some((bridge, link)) => view.command(
-                            bridge.namespace,
-                            &format!(
-                                "ip addr add {gateway}/{} dev {}",
-                                first.address.prefix_len(),
-                                net::quote(&link.name)
-                            ),
-                        ),
-                        None => "recreate the pod".to_owned(),
-                    };
+                let right = bridge.and_then(|bridge| {
+                    let mut own = view.addresses(bridge).map(|it| it.address.addr());
+                    own.find(|own| first.address.contains(own))
+                });
+                let remedy = match (right, bridge) {
+                    (Some(right), _) => {
+                        let name = view.name(at, index);
+                        let name = net::quote(&name);
+                        let route =
+                            format!("ip {family}route replace default via {right} dev {name}");
+                        view.command(at, &route)
+                    }
+                    (None, Some(bridge)) => {
+                        let name = view.name(bridge.namespace, bridge.link);
+                        let (name, length) = (net::quote(&name), first.address.prefix_len());
+                        let address = format!("ip addr add {gateway}/{length} dev {name}");
+                        view.command(bridge.namespace, &address)
+                    }
+                    (None, None) => "recreate the pod".to_owned(),
+                };
                 findings.push(finding.remedy(remedy).shown_by(show.clone()));
             }
         }

@@ -275,6 +275,7 @@ fn said(field: Field, value: &str, negated: bool) -> Option<String> {
             return Some(format!("{not} for {transport} port {value}"));
         }
         Field::Mark => ("carries mark", "does not carry mark"),
+        Field::Vni => ("is of virtual network", "is of another virtual network than"),
         Field::CtState => {
             let not = if negated { "not " } else { "" };
             return Some(format!("is of a connection that is {not}{value}"));

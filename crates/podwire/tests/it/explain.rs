@@ -290,6 +290,40 @@ fn broken(flags: &str, how: &str, question: &str, code: &str) {
 }
 
 #[test]
+fn what_is_wrong_stands_at_the_end() {
+    isolated!();
+    podwire("lab up --pods 2").expect(0);
+    sh("ip -n pod1 route replace default via 10.1.0.99");
+    let machine = snapshot();
+    podwire("lab down").expect(0);
+    let answer = ask(&machine, "pod/pod1 --teach").expect(1);
+    golden("broken.txt", &answer.stdout);
+    // Another pod's fault is none of this one.
+    ask(&machine, "pod/pod2").expect(0);
+    let mut machine = machine;
+    machine["gaps"] = serde_json::json!([{ "what": "pod3", "why": "it is locked" }]);
+    let unread = ask(&machine, "pod/pod2").expect(3);
+    assert!(unread.stdout.contains("pod3 could not be read: it is locked."), "{}", unread.stdout);
+    assert!(!unread.stdout.contains("Nothing unusual"), "{}", unread.stdout);
+}
+
+/// What the tour shows is what podwire says.
+#[test]
+fn the_tour_is_of_these_answers() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(root.join("tests/golden")).unwrap();
+    let answers: Vec<String> =
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let tour = fs::read_to_string(root.join("../../docs/tour.md")).unwrap();
+    let blocks: Vec<&str> =
+        tour.split("```text\n").skip(1).filter_map(|text| text.split("```").next()).collect();
+    assert!(blocks.len() > 5);
+    for block in blocks {
+        assert!(answers.iter().any(|answer| answer.contains(block)), "{block}");
+    }
+}
+
+#[test]
 fn what_is_wrong_on_a_node_is_found() {
     isolated!();
     let veth =
