@@ -3,6 +3,7 @@
 //! Pure: answers are computed from a [`topology::Machine`], live or from a snapshot, whoever made
 //! what is in it. They are data here; `render` gives them a form.
 
+pub mod doctor;
 mod explanation;
 mod finding;
 mod thing;

@@ -20,6 +20,7 @@ mod observe;
 pub mod process;
 mod removal;
 mod rtnetlink;
+mod trial;
 mod udp;
 mod wait;
 
