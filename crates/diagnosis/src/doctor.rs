@@ -1,5 +1,9 @@
 //! What this machine can do, what is in the way, and what is left over.
 
 mod ability;
+mod conflict;
+mod surroundings;
 
 pub use ability::{Ability, Group, State, abilities};
+pub use conflict::conflicts;
+pub use surroundings::Surroundings;

@@ -44,6 +44,22 @@ pub enum Severity {
 pub enum Code {
     /// A device that carries a pod's packets is down.
     LinkDown,
+    /// Rules of iptables-legacy, which nothing else shows.
+    LegacyTables,
+    /// firewalld hides pods behind the node's address.
+    FirewalldMasquerade,
+    /// The table of connections is full, or nearly.
+    ConntrackFull,
+    /// The table of neighbours is full, or nearly.
+    NeighboursFull,
+    /// systemd-networkd removes what it does not know.
+    NetworkdRemoves,
+    /// NetworkManager takes every device for its own.
+    NetworkManagerManages,
+    /// udev chooses hardware addresses.
+    AddressPolicy,
+    /// SELinux may refuse plugins.
+    Selinux,
     /// Something could not be read, so that nothing can be said about it.
     Unreadable,
 }
