@@ -22,7 +22,7 @@ use self::request::Wish;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::netlink::Socket;
-use crate::netns::Netns;
+use crate::netns::{Netns, NetnsId};
 use crate::{conntrack, nft, wait};
 
 /// What to do when a step fails.
@@ -117,6 +117,12 @@ impl Kernel {
     /// to a namespace, or to find out early that it cannot be opened.
     pub fn open(&mut self, space: &Space) -> Result<()> {
         self.handle(space).map(|_| ())
+    }
+
+    /// Who `space` is.
+    pub fn id(&mut self, space: &Space) -> Result<NetnsId> {
+        let (home, handle) = self.handle(space)?;
+        handle.netns().unwrap_or(home).id()
     }
 
     /// Closes `space`, so that nothing of ours keeps it alive.

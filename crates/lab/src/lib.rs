@@ -28,7 +28,7 @@ pub use agents::{AgentRun, Started};
 pub use cluster::{Cluster, Families, Underlay};
 pub use error::{Error, Result};
 pub use invocation::Invocation;
-pub use model::{Lab, Namespace, Network, Plugins, Pods, Role};
+pub use model::{Lab, Namespace, Network, Plugins, Pods, Role, Runtime};
 pub use name::{Name, NameError};
 pub use plan::{Entry, Plan, Step};
 pub use processes::{LAB_VARIABLE, Process};

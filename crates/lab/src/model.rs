@@ -74,6 +74,17 @@ pub struct Namespace {
     pub node: Option<String>,
 }
 
+/// Where a node's container runtime, which the lab plays, keeps its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// What it remembers of attachments: `results` is in it.
+    pub cache: PathBuf,
+    /// The directories of host-local, one a network.
+    pub reservations: PathBuf,
+    /// Where networks are configured.
+    pub configurations: PathBuf,
+}
+
 /// What a namespace plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -207,6 +218,22 @@ impl Lab {
     /// The namespaces of nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces.iter().filter(|namespace| namespace.role == Role::Node)
+    }
+
+    /// Where a node's runtime keeps its files, for a lab with its files in `directory`; `None` for
+    /// what runs no pods.
+    pub fn runtime(&self, directory: &Path, node: &Namespace) -> Option<Runtime> {
+        let home = match &self.network {
+            Network::Plain => return None,
+            Network::Pods(_) => directory.to_owned(),
+            Network::Cluster(_) => cluster::home(directory, node),
+        };
+        let configurations = match &self.network {
+            Network::Cluster(_) => home.join("net.d"),
+            _ => home.join("cni/net.d"),
+        };
+        let (cache, reservations) = (home.join("cni"), home.join("cni/networks"));
+        Some(Runtime { cache, reservations, configurations })
     }
 
     /// The node that a pod is on.

@@ -16,7 +16,7 @@ use self::cni::CniCommand;
 use self::ipam::IpamCommand;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::Terminal;
-use crate::{completion, demo, install};
+use crate::{completion, demo, install, snapshot};
 
 /// Gives every pod a network, and shows how that network works.
 #[derive(Debug, Parser)]
@@ -51,6 +51,12 @@ enum Command {
     /// Join this node to the others, and keep it joined.
     #[command(after_help = agent::EXAMPLES)]
     Agent(agent::Agent),
+    /// Write all that there is to see of this machine's network to a file, to be asked elsewhere.
+    #[command(
+        after_help = "Changes nothing. What this user may not see is told: use sudo for all \
+        of it.\n\nExamples:\n  podwire snapshot node.json\n  podwire snapshot - | jq .namespaces[].name"
+    )]
+    Snapshot(Snapshot),
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -60,6 +66,13 @@ enum Command {
     },
     /// Print the version.
     Version,
+}
+
+/// `podwire snapshot`
+#[derive(Debug, Args)]
+pub(crate) struct Snapshot {
+    /// The file; `-` for standard output.
+    pub(crate) file: PathBuf,
 }
 
 /// What to do with labs.
@@ -331,6 +344,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
+        Command::Snapshot(snapshot) => snapshot::run(&snapshot),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {
             completion::print(shell)?;

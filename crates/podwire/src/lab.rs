@@ -9,17 +9,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use kernel::{ErrorKind, Kernel, Netns};
+use kernel::{ErrorKind, Netns};
 use lab::{
     Cluster, Families, Lab, Made, Network, Plugins, Pods, Report, Role, State, Store, Underlay,
 };
 use serde_json::{Value, json};
-use topology::{Machine, Place};
+use topology::Machine;
 
 use crate::cli::{self, Down, Exec, Format, List, Output, Status, Up, print};
 use crate::dry_run;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
+use crate::look;
 use crate::progress::Progress;
 use crate::terminal::Terminal;
 
@@ -384,21 +385,7 @@ fn own_file() -> Result<PathBuf> {
 
 /// The lab's namespaces as they are now; those that are gone are left out.
 pub(crate) fn machine(lab: &Lab, directory: &Path) -> Result<Machine> {
-    let place = |namespace: &lab::Namespace| {
-        let path = namespace.private_path(directory);
-        Netns::open(&path).ok()?;
-        let (role, node) = match namespace.role {
-            Role::Node => (topology::Role::Node, Some(namespace.name.clone())),
-            Role::Pod => (topology::Role::Pod, lab.node_of(namespace).map(|it| it.name.clone())),
-            Role::Underlay => (topology::Role::Underlay, None),
-            Role::Outside => (topology::Role::Outside, None),
-            Role::Plain => (topology::Role::Other, None),
-        };
-        let name = namespace.public.clone();
-        Some(Place { name, path, role, node, lab: Some(lab.name.to_string()) })
-    };
-    let places: Vec<Place> = lab.namespaces.iter().filter_map(place).collect();
-    Ok(Machine::collect(&mut Kernel::new()?, &places)?)
+    Ok(Machine::collect(&look::lab(lab, directory))?)
 }
 
 /// Commands to try.

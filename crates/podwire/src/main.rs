@@ -11,8 +11,10 @@ mod install;
 mod interrupt;
 mod ipam;
 mod lab;
+mod look;
 mod progress;
 mod replace;
+mod snapshot;
 mod table;
 mod terminal;
 

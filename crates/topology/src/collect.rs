@@ -1,12 +1,60 @@
 //! Reading a machine, the one thing of this room that is not pure.
+//!
+//! Namespaces are looked for first, then each is looked at once, by several threads; whose numbers
+//! its devices speak of is settled afterwards, when all are known. Nothing is changed, and nothing
+//! is read but the kernel and the files of [`Sources`]. What goes away meanwhile is left out; what
+//! is there and cannot be read is a [gap](Gap).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod files;
+mod look;
+mod names;
+mod numbers;
+mod parallel;
+mod runtimes;
+mod spaces;
+
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use kernel::{Kernel, Netns, NetnsId, Result};
-use net::Space;
+use kernel::{Netns, NetnsId, Result};
 
-use crate::{Machine, Namespace, Role};
+pub use self::files::Files;
+pub use self::runtimes::Runtimes;
+use self::spaces::Spaces;
+use crate::{Gap, Host, Machine, Node, Role};
+
+/// Where a machine is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Namespaces that are known beforehand.
+    pub places: Vec<Place>,
+    /// Nodes that are known beforehand.
+    pub nodes: Vec<NodeFiles>,
+    /// The machine itself, with every namespace on it; `None` for the places alone.
+    pub whole: Option<Whole>,
+}
+
+/// What a machine has beside the nodes of labs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// The files of its own pods.
+    pub files: Files,
+    /// The state of container runtimes.
+    pub runtimes: Runtimes,
+}
+
+/// A node that is known beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFiles {
+    /// Its name, as [`Place::node`] has it.
+    pub name: String,
+    /// The lab that it is of.
+    pub lab: Option<String>,
+    /// Where its namespace is bound.
+    pub namespace: PathBuf,
+    /// The files of its pods.
+    pub files: Files,
+}
 
 /// A namespace whose name and role are known beforehand, as those of labs are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,33 +78,69 @@ impl Place {
     }
 }
 
-impl Machine {
-    /// Looks at these namespaces, one after the other, and at nothing else.
-    pub fn collect(kernel: &mut Kernel, places: &[Place]) -> Result<Self> {
-        let open = |place: &Place| Netns::open(&place.path);
-        let opened: Vec<Netns> = places.iter().map(open).collect::<Result<_>>()?;
-        let ids: Vec<NetnsId> = opened.iter().map(Netns::id).collect::<Result<_>>()?;
-        let mut look = |place: &Place, id: &NetnsId| {
-            let Place { name, path, role, node, lab } = place.clone();
-            let space = Space::At(path.clone());
-            let dump = kernel.dump(&space)?;
-            let numbers = dump.links.values().filter_map(|link| link.parent_netns);
-            let mut wanted: BTreeSet<i32> = numbers.collect();
-            let mut known = BTreeMap::new();
-            for (other, id) in opened.iter().zip(&ids) {
-                if wanted.is_empty() {
-                    break;
-                }
-                if let Some(number) = kernel.number_of(&space, other)?
-                    && wanted.remove(&number)
-                {
-                    known.insert(number, *id);
-                }
-            }
-            let paths = vec![path];
-            Ok(Namespace { name, role, node, lab, paths, known, dump, ..Namespace::new(*id) })
-        };
-        let namespaces = places.iter().zip(&ids).map(|(place, id)| look(place, id));
-        Ok(Self { namespaces: namespaces.collect::<Result<_>>()?, ..Self::default() })
+impl Sources {
+    /// These namespaces and nothing else.
+    pub fn of(places: impl Into<Vec<Place>>) -> Self {
+        Self { places: places.into(), ..Self::default() }
     }
+
+    /// The whole machine, with the files where CNI and runtimes keep them.
+    pub fn machine() -> Self {
+        let whole = Whole { files: Files::default(), runtimes: Runtimes::default() };
+        Self { whole: Some(whole), ..Self::default() }
+    }
+}
+
+impl Machine {
+    /// Looks at a machine, once.
+    pub fn collect(sources: &Sources) -> Result<Self> {
+        let mut gaps = Vec::new();
+        let spaces = Spaces::find(sources, &mut gaps)?;
+        let looks = parallel::each(&spaces.all, look::look)?;
+        let mut namespaces = Vec::new();
+        for seen in looks {
+            match seen {
+                look::Look::Seen(namespace, more) => {
+                    namespaces.push(*namespace);
+                    gaps.extend(more);
+                }
+                look::Look::Gone => {}
+                look::Look::Closed(gap) => gaps.push(gap),
+            }
+        }
+        let host = host(&mut gaps);
+        let nodes = nodes(sources, &host, spaces.own, &mut gaps);
+        let containers = match &sources.whole {
+            Some(whole) => whole.runtimes.containers(&mut gaps),
+            None => Vec::new(),
+        };
+        names::give(&mut namespaces, sources, spaces.own, &nodes, &containers);
+        let namespaces = numbers::settle(namespaces, &mut gaps)?;
+        Ok(Self { host, nodes, namespaces, gaps })
+    }
+}
+
+/// The nodes with what their files say.
+fn nodes(sources: &Sources, host: &Host, own: Option<NetnsId>, gaps: &mut Vec<Gap>) -> Vec<Node> {
+    let own = sources.whole.iter().map(|whole| (host.name.as_str(), None, own, &whole.files));
+    let labs = sources.nodes.iter().map(|node| {
+        let namespace = Netns::open(&node.namespace).and_then(|netns| netns.id()).ok();
+        (node.name.as_str(), node.lab.clone(), namespace, &node.files)
+    });
+    own.chain(labs).map(|(name, lab, id, files)| files.node(name, lab, id, gaps)).collect()
+}
+
+fn host(gaps: &mut Vec<Gap>) -> Host {
+    let taken = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut host = Host { taken, ..Host::default() };
+    let mut read = |setting: &str| match look::setting(setting) {
+        Ok(value) => value,
+        Err(error) => {
+            gaps.push(Gap { what: format!("setting {setting}"), why: error.to_string() });
+            String::new()
+        }
+    };
+    host.kernel = read("kernel/osrelease");
+    host.name = read("kernel/hostname");
+    host
 }

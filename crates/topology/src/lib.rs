@@ -9,12 +9,14 @@ mod machine;
 mod masquerade;
 mod node;
 
-pub use collect::Place;
+pub use collect::{Files, NodeFiles, Place, Runtimes, Sources, Whole};
 pub use document::{API_VERSION, DocumentError, KIND};
 /// Who a namespace is.
 pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.
 pub use kernel::dump;
-pub use machine::{Conntrack, End, Gap, Host, Listener, Machine, Namespace, Process, Role};
+pub use machine::{
+    Conntrack, Container, End, Gap, Host, Listener, Machine, Namespace, Process, Role,
+};
 pub use masquerade::{Masquerade, Network};
 pub use node::{Attachment, Configuration, Node, PodName, Reservation, Reservations};

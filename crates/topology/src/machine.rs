@@ -9,7 +9,7 @@ use kernel::NetnsId;
 use kernel::dump::{Address, Dump, Link, Route, RouteKind};
 use serde::{Deserialize, Serialize};
 
-use crate::{Masquerade, Node};
+use crate::{Masquerade, Node, PodName};
 
 /// All that was seen of one machine at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Machine {
     /// The nodes that are on it: itself, and those of labs.
     #[serde(default)]
     pub nodes: Vec<Node>,
-    /// Its own first, then by node and name.
+    /// Its own first, then those of labs in their order, then the others by node and name.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
     /// What could not be read. Where this is not empty, what is missing may be there.
@@ -80,7 +80,8 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Namespace {
-    /// What people call it; no two of a machine are called the same.
+    /// What people call it; no two of a machine are called the same. That of a pod of Kubernetes is
+    /// its [`PodName`] as text, the machine's own is `host`.
     pub name: String,
     /// What it is for.
     #[serde(default)]
@@ -99,6 +100,9 @@ pub struct Namespace {
     /// Who is in it.
     #[serde(default)]
     pub processes: Vec<Process>,
+    /// The containers that are in it, or that were attached to networks in it.
+    #[serde(default)]
+    pub containers: Vec<Container>,
     /// Others of the machine, by the numbers that this one knows them by: those that its devices
     /// lead to.
     #[serde(default)]
@@ -129,6 +133,29 @@ pub struct Process {
     /// Its control group, which tells the container and the pod that it is of.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cgroup: String,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Container {
+    /// What its runtime knows it by.
+    pub id: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The pod that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
+    /// The runtime that knows it, such as `containerd`; empty where only others speak of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub runtime: String,
+}
+
+impl Container {
+    /// A container of which no more is known.
+    pub fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), name: None, pod: None, runtime: String::new() }
+    }
 }
 
 /// How full a namespace's table of connections is.
@@ -207,6 +234,7 @@ impl Namespace {
             id,
             paths: Vec::new(),
             processes: Vec::new(),
+            containers: Vec::new(),
             known: BTreeMap::new(),
             dump: Dump::default(),
             settings: BTreeMap::new(),

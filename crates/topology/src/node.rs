@@ -2,6 +2,7 @@
 //! configuration asked for it. Read, never written.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -65,6 +66,16 @@ pub struct PodName {
     pub namespace: String,
     /// The name in it.
     pub name: String,
+}
+
+/// `default/nginx`, or the name alone where there is no namespace.
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
+    }
 }
 
 /// One network's directory of host-local.

@@ -1,0 +1,75 @@
+//! Where there is something to look at: this machine, and the labs on it.
+
+use std::path::Path;
+
+use lab::{Lab, Role};
+use topology::{Files, Gap, Machine, NodeFiles, Place, Sources};
+
+use crate::failure::Result;
+use crate::lab::store;
+
+/// This machine with all labs on it, as it is now.
+pub(crate) fn machine() -> Result<Machine> {
+    let store = store();
+    let mut sources = Sources::machine();
+    let mut gaps = Vec::new();
+    let labs = store.list().unwrap_or_else(|error| {
+        gaps.push(Gap { what: "labs".to_owned(), why: error.to_string() });
+        Vec::new()
+    });
+    for summary in labs {
+        match &summary.lab {
+            Ok(Some(lab)) => {
+                let Sources { places, nodes, .. } = self::lab(lab, &store.directory(&lab.name));
+                sources.places.extend(places);
+                sources.nodes.extend(nodes);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                gaps.push(Gap { what: format!("lab {}", summary.name), why: error.to_string() });
+            }
+        }
+    }
+    let mut machine = Machine::collect(&sources)?;
+    machine.gaps.append(&mut gaps);
+    Ok(machine)
+}
+
+/// A lab by itself. Its nodes are called as their namespaces are, because several labs may have a
+/// `node1`.
+pub(crate) fn lab(lab: &Lab, directory: &Path) -> Sources {
+    let place = |namespace: &lab::Namespace| {
+        let (role, node) = match namespace.role {
+            Role::Node => (topology::Role::Node, Some(namespace)),
+            Role::Pod => (topology::Role::Pod, lab.node_of(namespace)),
+            Role::Underlay => (topology::Role::Underlay, None),
+            Role::Outside => (topology::Role::Outside, None),
+            Role::Plain => (topology::Role::Other, None),
+        };
+        Place {
+            name: namespace.public.clone(),
+            path: namespace.private_path(directory),
+            role,
+            node: node.map(|node| node.public.clone()),
+            lab: Some(lab.name.to_string()),
+        }
+    };
+    let node = |node: &lab::Namespace| {
+        let lab::Runtime { cache, reservations, configurations } = lab.runtime(directory, node)?;
+        Some(NodeFiles {
+            name: node.public.clone(),
+            lab: Some(lab.name.to_string()),
+            namespace: node.private_path(directory),
+            files: Files {
+                cache,
+                reservations: vec![reservations],
+                configurations: vec![configurations],
+            },
+        })
+    };
+    Sources {
+        places: lab.namespaces.iter().map(place).collect(),
+        nodes: lab.nodes().filter_map(node).collect(),
+        whole: None,
+    }
+}
