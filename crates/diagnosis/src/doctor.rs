@@ -2,8 +2,10 @@
 
 mod ability;
 mod conflict;
+mod leftover;
 mod surroundings;
 
 pub use ability::{Ability, Group, State, abilities};
 pub use conflict::conflicts;
+pub use leftover::{Leftover, leftovers};
 pub use surroundings::Surroundings;

@@ -60,6 +60,16 @@ pub enum Code {
     AddressPolicy,
     /// SELinux may refuse plugins.
     Selinux,
+    /// A name in `/run/netns` that leads nowhere.
+    DeadName,
+    /// A runtime remembers containers that are gone.
+    AttachmentLeft,
+    /// Rules for pods that are gone.
+    ElementLeft,
+    /// The network of an agent, and no agent.
+    AgentGone,
+    /// A lab that was not made or taken down whole.
+    LabLeft,
     /// Something could not be read, so that nothing can be said about it.
     Unreadable,
 }

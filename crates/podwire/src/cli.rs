@@ -57,6 +57,11 @@ enum Command {
         of it.\n\nExamples:\n  podwire snapshot node.json\n  podwire snapshot - | jq .namespaces[].name"
     )]
     Snapshot(Snapshot),
+    /// Tell what this machine can do, what is in the way of pods, and what is left over.
+    #[command(after_help = "Everything is tried in a namespace that is thrown away; nothing is \
+        changed without --fix.\n\nExamples:\n  podwire doctor\n  podwire doctor --fix --dry-run\n  \
+        podwire doctor -o json")]
+    Doctor(Doctor),
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -66,6 +71,20 @@ enum Command {
     },
     /// Print the version.
     Version,
+}
+
+/// `podwire doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Take away what is podwire's and left over; for everything else the remedy is told.
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// With --fix: only show what would be done.
+    #[arg(long, requires = "fix")]
+    pub(crate) dry_run: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// `podwire snapshot`
@@ -344,6 +363,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
+        Command::Doctor(doctor) => crate::doctor::run(&doctor, terminal),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot),
         Command::Install(install) => install::run(&install),
         Command::Completion { shell } => {

@@ -5,6 +5,7 @@ mod cli;
 mod cni;
 mod completion;
 mod demo;
+mod doctor;
 mod dry_run;
 mod failure;
 mod install;

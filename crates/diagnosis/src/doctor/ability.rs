@@ -22,6 +22,8 @@ pub struct Ability {
     pub name: String,
     /// Whether it is there.
     pub state: State,
+    /// No node can do without it.
+    pub essential: bool,
     /// What cannot be done without it; empty where it is there.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub consequence: String,
@@ -62,7 +64,12 @@ pub enum State {
 impl Ability {
     fn new(group: Group, name: &str, state: State, without: &str) -> Self {
         let consequence = if state == State::Yes { String::new() } else { without.to_owned() };
-        Self { group, name: name.to_owned(), state, consequence, remedy: None, evidence: None }
+        let name = name.to_owned();
+        Self { group, name, state, essential: false, consequence, remedy: None, evidence: None }
+    }
+
+    fn essential(self) -> Self {
+        Self { essential: true, ..self }
     }
 
     fn remedy(self, remedy: &str) -> Self {
@@ -94,6 +101,7 @@ pub fn abilities() -> Vec<Ability> {
                 "no pod can be made, and nothing else could be tried",
             )
             .remedy("run this as root, or in a user namespace: unshare -Urnm podwire doctor")
+            .essential()
         }),
     }
     abilities
@@ -121,7 +129,7 @@ fn rights(status: &str) -> Vec<Ability> {
             None => State::Unknown,
         };
         let ability = Ability::new(Group::Rights, name, state, without);
-        ability.remedy(&format!("run as root, or give the process {name}"))
+        ability.remedy(&format!("run as root, or give the process {name}")).essential()
     };
     CAPABILITIES.map(right).into()
 }
@@ -143,6 +151,7 @@ fn release_ability(release: &str) -> Ability {
     let name = format!("Linux 5.10 or newer (this is {release})");
     Ability::new(Group::Kernel, &name, state, "nothing here was tried with such a kernel")
         .remedy("install a newer kernel")
+        .essential()
 }
 
 /// A namespace to try things in.
@@ -170,6 +179,9 @@ const KINDS: [(&str, &str); 13] = [
     ("netkit", "Cilium's netkit pods do not work; podwire does not need it"),
 ];
 
+/// The kinds without which there are no pods.
+const ESSENTIAL: [&str; 2] = ["bridge", "veth"];
+
 impl Trial {
     fn begin() -> kernel::Result<Self> {
         let netns = Netns::unnamed()?;
@@ -195,13 +207,15 @@ impl Trial {
         let without = "a node cannot be made to forward packets of its pods";
         judge(Group::Kernel, "writing below /proc/sys/net", written, without)
             .remedy("in a container, mount /proc/sys writable, or set what is needed beforehand")
+            .essential()
     }
 
     /// Whether there are devices of a kind.
     fn kind(&mut self, kind: &str, without: &str) -> Ability {
         let space = Space::At(self.netns.path().to_owned());
         let known = self.kernel.knows_kind(&space, kind);
-        answer(Group::Devices, kind, known, without).remedy(MODULE)
+        let ability = answer(Group::Devices, kind, known, without).remedy(MODULE);
+        if ESSENTIAL.contains(&kind) { ability.essential() } else { ability }
     }
 
     /// Devices that programs make, by a file.
@@ -329,7 +343,9 @@ impl Trial {
             let made = self.apply([nft(NftObject::Table(table.clone())), nft(chain.into())]);
             // What was made goes away before the next one, whose hook may be the same.
             let _ = self.apply([Change::Delete(Object::Nft(NftObject::Table(table)))]);
-            abilities.push(judge(Group::Firewall, name, made, without).remedy(MODULE));
+            let ability = judge(Group::Firewall, name, made, without).remedy(MODULE);
+            let is_essential = family == Family::Inet && (kind == Nat || hook == Hook::Forward);
+            abilities.push(if is_essential { ability.essential() } else { ability });
         }
         abilities
     }

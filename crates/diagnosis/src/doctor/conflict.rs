@@ -25,21 +25,22 @@ fn forwards(namespace: &Namespace) -> bool {
     matches!(namespace.role, Role::Host | Role::Node)
 }
 
-fn finding(code: Code, severity: Severity, text: String, consequence: &str) -> Finding {
+/// A finding that only needs to be completed.
+pub(super) fn finding(code: Code, severity: Severity, text: String, consequence: &str) -> Finding {
     let consequence = consequence.to_owned();
     Finding { code, severity, text, consequence, remedy: None, about: Vec::new(), command: None }
 }
 
 impl Finding {
-    fn on(self, namespace: &Namespace) -> Self {
+    pub(super) fn on(self, namespace: &Namespace) -> Self {
         Self { about: vec![Thing::Namespace(namespace.id)], ..self }
     }
 
-    fn remedy(self, remedy: impl Into<String>) -> Self {
+    pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..self }
     }
 
-    fn command(self, command: impl Into<String>) -> Self {
+    pub(super) fn command(self, command: impl Into<String>) -> Self {
         Self { command: Some(command.into()), ..self }
     }
 }

@@ -1,8 +1,9 @@
 //! Files of other programs that change networks by themselves. Read below a root that is given, and
 //! never written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// What runs beside podwire on this machine, as its files tell.
@@ -18,6 +19,8 @@ pub struct Surroundings {
     pub address_policy: Option<PathBuf>,
     /// SELinux enforces its policy.
     pub selinux_enforces: bool,
+    /// An agent answers, where agents usually do.
+    pub agent_runs: bool,
     /// Names in `/run/netns` that lead to no namespace.
     pub dead_names: Vec<PathBuf>,
 }
@@ -29,7 +32,9 @@ const CONFIGURATION: [&str; 4] = ["etc/systemd", "run/systemd", "usr/lib/systemd
 impl Surroundings {
     /// Looks below `root`, which is `/` but in tests. What is not there does not run.
     pub fn read(root: &Path) -> Self {
-        let networkd = root.join("run/systemd/netif").is_dir().then(|| networkd(root));
+        let running = running(&root.join("proc"));
+        let runs = |name: &str| running.contains(name);
+        let networkd = runs("systemd-network").then(|| networkd(root));
         // Both are on unless something turns them off.
         let removes = |key: &str| {
             let told = networkd.as_ref().map(|settings| settings.get(key).map(String::as_str));
@@ -38,13 +43,22 @@ impl Surroundings {
         Self {
             networkd_removes_routes: removes("ManageForeignRoutes"),
             networkd_removes_rules: removes("ManageForeignRoutingPolicyRules"),
-            network_manager_manages: root.join("run/NetworkManager").is_dir()
-                && !leaves_us_alone(root),
-            address_policy: root.join("run/udev").is_dir().then(|| address_policy(root)).flatten(),
+            network_manager_manages: runs("NetworkManager") && !leaves_us_alone(root),
+            address_policy: runs("systemd-udevd").then(|| address_policy(root)).flatten(),
             selinux_enforces: text(&root.join("sys/fs/selinux/enforce")).trim() == "1",
+            agent_runs: UnixStream::connect(root.join("run/podwire/agent.sock")).is_ok(),
             dead_names: dead_names(&root.join("run/netns")),
         }
     }
+}
+
+/// The names of all processes, as the kernel has them: the first 15 bytes.
+fn running(proc: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    let is_process =
+        |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let processes = entries.filter(|entry| is_process(&entry.file_name()));
+    processes.map(|entry| text(&entry.path().join("comm")).trim_end().to_owned()).collect()
 }
 
 /// systemd's words for no (systemd.syntax(7)).
@@ -148,7 +162,7 @@ mod tests {
     #[test]
     fn networkd_removes_what_it_is_not_told_to_keep() {
         let told = [
-            ("run/systemd/netif/state", ""),
+            ("proc/7/comm", "systemd-network\n"),
             ("etc/systemd/networkd.conf", "[Network]\n#ManageForeignRoutes=no\n"),
             ("usr/lib/systemd/networkd.conf.d/10-a.conf", "[Network]\nManageForeignRoutes=no\n"),
         ];
@@ -163,7 +177,7 @@ mod tests {
 
     #[test]
     fn network_manager_is_told_to_leave_our_devices_alone() {
-        let runs = ("run/NetworkManager/x", "");
+        let runs = ("proc/7/comm", "NetworkManager\n");
         assert!(Surroundings::read(root(&[runs]).path()).network_manager_manages);
         let file = "etc/NetworkManager/conf.d/podwire.conf";
         let told = "[keyfile]\nunmanaged-devices+=interface-name:podwire0*\n";
@@ -175,7 +189,7 @@ mod tests {
         let all = "[Match]\nOriginalName=*\n[Link]\nMACAddressPolicy=";
         let (persistent, none) = (format!("{all}persistent\n"), format!("{all}none\n"));
         let usual = ("usr/lib/systemd/network/99-default.link", persistent.as_str());
-        let udev = ("run/udev/x", "");
+        let udev = ("proc/7/comm", "systemd-udevd\n");
         let seen = Surroundings::read(root(&[udev, usual]).path()).address_policy.unwrap();
         assert!(seen.ends_with("99-default.link"));
         let other = ("etc/systemd/network/10-pods.link", none.as_str());

@@ -5,6 +5,7 @@ mod agent;
 mod cluster;
 mod cni;
 mod demo;
+mod doctor;
 mod ipam;
 mod kill;
 mod lab;
