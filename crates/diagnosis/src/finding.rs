@@ -153,6 +153,36 @@ codes! {
     RangeNearlyFull: Warning,
     /// A network has no address left.
     RangeFull: Wrong,
+    /// Rules of iptables-legacy, which nothing else shows.
+    LegacyTables: Unusual,
+    /// firewalld hides pods behind the node's address.
+    FirewalldMasquerade: Warning,
+    /// The table of connections is nearly full.
+    ConntrackFilling: Warning,
+    /// The table of connections is full.
+    ConntrackFull: Wrong,
+    /// The table of neighbours is nearly full.
+    NeighboursFilling: Warning,
+    /// The table of neighbours is full.
+    NeighboursFull: Wrong,
+    /// systemd-networkd removes what it does not know.
+    NetworkdRemoves: Warning,
+    /// NetworkManager takes every device for its own.
+    NetworkManagerManages: Warning,
+    /// udev chooses hardware addresses.
+    AddressPolicy: Unusual,
+    /// SELinux may refuse plugins.
+    Selinux: Unusual,
+    /// A name in `/run/netns` that leads nowhere.
+    DeadName: Warning,
+    /// A runtime remembers containers that are gone.
+    AttachmentLeft: Warning,
+    /// Rules for pods that are gone.
+    ElementLeft: Warning,
+    /// The network of an agent, and no agent.
+    AgentGone: Warning,
+    /// A lab that was not made or taken down whole.
+    LabLeft: Warning,
     /// Something could not be read, so that nothing can be said about it.
     Unreadable: Unusual,
 }

@@ -4,6 +4,7 @@
 //! what is in it. They are data here; `render` gives them a form.
 
 mod audit;
+pub mod doctor;
 mod explain;
 mod explanation;
 mod finding;

@@ -22,6 +22,7 @@ mod removal;
 mod rtnetlink;
 mod sockets;
 mod survey;
+mod trial;
 mod udp;
 mod wait;
 

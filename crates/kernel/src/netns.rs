@@ -132,6 +132,21 @@ impl Netns {
         Self::open(path)
     }
 
+    /// Makes a new namespace that nothing but this value leads to: it ends with it. Its path leads
+    /// there for as long, and for this process only.
+    pub fn unnamed() -> Result<Self> {
+        let make = || -> io::Result<File> {
+            // SAFETY: as in `create`.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
+            File::open(OWN)
+        };
+        let file = std::thread::scope(|scope| scope.spawn(make).join())
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that makes it died")))
+            .map_err(|e| Error::io("create a network namespace", &e))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self { file, path })
+    }
+
     /// Binds this namespace to one more path, which must not exist.
     pub fn bind_to(&self, path: &Path) -> Result<()> {
         with_mount_point(path, || bind(&self.path, path))

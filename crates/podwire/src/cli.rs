@@ -75,6 +75,11 @@ enum Command {
         #[arg(value_enum, default_value_t = Kind::Topology)]
         kind: Kind,
     },
+    /// Tell what this machine can do, what is in the way of pods, and what is left over.
+    #[command(after_help = "Everything is tried in a namespace that is thrown away; nothing is \
+        changed without --fix.\n\nExamples:\n  podwire doctor\n  podwire doctor --fix --dry-run\n  \
+        podwire doctor -o json")]
+    Doctor(Doctor),
     /// Put the plugins where container runtimes look for them; what is there already is kept.
     Install(Install),
     /// Print the completion script of a shell.
@@ -84,6 +89,20 @@ enum Command {
     },
     /// Print the version.
     Version,
+}
+
+/// `podwire doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Take away what is podwire's and left over; for everything else the remedy is told.
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// With --fix: only show what would be done.
+    #[arg(long, requires = "fix")]
+    pub(crate) dry_run: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// `podwire snapshot`
@@ -415,6 +434,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
         Command::Explain(explain) => crate::explain::run(&explain, terminal),
+        Command::Doctor(doctor) => crate::doctor::run(&doctor, terminal),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot),
         Command::Diff(diff) => snapshot::diff(&diff, terminal),
         Command::Schema { kind } => snapshot::schema(kind),

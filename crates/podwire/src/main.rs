@@ -5,6 +5,7 @@ mod cli;
 mod cni;
 mod completion;
 mod demo;
+mod doctor;
 mod drawing;
 mod dry_run;
 mod explain;

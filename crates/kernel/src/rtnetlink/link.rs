@@ -120,6 +120,15 @@ pub(crate) fn by_name(name: &LinkName) -> Vec<u8> {
     writer.bytes().to_vec()
 }
 
+/// The payload of a request about a device of which nothing is said but name and kind.
+pub(crate) fn bare(name: &str, kind: &str) -> Vec<u8> {
+    let mut writer = Writer::after(&header(0, 0, None, None));
+    writer.put_str(IFNAME, name).nest(LINKINFO, |info| {
+        info.put(INFO_KIND, kind.as_bytes());
+    });
+    writer.bytes().to_vec()
+}
+
 /// The payload of a request that deletes a device by its index.
 pub(crate) fn by_index(index: u32) -> Vec<u8> {
     header(0, index, None, None).to_vec()

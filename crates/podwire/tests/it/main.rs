@@ -5,6 +5,7 @@ mod agent;
 mod cluster;
 mod cni;
 mod demo;
+mod doctor;
 mod explain;
 mod ipam;
 mod kill;

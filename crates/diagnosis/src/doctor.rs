@@ -1,0 +1,11 @@
+//! What this machine can do, what is in the way, and what is left over.
+
+mod ability;
+mod conflict;
+mod leftover;
+mod surroundings;
+
+pub use ability::{Ability, Group, State, abilities};
+pub use conflict::conflicts;
+pub use leftover::{Leftover, leftovers};
+pub use surroundings::Surroundings;

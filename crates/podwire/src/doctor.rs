@@ -1,0 +1,233 @@
+//! `podwire doctor`: what this machine can do, what is in the way, what is left over.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use diagnosis::doctor::{
+    Ability, Group, Leftover, State, Surroundings, abilities, conflicts, leftovers,
+};
+use diagnosis::{Code, Finding, Severity};
+use kernel::{Kernel, OnError};
+use serde_json::json;
+use topology::Machine;
+
+use crate::cli::{Doctor, Output, print};
+use crate::failure::{Exit, Failure, Result};
+use crate::lab::{pretty, remarks, require_no_script, store, tell};
+use crate::look;
+use crate::terminal::{Terminal, harmless};
+
+/// All that is known of the machine's health.
+struct Report {
+    machine: Machine,
+    abilities: Vec<Ability>,
+    conflicts: Vec<Finding>,
+    leftovers: Vec<Leftover>,
+    /// Labs that were not made whole, or not taken down whole.
+    labs: Vec<lab::Name>,
+}
+
+/// Runs it.
+pub(crate) fn run(arguments: &Doctor, terminal: Terminal) -> Result<ExitCode> {
+    if !(arguments.fix && arguments.dry_run) {
+        require_no_script(arguments.output)?;
+    }
+    let mut report = Report::look()?;
+    if arguments.fix {
+        if arguments.dry_run {
+            print(&report.script())?;
+            return Ok(Exit::Yes.into());
+        }
+        report.fix()?;
+        report = Report::look()?;
+    }
+    print(&match arguments.output {
+        Output::Json => pretty(&report.value()),
+        Output::Text | Output::Sh => report.text(terminal),
+    })?;
+    Ok(report.exit().into())
+}
+
+impl Report {
+    fn look() -> Result<Self> {
+        let machine = look::machine()?;
+        let surroundings = Surroundings::read(Path::new("/"));
+        let unfinished = store().list()?.into_iter();
+        let unfinished = unfinished.filter(|lab| lab.state == lab::State::Unfinished);
+        Ok(Self {
+            abilities: abilities(),
+            conflicts: conflicts(&machine, &surroundings),
+            leftovers: leftovers(&machine, &surroundings),
+            labs: unfinished.map(|lab| lab.name).collect(),
+            machine,
+        })
+    }
+
+    /// All findings, the worst first.
+    fn findings(&self) -> Vec<Finding> {
+        let labs = self.labs.iter().map(|name| Finding {
+            code: Code::LabLeft,
+            severity: Severity::Warning,
+            text: format!(
+                "Lab {name} is not whole: a command that made it or took it down ended early."
+            ),
+            consequence: "Its namespaces and names stay taken.".to_owned(),
+            remedy: Some(format!("podwire lab down {name}; or: podwire doctor --fix")),
+            about: Vec::new(),
+            command: Some(format!("podwire lab status {name}")),
+        });
+        let left = self.leftovers.iter().map(|it| it.finding.clone());
+        let mut findings: Vec<Finding> =
+            self.conflicts.iter().cloned().chain(left).chain(labs).collect();
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        findings
+    }
+
+    /// Whether all is well, as far as can be told.
+    fn exit(&self) -> Exit {
+        let lacks =
+            |state: State| move |ability: &Ability| ability.essential && ability.state == state;
+        let is_bad = self.findings().iter().any(|it| it.severity >= Severity::Warning);
+        if is_bad || self.abilities.iter().any(lacks(State::No)) {
+            Exit::No
+        } else if !self.machine.gaps.is_empty() || self.abilities.iter().any(lacks(State::Unknown))
+        {
+            Exit::Unknown
+        } else {
+            Exit::Yes
+        }
+    }
+
+    /// What `--fix` would do, as a person would type it.
+    fn script(&self) -> String {
+        let mut script = String::new();
+        for name in &self.labs {
+            let _ = writeln!(script, "podwire lab down {name}");
+        }
+        for leftover in &self.leftovers {
+            script += &net::script(&leftover.repair);
+        }
+        script
+    }
+
+    /// Takes away what is ours and left over.
+    fn fix(&self) -> Result<()> {
+        for name in &self.labs {
+            let report = store().down(name)?;
+            for line in remarks(&report) {
+                tell(&line);
+            }
+        }
+        let mut kernel = Kernel::new()?;
+        for leftover in &self.leftovers {
+            if leftover.repair.is_empty() {
+                continue;
+            }
+            let applied = kernel.apply(&leftover.repair, OnError::Continue);
+            tell(&format!(
+                "removed {} of {} of what is left over",
+                applied.done.len(),
+                leftover.repair.len()
+            ));
+            if let Some((_, error)) = applied.failed.into_iter().next() {
+                return Err(Failure::new(Exit::Unknown, error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self) -> serde_json::Value {
+        json!({
+            "apiVersion": "podwire/v1",
+            "kind": "DoctorReport",
+            "host": { "name": self.machine.host.name, "kernel": self.machine.host.kernel },
+            "abilities": self.abilities,
+            "findings": self.findings(),
+            "gaps": self.machine.gaps,
+        })
+    }
+
+    fn text(&self, terminal: Terminal) -> String {
+        let mut text = String::new();
+        let host = &self.machine.host;
+        let _ = writeln!(
+            text,
+            "{}, Linux {}\n",
+            terminal.bold(&harmless(&host.name)),
+            harmless(&host.kernel)
+        );
+        for (group, title) in [
+            (Group::Rights, "rights"),
+            (Group::Kernel, "kernel"),
+            (Group::Devices, "devices"),
+            (Group::Firewall, "firewall"),
+        ] {
+            let of_group = self.abilities.iter().filter(|it| it.group == group);
+            let there: Vec<&str> = of_group
+                .clone()
+                .filter(|it| it.state == State::Yes)
+                .map(|it| it.name.as_str())
+                .collect();
+            if !there.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "{title:<9} {}: {}",
+                    terminal.good("has"),
+                    harmless(&there.join(", "))
+                );
+            }
+            for ability in of_group.filter(|it| it.state != State::Yes) {
+                let word = match (ability.state, ability.essential) {
+                    (State::Unknown, _) => terminal.bad("cannot tell"),
+                    (_, true) => terminal.bad("lacks"),
+                    (_, false) => terminal.dim("lacks"),
+                };
+                let _ = writeln!(
+                    text,
+                    "{title:<9} {word}: {}: {}",
+                    harmless(&ability.name),
+                    ability.consequence
+                );
+                if let (true, Some(remedy)) = (ability.essential, &ability.remedy) {
+                    let _ = writeln!(text, "{:<9}   fix: {remedy}", "");
+                }
+            }
+        }
+        let findings = self.findings();
+        if !findings.is_empty() {
+            text.push('\n');
+        }
+        for finding in &findings {
+            let word = match finding.severity {
+                Severity::Wrong => terminal.bad("WRONG"),
+                Severity::Warning => terminal.bad("WARNING"),
+                Severity::Unusual => terminal.dim("UNUSUAL"),
+            };
+            let _ = writeln!(text, "{word}  {}", harmless(&finding.text));
+            let _ = writeln!(text, "  so: {}", harmless(&finding.consequence));
+            if let Some(remedy) = &finding.remedy {
+                let _ = writeln!(text, "  fix: {}", harmless(remedy));
+            }
+            if let Some(command) = &finding.command {
+                let _ = writeln!(text, "  see: {}", terminal.dim(&harmless(command)));
+            }
+        }
+        for gap in &self.machine.gaps {
+            let _ = writeln!(
+                text,
+                "{}  {}: {}",
+                terminal.bad("COULD NOT TELL"),
+                harmless(&gap.what),
+                harmless(&gap.why)
+            );
+        }
+        let verdict = match self.exit() {
+            Exit::Yes => "Nothing is in the way, and nothing is left over.",
+            Exit::No => "Something is wrong; see above.",
+            _ => "Nothing wrong was found, but not everything could be looked at.",
+        };
+        let _ = writeln!(text, "\n{verdict}");
+        text
+    }
+}
