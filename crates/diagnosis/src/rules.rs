@@ -331,10 +331,11 @@ impl<'a> Walk<'_, 'a> {
                 }
                 Statement::Nat(nat) => return self.nat(chain, rule, nat.kind, &nat.to, sure),
                 Statement::NoTrack => self.emit(chain, Some(rule), Action::NoTrack, sure, false),
-                Statement::Raw(expression) => match xtables::action(expression) {
-                    Some(action) => return self.terminal(chain, rule, action, sure),
-                    None => {}
-                },
+                Statement::Raw(expression) => {
+                    if let Some(action) = xtables::action(expression) {
+                        return self.terminal(chain, rule, action, sure);
+                    }
+                }
                 _ => {}
             }
         }

@@ -108,7 +108,7 @@ fn veth(view: &View<'_>, end: End, link: &Link) -> Vec<Sentence> {
         index = far.link,
         number = link.parent_netns.map_or("?".to_owned(), |number| number.to_string()),
     );
-    sentences.push(Sentence::new(text, both.clone()).shown_by(show));
+    sentences.push(Sentence::new(text, both).shown_by(show));
     let alike = view.ends(far.namespace).filter(|(other, it)| {
         *other != far
             && it.kind == "veth"

@@ -1,9 +1,10 @@
 //! What rules do to packets: whose addresses they change, and what they drop.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use net::nft::Hook;
-use topology::origin;
+use topology::{Origin, origin};
 
 use crate::explanation::Sentence;
 use crate::rules::{Action, Effect, Packet, Rules};
@@ -26,12 +27,12 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
         let on = [Hook::Prerouting, Hook::Forward, Hook::Postrouting];
         for effect in rules.effects(&on, &sent) {
             if names(&effect, *address) || is_block(&effect) {
-                told.add(&rules, effect);
+                told.add(&rules, &effect);
             }
         }
         for effect in rules.effects(&[Hook::Forward], &received) {
             if is_block(&effect) {
-                told.add(&rules, effect);
+                told.add(&rules, &effect);
             }
         }
     }
@@ -39,7 +40,7 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
         if let Action::Dnat(to) = &effect.action
             && addresses.iter().any(|address| is_of(to, *address))
         {
-            told.add(&rules, effect);
+            told.add(&rules, &effect);
         }
     }
     let mut sentences = told.sentences(view, home);
@@ -56,7 +57,7 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
     let own = super::rules(view, at);
     let mut told = Told::default();
     for effect in own.effects(&ALL, &Packet::default()) {
-        told.add(&own, effect);
+        told.add(&own, &effect);
     }
     sentences.extend(told.sentences(view, at));
     sentences.extend(unread(view, home));
@@ -72,7 +73,7 @@ pub(super) fn of_node(view: &View<'_>, at: usize) -> Vec<Sentence> {
     let rules = super::rules(view, at);
     let mut told = Told::default();
     for effect in rules.effects(&ALL, &Packet::default()) {
-        told.add(&rules, effect);
+        told.add(&rules, &effect);
     }
     let mut sentences = told.sentences(view, at);
     sentences.extend(unread(view, at));
@@ -100,15 +101,20 @@ pub(crate) fn is_of(to: &str, address: IpAddr) -> bool {
 #[derive(Default)]
 struct Told {
     sentences: Vec<(String, String)>,
+    /// Who wrote the chains that were told of: by table and name.
+    makers: HashMap<(String, String), Origin>,
 }
 
 impl Told {
-    fn add<'a>(&mut self, rules: &Rules<'a>, effect: Effect<'a>) {
+    fn add<'a>(&mut self, rules: &Rules<'a>, effect: &Effect<'a>) {
         if effect.action == Action::Accept {
             return;
         }
         let mut text = effect.sentence(rules);
-        text += &words::made_by(origin::of_chain(effect.chain), "Written by");
+        // Of a chain that does many things, all rules are looked at once.
+        let key = (effect.chain.table.to_string(), effect.chain.name.clone());
+        let maker = *self.makers.entry(key).or_insert_with(|| origin::of_chain(effect.chain));
+        text += &words::made_by(maker, "Written by");
         if let Some(comment) = &effect.comment {
             text += &format!(" The rule's own comment: {comment}");
         }

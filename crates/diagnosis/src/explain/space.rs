@@ -146,8 +146,7 @@ fn interface(view: &View<'_>, end: End) -> Vec<Sentence> {
     }
     let mac = link
         .mac
-        .map(|mac| format!("Its hardware address is {mac}, and the"))
-        .unwrap_or_else(|| "The".to_owned());
+        .map_or_else(|| "The".to_owned(), |mac| format!("Its hardware address is {mac}, and the"));
     let state = match (link.up, carries(link)) {
         (true, true) => "It is up.",
         (true, false) => "It is up, but carries nothing: its other side is not up.",

@@ -91,7 +91,7 @@ fn size(view: &View<'_>, end: End, link: &Link, vxlan: Vxlan) -> Option<Sentence
     let below = underlay(view, end, vxlan)?;
     let below_link = view.link(below)?;
     let far = far_ends(view, end);
-    let v6 = vxlan.local.iter().chain(&far).any(|address| address.is_ipv6());
+    let v6 = vxlan.local.iter().chain(&far).any(IpAddr::is_ipv6);
     let overhead = overhead(vxlan, v6);
     let what = if vxlan.gpe { "VXLAN-GPE" } else { "VXLAN" };
     let outer = if v6 { "IPv6" } else { "IPv4" };

@@ -53,7 +53,10 @@ struct Firewall<'v, 'a> {
 }
 
 /// What was seen, with all whom it befalls.
-type Seen<'a> = BTreeMap<(Code, String), (Effect<'a>, Vec<Thing>, Vec<String>)>;
+type Seen<'a> = BTreeMap<(Code, String), Befallen<'a>>;
+
+/// An effect, where, and whom.
+type Befallen<'a> = (Effect<'a>, Vec<Thing>, Vec<String>);
 
 impl<'a> Firewall<'_, 'a> {
     fn pods(&self, pods: &[usize]) -> Vec<Finding> {
@@ -146,7 +149,7 @@ impl<'a> Firewall<'_, 'a> {
     fn told(
         &self,
         (code, rule): (Code, String),
-        (effect, mut about, names): (Effect<'_>, Vec<Thing>, Vec<String>),
+        (effect, mut about, names): Befallen<'_>,
     ) -> Finding {
         let names = words::some(names, 4);
         let (text, consequence) = match code {
@@ -272,24 +275,22 @@ impl<'a> Firewall<'_, 'a> {
                 }
             }
         }
-        let finding = |((code, rule), (effect, mut about, names)): (
-            (Code, String),
-            (Effect<'_>, Vec<Thing>, Vec<String>),
-        )| {
-            let text = format!(
-                "The tunnel of {} with {} is blocked: {rule}",
-                view.called(home),
-                words::some(names, 4)
-            );
-            let consequence = "Pods of these nodes do not reach each other.";
-            about.push(view.space(home));
-            let show = view.command(home, &effect.command());
-            let remedy = format!(
-                "let UDP between nodes pass, in chain {} of nft table {}",
-                effect.chain.name, effect.chain.table
-            );
-            Finding::new(code, text, consequence, about).remedy(remedy).shown_by(show)
-        };
+        let finding =
+            |((code, rule), (effect, mut about, names)): ((Code, String), Befallen<'_>)| {
+                let text = format!(
+                    "The tunnel of {} with {} is blocked: {rule}",
+                    view.called(home),
+                    words::some(names, 4)
+                );
+                let consequence = "Pods of these nodes do not reach each other.";
+                about.push(view.space(home));
+                let show = view.command(home, &effect.command());
+                let remedy = format!(
+                    "let UDP between nodes pass, in chain {} of nft table {}",
+                    effect.chain.name, effect.chain.table
+                );
+                Finding::new(code, text, consequence, about).remedy(remedy).shown_by(show)
+            };
         seen.into_iter().map(finding).collect()
     }
 }

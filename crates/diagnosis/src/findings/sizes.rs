@@ -93,7 +93,7 @@ fn tunnels(view: &View<'_>, at: usize) -> Vec<Finding> {
     for (end, link) in view.ends(at) {
         let Some(vxlan) = link.vxlan else { continue };
         let far = explain::far_ends(view, end);
-        let v6 = vxlan.local.iter().chain(&far).any(|address| address.is_ipv6());
+        let v6 = vxlan.local.iter().chain(&far).any(std::net::IpAddr::is_ipv6);
         if let Some(below) = explain::underlay(view, end, vxlan) {
             let (overhead, room) = (explain::overhead(vxlan, v6), mtu(view, below));
             if room > 0 && link.mtu + overhead > room {
