@@ -1,4 +1,5 @@
 //! That what is done to a network is told in its own words, and what changes by itself is not.
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
 use testbed::{Namespace, isolated, sh};
 use topology::{Kind, Machine, Place, Role, Sources, diff};
@@ -35,7 +36,8 @@ fn what_is_done_to_a_network_is_told_in_its_words() {
     node.sh("nft 'table ip t { chain c { type nat hook postrouting priority 100; }; }'");
     let settled = testbed::look::eventually("a carrier", || {
         let machine = look();
-        let up = machine.namespaces.iter().flat_map(|it| it.links()).all(|link| link.carrier());
+        let links = |it: &topology::Namespace| it.links().all(topology::dump::Link::carrier);
+        let up = machine.namespaces.iter().all(links);
         up.then_some(machine)
     });
     // Counters and neighbours go on.
