@@ -22,6 +22,8 @@ use crate::terminal::{Terminal, harmless};
 struct Report {
     machine: Machine,
     abilities: Vec<Ability>,
+    /// Of the network itself, and what could not be read.
+    network: Vec<Finding>,
     conflicts: Vec<Finding>,
     leftovers: Vec<Leftover>,
     /// Labs that were not made whole, or not taken down whole.
@@ -57,6 +59,7 @@ impl Report {
         let unfinished = unfinished.filter(|lab| lab.state == lab::State::Unfinished);
         Ok(Self {
             abilities: abilities(),
+            network: diagnosis::findings(&machine),
             conflicts: conflicts(&machine, &surroundings),
             leftovers: leftovers(&machine, &surroundings),
             labs: unfinished.map(|lab| lab.name).collect(),
@@ -79,7 +82,7 @@ impl Report {
         });
         let left = self.leftovers.iter().map(|it| it.finding.clone());
         let mut findings: Vec<Finding> =
-            self.conflicts.iter().cloned().chain(left).chain(labs).collect();
+            self.network.iter().chain(&self.conflicts).cloned().chain(left).chain(labs).collect();
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         findings
     }
@@ -196,31 +199,7 @@ impl Report {
         }
         let findings = self.findings();
         if !findings.is_empty() {
-            text.push('\n');
-        }
-        for finding in &findings {
-            let word = match finding.severity {
-                Severity::Wrong => terminal.bad("WRONG"),
-                Severity::Warning => terminal.bad("WARNING"),
-                Severity::Unusual => terminal.dim("UNUSUAL"),
-            };
-            let _ = writeln!(text, "{word}  {}", harmless(&finding.text));
-            let _ = writeln!(text, "  so: {}", harmless(&finding.consequence));
-            if let Some(remedy) = &finding.remedy {
-                let _ = writeln!(text, "  fix: {}", harmless(remedy));
-            }
-            if let Some(command) = &finding.command {
-                let _ = writeln!(text, "  see: {}", terminal.dim(&harmless(command)));
-            }
-        }
-        for gap in &self.machine.gaps {
-            let _ = writeln!(
-                text,
-                "{}  {}: {}",
-                terminal.bad("COULD NOT TELL"),
-                harmless(&gap.what),
-                harmless(&gap.why)
-            );
+            let _ = write!(text, "\n{}", crate::explain::findings(&findings, true, terminal));
         }
         let verdict = match self.exit() {
             Exit::Yes => "Nothing is in the way, and nothing is left over.",

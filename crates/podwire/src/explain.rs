@@ -124,23 +124,28 @@ fn text(view: View<'_>, explanation: &Explanation, teach: bool, terminal: Termin
         text += &draw(Format::Text, view, terminal);
     }
     let width = terminal.width.min(WIDEST);
-    let command = |text: &mut String, indent: usize, command: Option<&String>| {
-        if let Some(command) = command.filter(|_| teach) {
-            let line = format!("$ {}", harmless(command));
-            *text += &format!("{:indent$}{}\n", "", terminal.dim(&line));
-        }
-    };
     for chapter in &explanation.chapters {
         text += &format!("\n{}\n", terminal.bold(&harmless(&chapter.title)));
         for sentence in &chapter.sentences {
             let marks = sentence.findings.iter().map(|number| format!(" [{}]", number + 1));
             let marks: String = marks.collect();
             text += &wrapped(&(harmless(&sentence.text) + &marks), 2, width);
-            command(&mut text, 4, sentence.command.as_ref());
+            text += &command(4, sentence.command.as_ref().filter(|_| teach), terminal);
         }
     }
     text += &format!("\n{}\n", terminal.bold("Findings"));
-    for (number, finding) in explanation.findings.iter().enumerate() {
+    text += &findings(&explanation.findings, teach, terminal);
+    if explanation.findings.is_empty() {
+        text += "  Nothing unusual was seen.\n";
+    }
+    text
+}
+
+/// Findings for people, numbered; with `teach` also the commands that show them.
+pub(crate) fn findings(findings: &[Finding], teach: bool, terminal: Terminal) -> String {
+    let width = terminal.width.min(WIDEST);
+    let mut text = String::new();
+    for (number, finding) in findings.iter().enumerate() {
         let Finding { severity, text: what, consequence, remedy, .. } = finding;
         let word = match severity {
             Severity::Wrong => terminal.bad("WRONG"),
@@ -153,12 +158,17 @@ fn text(view: View<'_>, explanation: &Explanation, teach: bool, terminal: Termin
         if let Some(remedy) = remedy {
             text += &format!("      fix: {}\n", harmless(remedy));
         }
-        command(&mut text, 6, finding.command.as_ref());
-    }
-    if explanation.findings.is_empty() {
-        text += "  Nothing unusual was seen.\n";
+        text += &command(6, finding.command.as_ref().filter(|_| teach), terminal);
     }
     text
+}
+
+fn command(indent: usize, command: Option<&String>, terminal: Terminal) -> String {
+    let line = |command: &String| {
+        let line = format!("$ {}", harmless(command));
+        format!("{:indent$}{}\n", "", terminal.dim(&line))
+    };
+    command.map(line).unwrap_or_default()
 }
 
 /// A text in lines that begin at a column.

@@ -79,11 +79,10 @@ impl Watch {
         };
         let timeout = rustix::event::Timespec::try_from(patience).ok();
         let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
-        if rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0) {
-            if !is_finished(fd) {
-                std::thread::sleep(SETTLE);
-                is_finished(fd);
-            }
+        let is_told = rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0);
+        if is_told && !is_finished(fd) {
+            std::thread::sleep(SETTLE);
+            is_finished(fd);
         }
     }
 }

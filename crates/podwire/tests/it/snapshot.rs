@@ -1,5 +1,7 @@
 //! `podwire snapshot`, `diff` and `schema`.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
+
 use std::fs;
 use std::process::Command;
 
