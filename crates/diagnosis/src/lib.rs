@@ -1,7 +1,8 @@
 //! What a machine's network means: how it is put together, and what is wrong with it.
 //!
 //! Pure: answers are computed from a [`topology::Machine`], live or from a snapshot, whoever made
-//! what is in it. They are data here; `render` gives them a form.
+//! what is in it. They are data here; `render` gives them a form. Only [`doctor`] looks further, at
+//! what the kernel can do and at other programs' files.
 
 mod audit;
 pub mod doctor;
