@@ -161,9 +161,12 @@ impl Browser {
         self.post("/goog/cdp/execute", &json!({"cmd": name, "params": parameters}))
     }
 
-    /// What the page had to complain about.
+    /// What pages had to complain about.
     pub fn complaints(&self) -> Vec<String> {
-        self.log("browser").iter().map(|it| it["message"].to_string()).collect()
+        let log = self.log("browser");
+        let messages = log.iter().map(|it| it["message"].as_str().unwrap_or("?").to_owned());
+        // The browser's own first page has troubles of its own.
+        messages.filter(|message| !message.starts_with("chrome:")).collect()
     }
 
     /// What pages have asked for since the last look.
