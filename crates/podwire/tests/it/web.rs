@@ -155,7 +155,7 @@ fn what_is_looked_at_goes_all_the_same() {
     let served = Served::start("netns/gone");
     // Its second page is written when its namespaces are listened to.
     sh("ip link set near up");
-    served.wait_for_page("near up");
+    served.wait_for_page("near (no carrier)");
     sh("ip netns delete gone");
     let started = Instant::now();
     while sh("ip -o link").contains("near") {
@@ -205,7 +205,10 @@ fn a_pod_appears_while_somebody_looks() {
 
     // What netlink does not tell a timer sees; the page says why it shows something else.
     podwire("lab down").expect(0);
-    browser.wait_for("document.getElementById('said').textContent.includes('lab/default')");
+    browser.wait_for(
+        "document.getElementById('said').textContent.includes('there is no lab/default')",
+    );
+    assert_eq!(browser.value(&has("pod1")), json!(false));
     browser.picture("web-gone");
     assert_eq!(browser.complaints(), [""; 0]);
     assert_eq!(served.end(Signal::INT), Some(130));
