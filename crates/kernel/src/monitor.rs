@@ -110,12 +110,24 @@ impl Monitor {
             }
             match self.read() {
                 Ok(true) => {}
-                Ok(false) if self.wait(deadline)? => {}
+                Ok(false) if wait(self.sockets(), deadline)? => {}
                 Ok(false) => return Ok(None),
                 Err(error) if is_loss(&error) => self.is_lost = true,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Waits until one of several has something to tell; `false` if none has until `deadline`.
+    pub fn wait_for_any<'a>(
+        monitors: impl IntoIterator<Item = &'a Self>,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let monitors: Vec<&Self> = monitors.into_iter().collect();
+        if monitors.iter().any(|it| it.is_lost || !it.ready.is_empty()) {
+            return Ok(true);
+        }
+        wait(monitors.iter().flat_map(|it| it.sockets()), Some(deadline))
     }
 
     /// Reads what has come in; `false` if nothing has.
@@ -142,19 +154,9 @@ impl Monitor {
         Ok(any)
     }
 
-    /// Waits until there is something to read; `false` if nothing came until `deadline`.
-    fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let sockets = [Some(&self.route), self.netfilter.as_ref()];
-        let mut fds: Vec<PollFd<'_>> = sockets
-            .into_iter()
-            .flatten()
-            .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN))
-            .collect();
-        let ready = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))
-            .map_err(|e| Error::errno("wait for netlink events", e.raw_os_error(), None))?;
-        Ok(ready > 0)
+    /// Where it listens.
+    fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        [Some(&self.route), self.netfilter.as_ref()].into_iter().flatten()
     }
 
     /// Starts afresh after a loss. The kernel drops what comes to a socket that overflowed, without
@@ -176,6 +178,17 @@ impl Monitor {
         self.is_lost = false;
         Ok(())
     }
+}
+
+/// Waits until there is something to read; `false` if nothing came until `deadline`.
+fn wait<'a>(sockets: impl Iterator<Item = &'a Socket>, deadline: Option<Instant>) -> Result<bool> {
+    let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
+    let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+    let mut fds: Vec<PollFd<'_>> =
+        sockets.map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)).collect();
+    let ready = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))
+        .map_err(|e| Error::errno("wait for netlink events", e.raw_os_error(), None))?;
+    Ok(ready > 0)
 }
 
 fn listen_to_route() -> Result<Socket> {

@@ -461,3 +461,22 @@ fn a_namespace_that_is_not_there_is_named() {
     let error = Monitor::new(&Space::named("nowhere")).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
+
+#[test]
+fn several_are_waited_for_at_once() {
+    testbed::isolated!();
+    let (one, other) = (Namespace::new("one"), Namespace::new("other"));
+    let mut monitors = [&one, &other].map(|it| Monitor::new(&it.space()).unwrap());
+    let wait = |monitors: &[Monitor], millis: u64| {
+        let deadline = Instant::now() + Duration::from_millis(millis);
+        Monitor::wait_for_any(monitors, deadline).unwrap()
+    };
+    assert!(!wait(&monitors, 20));
+    other.sh("ip link set lo up; ip route add 10.9.0.0/16 dev lo");
+    assert!(wait(&monitors, 10_000));
+    // What was read with another, and is not told yet, counts as well.
+    assert!(monitors[1].next(Some(Instant::now())).unwrap().is_some());
+    assert!(wait(&monitors, 0));
+    told(&mut monitors[1]);
+    assert!(!wait(&monitors, 20));
+}

@@ -1,11 +1,14 @@
 //! `podwire explain`: how something is put together, and what is wrong with it.
 
+mod live;
+mod web;
+
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::{fs, io};
 
-use diagnosis::{Explanation, Finding, Severity, Thing};
+use diagnosis::{Explanation, Finding, LookupError, Reference, Severity, Thing};
 use render::{Focus, Format, View};
 use serde_json::{Map, Value};
 use topology::{Machine, Namespace};
@@ -27,32 +30,50 @@ pub(crate) fn run(arguments: &Explain, terminal: Terminal) -> Result<ExitCode> {
         Some(file) => read(file)?,
         None => look::machine()?,
     };
-    let unknown = |error: diagnosis::LookupError| {
+    let answer = Answer::of(&machine, &wanted).map_err(|error| {
         Failure::new(Exit::NotFound, harmless(&error.to_string()))
             .remedy("`podwire explain` shows what there is")
-    };
-    let explanation = diagnosis::explain(&machine, &wanted).map_err(unknown)?;
+    })?;
+    if arguments.web {
+        return web::serve(arguments, wanted, machine);
+    }
     let Explain { drawing, teach, .. } = arguments;
     let terminal = drawing.terminal(terminal);
-    let thing = diagnosis::thing(&machine, &wanted).map_err(unknown)?;
-    let shown = match &thing {
-        Some(thing) => surroundings(&machine, thing),
-        None => diagnosis::excerpt(&machine, &wanted).map_err(unknown)?,
-    };
-    let explanations = [explanation];
-    let view = View {
-        explanations: &explanations,
-        focus: thing.map(Focus::from).unwrap_or_default(),
-        teach: *teach,
-        ..View::of(&shown)
-    };
-    let [explanation] = &explanations;
+    let view = View { teach: *teach, ..answer.view() };
+    let explanation = &answer.explanation;
     drawing.put(&match drawing.format()? {
         Format::Text => text(view, explanation, *teach, terminal),
         Format::Json => pretty(&document(explanation)?),
         format => draw(format, view, terminal),
     })?;
     Ok(exit(&machine, explanation).into())
+}
+
+/// What is said about a subject, and what is shown of the machine.
+struct Answer {
+    explanation: Explanation,
+    shown: Machine,
+    focus: Focus,
+}
+
+impl Answer {
+    fn of(machine: &Machine, wanted: &Reference) -> std::result::Result<Self, LookupError> {
+        let explanation = diagnosis::explain(machine, wanted)?;
+        let thing = diagnosis::thing(machine, wanted)?;
+        let shown = match &thing {
+            Some(thing) => surroundings(machine, thing),
+            None => diagnosis::excerpt(machine, wanted)?,
+        };
+        Ok(Self { explanation, shown, focus: thing.map(Focus::from).unwrap_or_default() })
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            explanations: std::slice::from_ref(&self.explanation),
+            focus: self.focus.clone(),
+            ..View::of(&self.shown)
+        }
+    }
 }
 
 /// What a thing is among: the lab that it is in, or the machine without its labs.

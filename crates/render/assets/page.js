@@ -327,7 +327,16 @@
   const live = document.querySelector('meta[name="podwire-live"]')?.content;
   if (live && location.protocol.startsWith("http")) {
     const source = new EventSource(live);
-    source.addEventListener("changed", renew);
+    const news = (come) => () => {
+      document.documentElement.dataset.news = come;
+    };
+    // One after the other: an older page must not come last.
+    let renewed = Promise.resolve();
+    source.addEventListener("changed", () => {
+      renewed = renewed.then(renew).catch(news("none"));
+    });
+    source.addEventListener("open", news("come"));
+    source.addEventListener("error", news("none"));
   }
 
   byId("search").addEventListener("input", find);

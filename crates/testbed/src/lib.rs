@@ -31,6 +31,7 @@ use net::Space;
 use rustix::mount::{MountFlags, mount};
 pub use tempfile::TempDir;
 
+pub mod browser;
 pub mod call;
 pub mod kubernetes;
 pub mod look;

@@ -13,6 +13,7 @@ mod lab;
 mod script;
 mod snapshot;
 mod usage;
+mod web;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod driver;
 #[path = "../../src/tests/machines.rs"]
 mod machines;
 
@@ -11,14 +10,18 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Condvar, Mutex};
 
-use driver::{Browser, DOWN, ENTER, ESCAPE, LEFT, RIGHT, TAB};
 use machines::{cluster, explanations, hostile, named, real_node};
 use render::{Format, View, write};
 use serde_json::json;
+use testbed::browser::{Browser, DOWN, ENTER, ESCAPE, LEFT, RIGHT, TAB};
 use topology::Machine;
 
 /// What is in focus, as a screen reader tells it.
 const FOCUSED: &str = "document.activeElement.getAttribute('aria-label') ?? ''";
+
+fn browser() -> Browser {
+    Browser::start(env!("CARGO_TARGET_TMPDIR"))
+}
 
 fn page(machine: &Machine) -> String {
     let said = explanations(machine);
@@ -31,7 +34,7 @@ fn three_nodes() -> Machine {
 
 #[test]
 fn a_page_needs_no_network_and_has_nothing_to_complain_about() {
-    let browser = Browser::start();
+    let browser = browser();
     browser.open(&page(&three_nodes()));
     browser.picture("three-nodes");
     assert_eq!(browser.complaints(), [""; 0]);
@@ -68,7 +71,7 @@ fn is_light_by_day_and_dark_by_night(browser: &Browser) {
 
 #[test]
 fn the_keyboard_leads_from_a_pod_to_the_other_pod() {
-    let browser = Browser::start();
+    let browser = browser();
     browser.open(&page(&three_nodes()));
     browser.press("/");
     browser.press("pod1");
@@ -115,7 +118,7 @@ fn the_keyboard_leads_from_a_pod_to_the_other_pod() {
 
 #[test]
 fn the_tab_key_and_the_mouse_choose_too() {
-    let browser = Browser::start();
+    let browser = browser();
     browser.open(&page(&three_nodes()));
     // The search, four pictures, and then what is in the first of them.
     browser.press(&TAB.repeat(6));
@@ -134,7 +137,7 @@ fn the_tab_key_and_the_mouse_choose_too() {
 
 #[test]
 fn a_pod_among_hundreds_is_found_by_its_address() {
-    let browser = Browser::start();
+    let browser = browser();
     browser.open(&page(&real_node(200, 3)));
     browser.picture("node-of-200");
     browser.press("/");
@@ -152,7 +155,7 @@ fn a_pod_among_hundreds_is_found_by_its_address() {
 
 #[test]
 fn names_do_not_run() {
-    let browser = Browser::start();
+    let browser = browser();
     browser.open(&page(&hostile()));
     browser.picture("hostile");
     assert_eq!(browser.value("document.scripts.length"), json!(2));
@@ -211,7 +214,7 @@ fn a_served_page_is_renewed_and_keeps_its_focus() {
     let page = Arc::new(Mutex::new(live(&machine)));
     let changed = Arc::new((Mutex::new(false), Condvar::new()));
     let port = serve(Arc::clone(&page), Arc::clone(&changed));
-    let browser = Browser::start();
+    let browser = browser();
     browser.go(&format!("http://127.0.0.1:{port}/"));
     browser.click("#machine--wire-link-6-2 .hit");
     assert!(browser.text(FOCUSED).starts_with("cable between node1 pod1 eth0"));

@@ -13,26 +13,36 @@ use serde_json::{Value, json};
 /// How long a browser may take for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const RIGHT: &str = "\u{e014}";
-pub(crate) const LEFT: &str = "\u{e012}";
-pub(crate) const DOWN: &str = "\u{e015}";
-pub(crate) const ENTER: &str = "\u{e007}";
-pub(crate) const ESCAPE: &str = "\u{e00c}";
-pub(crate) const TAB: &str = "\u{e004}";
+/// The key `→`, as WebDriver has it.
+pub const RIGHT: &str = "\u{e014}";
+/// The key `←`.
+pub const LEFT: &str = "\u{e012}";
+/// The key `↓`.
+pub const DOWN: &str = "\u{e015}";
+/// The key Enter.
+pub const ENTER: &str = "\u{e007}";
+/// The key Escape.
+pub const ESCAPE: &str = "\u{e00c}";
+/// The tab key.
+pub const TAB: &str = "\u{e004}";
 
 /// A browser with one page.
-pub(crate) struct Browser {
+#[derive(Debug)]
+pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
     /// Its profile and the page's file.
     directory: tempfile::TempDir,
+    /// Where pictures of pages are kept.
+    pictures: PathBuf,
 }
 
 impl Browser {
-    /// Starts one.
-    pub(crate) fn start() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "a test starts the real browser")]
+    /// Starts one, in the namespaces of the caller. Pictures are kept below `directory`, which is the
+    /// caller's `CARGO_TARGET_TMPDIR`.
+    pub fn start(directory: &str) -> Self {
+        let pictures = Path::new(directory).join("pictures");
         let driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -59,6 +69,7 @@ impl Browser {
             port: port.expect("chromedriver says which port it listens on"),
             session: String::new(),
             directory,
+            pictures,
         };
         let profile = format!("--user-data-dir={}", browser.directory.path().display());
         let arguments = [
@@ -87,33 +98,33 @@ impl Browser {
     }
 
     /// Opens a page from a file.
-    pub(crate) fn open(&self, page: &str) {
+    pub fn open(&self, page: &str) {
         let path = self.directory.path().join("page.html");
         std::fs::write(&path, page).unwrap();
         self.go(&format!("file://{}", path.display()));
     }
 
     /// Opens an address and waits until the page's script has run.
-    pub(crate) fn go(&self, address: &str) {
+    pub fn go(&self, address: &str) {
         self.post("/url", &json!({"url": address}));
         self.wait_for("document.documentElement.dataset.ready === 'true'");
     }
 
     /// What an expression is worth in the page.
-    pub(crate) fn value(&self, expression: &str) -> Value {
+    pub fn value(&self, expression: &str) -> Value {
         let script = format!("return {expression};");
         self.post("/execute/sync", &json!({"script": script, "args": []}))
     }
 
     /// As `value`, for what is a text.
-    pub(crate) fn text(&self, expression: &str) -> String {
+    pub fn text(&self, expression: &str) -> String {
         let value = self.value(expression);
         value.as_str().unwrap_or_else(|| panic!("{expression} is {value}")).to_owned()
     }
 
     /// Waits until an expression is true.
     #[track_caller]
-    pub(crate) fn wait_for(&self, expression: &str) {
+    pub fn wait_for(&self, expression: &str) {
         let started = Instant::now();
         while self.value(expression) != json!(true) {
             assert!(started.elapsed() < PATIENCE, "{expression} does not become true");
@@ -122,7 +133,7 @@ impl Browser {
     }
 
     /// Types, wherever the focus is.
-    pub(crate) fn press(&self, keys: &str) {
+    pub fn press(&self, keys: &str) {
         let strokes = keys.chars().flat_map(|key| {
             ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()}))
         });
@@ -132,7 +143,7 @@ impl Browser {
     }
 
     /// Clicks in the middle of an element.
-    pub(crate) fn click(&self, selector: &str) {
+    pub fn click(&self, selector: &str) {
         let found = self.post("/element", &json!({"using": "css selector", "value": selector}));
         let element = found.as_object().and_then(|it| it.values().next()).unwrap();
         let origin = json!({"element-6066-11e4-a52e-4f735466cecf": element});
@@ -146,17 +157,20 @@ impl Browser {
     }
 
     /// A command of the browser's own protocol.
-    pub(crate) fn command(&self, name: &str, parameters: &Value) -> Value {
+    pub fn command(&self, name: &str, parameters: &Value) -> Value {
         self.post("/goog/cdp/execute", &json!({"cmd": name, "params": parameters}))
     }
 
-    /// What the page had to complain about.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        self.log("browser").iter().map(|it| it["message"].to_string()).collect()
+    /// What pages had to complain about.
+    pub fn complaints(&self) -> Vec<String> {
+        let log = self.log("browser");
+        let messages = log.iter().map(|it| it["message"].as_str().unwrap_or("?").to_owned());
+        // The browser's own first page has troubles of its own.
+        messages.filter(|message| !message.starts_with("chrome:")).collect()
     }
 
     /// What pages have asked for since the last look.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         let events = self.log("performance").into_iter().filter_map(|entry| {
             let event: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
             let event = &event["message"];
@@ -170,10 +184,9 @@ impl Browser {
     }
 
     /// Keeps a picture of the page, for a person to look at.
-    pub(crate) fn picture(&self, name: &str) -> PathBuf {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures");
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join(format!("{name}.png"));
+    pub fn picture(&self, name: &str) -> PathBuf {
+        std::fs::create_dir_all(&self.pictures).unwrap();
+        let path = self.pictures.join(format!("{name}.png"));
         let answer = self.ask("GET", &format!("{}/screenshot", self.session), &Value::Null);
         let bytes = STANDARD.decode(answer.as_str().unwrap()).unwrap();
         assert!(bytes.starts_with(b"\x89PNG"), "{name} is no picture");
