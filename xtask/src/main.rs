@@ -34,7 +34,7 @@ usage: cargo xtask COMMAND
   bench throughput [--quick] [--json FILE]
                             what each backend leaves of the underlay, as root
   bench see [--quick] [--json FILE]
-                            how long a look at 100, 250 and 1,000 pods takes";
+                            how long a look at 100, 250 and 1,000 pods takes, as root";
 
 fn main() -> ExitCode {
     match run() {
@@ -64,6 +64,7 @@ fn run() -> Result<()> {
             _ => bench::run(&bench::Options::parse(rest)?),
         },
         cluster::INSIDE => cluster::run_inside(rest),
+        see::INSIDE => see::run_inside(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

@@ -2,6 +2,7 @@
 //! kernel it runs.
 
 use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -11,6 +12,8 @@ pub struct Usage {
     /// The most memory that it had in use at once, in bytes; at least what its parent had in use
     /// when it was started, because the kernel counts from there.
     pub peak_memory: u64,
+    /// The time of processors that it took, its own and the kernel's for it.
+    pub processor_time: Duration,
 }
 
 /// Waits until a process ends. Its pipes stay with the caller, who empties them first.
@@ -34,10 +37,17 @@ pub fn wait(child: &mut Child) -> Result<(ExitStatus, Usage)> {
             }
             _ => {
                 let peak_memory = u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024;
-                return Ok((ExitStatus::from_raw(status), Usage { peak_memory }));
+                let processor_time = duration(usage.ru_utime) + duration(usage.ru_stime);
+                let usage = Usage { peak_memory, processor_time };
+                return Ok((ExitStatus::from_raw(status), usage));
             }
         }
     }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let part = |value: i64| u64::try_from(value).unwrap_or_default();
+    Duration::from_secs(part(time.tv_sec)) + Duration::from_micros(part(time.tv_usec))
 }
 
 /// Has this process give back memory that it needs no more, at the price of asking for it again: for
@@ -76,5 +86,6 @@ mod tests {
         let (status, usage) = wait(&mut child).unwrap();
         assert_eq!(status.code(), Some(3));
         assert!(usage.peak_memory > 64 * 1024, "{usage:?}");
+        assert!(!usage.processor_time.is_zero(), "{usage:?}");
     }
 }

@@ -158,6 +158,6 @@ fn of_scale(programs: &Programs, options: &Options) -> Result<(String, Value)> {
     Ok((text, rows.into()))
 }
 
-fn sh(script: &str) -> Result<String> {
+pub(crate) fn sh(script: &str) -> Result<String> {
     output(Command::new("sh").args(["-euc", script]).env("PATH", search_path()))
 }
