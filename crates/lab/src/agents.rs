@@ -79,9 +79,10 @@ impl AgentRun {
         self.home.join("agent.pid")
     }
 
-    /// Whose existence says that the node's network stands.
+    /// Whose existence says that the node's network stands: what lets runtimes make pods, which an
+    /// agent writes last.
     pub fn ready_file(&self) -> PathBuf {
-        self.home.join("run/ready")
+        self.home.join("net.d/10-podwire.conflist")
     }
 
     fn command(&self) -> Command {

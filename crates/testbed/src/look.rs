@@ -14,7 +14,7 @@ use crate::Namespace;
 
 /// How long anything may take that is not at once. Only a failing test waits as long; but the kernel
 /// tells of a new link's carrier a second late or more while others make many links.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tries again until there is an answer.
 #[track_caller]

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use e2e::{Machine, NODE, Podman, addresses, assert_published, get, page};
+use serde_json::Value;
 use testbed::assert_same_state;
 use testbed::look::ports;
 
@@ -38,6 +39,8 @@ fn containers_on_two_networks(machine: &Machine) {
     assert_eq!(page(machine.node().netns(), "127.0.0.1:18081".parse().unwrap()), "web");
     assert!(get(machine.outside(), SocketAddr::new(NODE[0], 18081)).is_err());
 
+    assert_explained(machine);
+
     podman.tell("network connect two client");
     podman.exec("client", "ping -c 1 -W 5 10.31.0.1");
     let more = addresses_of(podman, "client", "eth1");
@@ -55,6 +58,23 @@ fn containers_on_two_networks(machine: &Machine) {
 
     remove(podman, "web client");
     assert_same_state(&settled, &machine.traces());
+}
+
+/// What `podwire explain` tells of a container whose network it did not make.
+fn assert_explained(machine: &Machine) {
+    // Not all of this machine is to be seen from a test, which is an exit code of its own.
+    let answer = machine.podwire("explain container/web -o json || [ $? -eq 3 ]");
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let sentences = answer["chapters"].as_array().unwrap().iter();
+    let sentences = sentences.flat_map(|it| it["sentences"].as_array().unwrap());
+    let text: Vec<&str> = sentences.map(|it| it["text"].as_str().unwrap()).collect();
+    let text = text.join("\n");
+    for fact in ["10.30.0.9", "cni-podman1", "default route", "18080", "15353", "one.conflist"] {
+        assert!(text.contains(fact), "{fact} is not in it: {text}");
+    }
+    let is_wrong = |finding: &&Value| finding["severity"] == "wrong";
+    let wrong = answer["findings"].as_array().unwrap().iter().find(is_wrong);
+    assert_eq!(wrong, None);
 }
 
 fn remove(podman: Podman<'_>, names: &str) {
