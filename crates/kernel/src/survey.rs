@@ -191,11 +191,17 @@ fn open_settings(name: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// Asks once where `read_to_string` asks four times: the kernel tells a setting as a whole. What fills
+/// the room may go on.
 fn read_setting(directory: &OwnedFd, file: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut text = String::new();
-    fs::File::from(rustix::fs::openat(directory, file, flags, Mode::empty())?)
-        .read_to_string(&mut text)?;
+    let mut opened = fs::File::from(rustix::fs::openat(directory, file, flags, Mode::empty())?);
+    let mut room = [0; 256];
+    let length = opened.read(&mut room)?;
+    let mut text = String::from_utf8_lossy(&room[..length]).into_owned();
+    if length == room.len() {
+        opened.read_to_string(&mut text)?;
+    }
     Ok(text.trim_end().replace('\t', " "))
 }
 
