@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::netlink::Socket;
 use crate::netns::{Netns, NetnsId};
-use crate::{conntrack, nft, wait};
+use crate::{conntrack, wait};
 
 /// What to do when a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub struct Applied {
     pub done: Plan,
     /// The steps that failed, by their place in the plan.
     pub failed: Vec<(usize, Error)>,
+    /// Whether somebody else may have changed nftables meanwhile without a word to a monitor that
+    /// ignores this kernel ([`Monitor::ignore`](crate::Monitor::ignore)).
+    pub unheard: bool,
 }
 
 impl Applied {
@@ -160,7 +163,11 @@ impl Kernel {
         let steps = &plan[range];
         let (done, failed) = match Way::of(&steps[0], on_error) {
             Way::Visit => self.ensure_sysctls(steps),
-            Way::Transaction => self.apply_nft(steps),
+            Way::Transaction => {
+                let (done, failed, unheard) = self.apply_nft(steps);
+                applied.unheard |= unheard;
+                (done, failed)
+            }
             Way::Together => return self.apply_together(first, steps, applied),
             Way::Alone => match self.apply_one(&steps[0]) {
                 Ok(changed) => (vec![changed], None),
@@ -213,18 +220,12 @@ impl Kernel {
         }
     }
 
-    fn apply_nft(&mut self, steps: &[Step]) -> (Vec<bool>, Option<(usize, Error)>) {
+    fn apply_nft(&mut self, steps: &[Step]) -> (Vec<bool>, Option<(usize, Error)>, bool) {
         let changes: Vec<&Change> = steps.iter().map(|step| &step.change).collect();
-        let result = match self.handle(&steps[0].space) {
-            Ok((home, handle)) => match handle.netfilter(home) {
-                Ok(socket) => nft::apply(socket, &changes),
-                Err(error) => Err((0, error)),
-            },
-            Err(error) => Err((0, error)),
-        };
-        match result {
-            Ok(done) => (done, None),
-            Err(failed) => (Vec::new(), Some(failed)),
+        match self.handle(&steps[0].space).map(|(home, handle)| handle.transact(home, &changes)) {
+            Ok((Ok(done), unheard)) => (done, None, unheard),
+            Ok((Err(failed), unheard)) => (Vec::new(), Some(failed), unheard),
+            Err(error) => (Vec::new(), Some((0, error)), false),
         }
     }
 

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-use net::{LinkName, Space, Sysctl};
+use net::{Change, LinkName, Space, Sysctl};
 
 use crate::dump;
 use crate::error::{Error, ErrorKind, Result};
 use crate::netlink::{Protocol, Socket};
 use crate::netns::Netns;
+use crate::nft;
 use crate::rtnetlink::{self, rtm};
 
 /// An open namespace.
@@ -20,6 +21,8 @@ pub(crate) struct Handle {
     netns: Option<Netns>,
     route: Socket,
     netfilter: Option<Socket>,
+    /// Who is spared the events of large transactions that are made here.
+    listener: Option<nft::Listener>,
     indices: HashMap<LinkName, u32>,
 }
 
@@ -31,7 +34,7 @@ impl Handle {
             Space::At(path) => Some(Netns::open(path)?),
         };
         let route = inside(netns.as_ref(), home, || Socket::open(Protocol::Route))??;
-        Ok(Self { netns, route, netfilter: None, indices: HashMap::new() })
+        Ok(Self { netns, route, netfilter: None, listener: None, indices: HashMap::new() })
     }
 
     /// The namespace, unless it is the process' own.
@@ -51,6 +54,28 @@ impl Handle {
             None => inside(self.netns.as_ref(), home, || Socket::open(Protocol::Netfilter))??,
         };
         Ok(self.netfilter.insert(opened))
+    }
+
+    /// Spares a listener the events of large transactions from here on.
+    pub(crate) fn spare(&mut self, listener: nft::Listener) {
+        self.listener = Some(listener);
+    }
+
+    /// Makes changes to nftables in one transaction. Returns as well whether somebody else may have
+    /// changed something meanwhile that a spared listener has not heard of.
+    pub(crate) fn transact(&mut self, home: &Netns, changes: &[&Change]) -> (nft::Outcome, bool) {
+        /// How many changes make a transaction large.
+        const MANY: usize = 64;
+        let mut listener = self.listener.take();
+        let outcome = match (self.netfilter(home), &mut listener) {
+            (Err(error), _) => (Err((0, error)), false),
+            (Ok(socket), Some(listener)) if changes.len() >= MANY => {
+                listener.spared(socket, |socket| nft::apply(socket, changes))
+            }
+            (Ok(socket), _) => (nft::apply(socket, changes), false),
+        };
+        self.listener = listener;
+        outcome
     }
 
     /// A socket for questions about sockets.

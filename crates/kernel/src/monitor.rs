@@ -86,12 +86,15 @@ impl Monitor {
 
     /// From now on tells nothing of what `kernel` itself does to routes and tables in `space`: whoever
     /// has changed thousands of them need not look at all of them because of that. (Neighbours have to
-    /// be heard of to be understood when they go.)
+    /// be heard of to be understood when they go.) While `kernel` makes a large transaction, nothing of
+    /// nftables is told at all; what others did meanwhile is
+    /// [`Applied::unheard`](crate::Applied::unheard).
     pub fn ignore(&mut self, kernel: &mut Kernel, space: &Space) -> Result<()> {
         let (home, handle) = kernel.handle(space)?;
         self.route.ignore(handle.route().port()?, &[rtm::NEWROUTE, rtm::DELROUTE])?;
         if let Some(listener) = &self.netfilter {
             listener.ignore(handle.netfilter(home)?.port()?, &[])?;
+            handle.spare(nft::Listener::of(listener)?);
         }
         Ok(())
     }

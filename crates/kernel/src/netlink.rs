@@ -118,6 +118,18 @@ impl Socket {
         Ok(())
     }
 
+    /// Leaves a multicast group: what happens from here on is not told.
+    pub(crate) fn leave(&self, group: u32) -> Result<()> {
+        self.set_option_value(libc::NETLINK_DROP_MEMBERSHIP, group as libc::c_int)
+            .map_err(|e| Error::io("leave netlink events", &e))
+    }
+
+    /// The same socket by a second descriptor.
+    pub(crate) fn twin(&self) -> Result<Self> {
+        let fd = self.fd.try_clone().map_err(|e| Error::io("share a netlink socket", &e))?;
+        Ok(Self { fd, sequence: 0, buffer: Vec::new() })
+    }
+
     /// Lets `length` bytes of messages wait to be read, or as many as this process is allowed.
     pub(crate) fn let_wait(&self, length: usize) {
         let _ = sockopt::set_socket_recv_buffer_size_force(&self.fd, length)

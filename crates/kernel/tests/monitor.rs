@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use kernel::{Kernel, Monitor, Notice, OnError, Query};
-use net::nft::{Family, TableId};
+use net::nft::{self, Family, KeyType, Set, SetFlags, TableId, Value};
 use net::{
     Address, Change, Encap, Fdb, Key, Link, LinkKind, LinkName, Mac, Neighbour, Object, Plan,
     Route, Rule, Space, Step, Vni, Vxlan, VxlanForm,
@@ -325,6 +325,55 @@ fn of_routes_and_rules_only_those_of_others_are_told() {
     node.sh("ip route delete 10.60.1.0/24; nft add chain inet t c");
     let changed = Notice::Nft(TableId::new(Family::Inet, "t"));
     assert_eq!(told_of_others(&mut monitor), [gone(ours), changed]);
+}
+
+#[test]
+fn of_large_transactions_nothing_is_told_and_what_others_did_meanwhile_is_known() {
+    testbed::isolated!();
+    let node = node();
+    let mut kernel = Kernel::new().unwrap();
+    let mut monitor = Monitor::new(&node.space()).unwrap();
+    monitor.ignore(&mut kernel, &node.space()).unwrap();
+    let table = TableId::new(Family::Inet, "t");
+    let name = "nodes".to_owned();
+    let (key, flags) = (vec![KeyType::Ipv4Addr], SetFlags::default());
+    let set = Set { table: table.clone(), name, key, value: None, flags, comment: None };
+    let mut plan: Plan = Vec::new();
+    let mut create = |it| plan.push(Step::new(&node.space(), Change::Create(it), "is one of many"));
+    create(Object::Nft(table.clone().into()));
+    create(set.clone().into());
+    for number in 0..1000u16 {
+        let [high, low] = number.to_be_bytes();
+        let key = nft::Key::Point(vec![Value::Address([10, 1, high, low].into())]);
+        let (table, set) = (table.clone(), set.name.clone());
+        create(nft::Element { table, set, key, value: None, comment: None }.into());
+    }
+    told(&mut monitor);
+    let applied = kernel.apply(&plan, OnError::Continue);
+    assert_eq!((applied.done.len(), applied.unheard), (plan.len(), false));
+    assert_eq!(told_of_others(&mut monitor), []);
+    node.sh("nft add chain inet t c");
+    assert_eq!(told_of_others(&mut monitor), [Notice::Nft(table.clone())]);
+    // While others change the table all the time, some of that is not told.
+    let delete = |step: &Step| Step { change: step.change.inverse().unwrap(), ..step.clone() };
+    let (create, delete) = (&plan[2..], plan[2..].iter().map(delete).collect::<Plan>());
+    let unheard = std::thread::scope(|scope| {
+        let others = "for n in $(seq 100); do nft add chain inet t c$n; done";
+        let others = scope.spawn(|| node.sh(others));
+        let mut unheard = false;
+        while !others.is_finished() {
+            for plan in [&delete[..], create] {
+                let applied = kernel.apply(plan, OnError::Continue);
+                assert_eq!(applied.failed.len(), 0, "{:?}", applied.failed);
+                unheard |= applied.unheard;
+            }
+        }
+        unheard
+    });
+    assert!(unheard);
+    told(&mut monitor);
+    node.sh("nft add chain inet t last");
+    assert_eq!(told_of_others(&mut monitor), [Notice::Nft(table)]);
 }
 
 #[test]

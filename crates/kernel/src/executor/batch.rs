@@ -1,8 +1,8 @@
 //! Many changes in few datagrams, where the failure of one is no reason to stop.
 //!
 //! rtnetlink makes the messages of a datagram in order and goes on after one that it refuses, which
-//! is just what is wanted then, and it acknowledges each by its number. So the outcome of every step
-//! is the one that it would have had by itself.
+//! is just what is wanted then, and it tells each refusal by its number. So the outcome of every step is
+//! the one that it would have had by itself.
 
 use net::Step;
 
@@ -11,9 +11,9 @@ use crate::error::Result;
 use crate::handle::Handle;
 use crate::netlink;
 
-/// How many messages go into one datagram. The acknowledgements of all of them wait in the socket's
-/// buffer until the datagram has been sent, where each takes somewhat less than a kilobyte; what
-/// even an old kernel gives a socket holds some two hundred.
+/// How many messages go into one datagram. Where all of them are refused, the answers wait in the
+/// socket's buffer until the datagram has been sent, where each takes somewhat less than a kilobyte;
+/// what even an old kernel gives a socket holds some two hundred.
 const MESSAGES: usize = 64;
 /// How large they may be together, unless one alone is larger.
 const BYTES: usize = 16 * 1024;
@@ -34,7 +34,8 @@ pub(super) fn apply(handle: &mut Handle, steps: &[Step]) -> Vec<Result<bool>> {
         let (now, later) = rest.split_at(requests.len());
         rest = later;
         let sent = requests.iter().flatten().map(|it| (it.kind, it.flags, &it.payload[..]));
-        let mut answers = handle.route().batch(sent).into_iter();
+        let sent: Vec<(u16, u16, &[u8])> = sent.collect();
+        let mut answers = handle.route().batch(&sent).into_iter();
         for (wish, request) in now.iter().zip(requests) {
             // A request that could not be made says itself why.
             let answer = request.and_then(|_| {

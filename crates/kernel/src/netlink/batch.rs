@@ -1,4 +1,4 @@
-//! Many messages in one datagram, and the answer to each.
+//! Many messages in one datagram, and what became of each.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,60 +10,50 @@ use crate::error::{Error, Result};
 
 impl Socket {
     /// Sends requests (type, flags, payload) in one datagram, each of which may fail by itself. Returns
-    /// the kernel's answer to each: it makes them in order and goes on after one that it refuses.
-    pub(crate) fn batch<'a>(
-        &mut self,
-        requests: impl Iterator<Item = (u16, u16, &'a [u8])>,
-    ) -> Vec<Result<()>> {
-        let first = self.sequence.wrapping_add(1);
+    /// the kernel's answer to each: it makes them in order and goes on after one that it refuses. What
+    /// it refuses it tells in any case, so that only the last one is to be acknowledged: an
+    /// acknowledgement of each would be a message to make and a system call to read it.
+    pub(crate) fn batch(&mut self, requests: &[(u16, u16, &[u8])]) -> Vec<Result<()>> {
+        let first = self.next_sequences(requests.len() as u32);
         let mut bytes = Vec::new();
-        let mut answers: Vec<Option<Result<()>>> = Vec::new();
-        for (kind, flags, payload) in requests {
-            let sequence = self.next_sequences(1);
-            push_frame(&mut bytes, kind, flags | flag::REQUEST | flag::ACK, sequence, payload);
-            answers.push(None);
+        for (place, (kind, flags, payload)) in requests.iter().enumerate() {
+            let ack = if place + 1 == requests.len() { flag::ACK } else { 0 };
+            let sequence = first.wrapping_add(place as u32);
+            push_frame(&mut bytes, *kind, flags | flag::REQUEST | ack, sequence, payload);
         }
-        let failure = self.exchange(&bytes, first, &mut answers).err();
+        let mut refused: Vec<Option<Error>> = requests.iter().map(|_| None).collect();
+        let ended = self.exchange(&bytes, first, &mut refused);
         // What was not answered may have happened or not: it has failed as far as anybody knows.
-        let errno = failure.and_then(|error| error.raw_errno()).unwrap_or(libc::EIO);
-        answers.into_iter().map(|it| it.unwrap_or_else(|| Err(unanswered(errno)))).collect()
+        let lost = ended.err().map(|error| error.raw_errno().unwrap_or(libc::EIO));
+        let answer = |it: Option<Error>| it.or_else(|| lost.map(unanswered)).map_or(Ok(()), Err);
+        refused.into_iter().map(answer).collect()
     }
 
-    /// Sends a datagram and puts the acknowledgements of its messages, whose numbers begin with
-    /// `first`, in their places.
-    fn exchange(
-        &mut self,
-        bytes: &[u8],
-        first: u32,
-        answers: &mut [Option<Result<()>>],
-    ) -> Result<()> {
-        let mut open = answers.len();
-        if open > 0 {
-            self.send(bytes)?;
-        }
-        let mut patience = PATIENCE;
-        while open > 0 {
+    /// Sends a datagram and puts what is refused of its messages, whose numbers begin with `first`, in
+    /// their places. It fails if not all answers came in.
+    fn exchange(&mut self, bytes: &[u8], first: u32, refused: &mut [Option<Error>]) -> Result<()> {
+        let Some(last) = refused.len().checked_sub(1) else { return Ok(()) };
+        self.send(bytes)?;
+        let mut lost = None;
+        loop {
+            let patience = if lost.is_none() { PATIENCE } else { Duration::ZERO };
             let received = self.receive(patience, |header, message| {
                 let place = header.sequence.wrapping_sub(first) as usize;
-                if message.kind == NLMSG_ERROR
-                    && let Some(answer @ None) = answers.get_mut(place)
-                {
-                    *answer = Some(acknowledgement(header.flags, message.payload));
-                    open -= 1;
+                if message.kind != NLMSG_ERROR || place > last {
+                    return None;
                 }
-                None::<()>
+                refused[place] = acknowledgement(header.flags, message.payload).err();
+                (place == last).then_some(())
             });
             match received {
-                Ok(_) => {}
+                Ok(Some(())) => return lost.map_or(Ok(()), Err),
+                Ok(None) => {}
                 // An answer did not get in, but those that did are still to be read; nothing comes
                 // after them, because the kernel answers before the send returns.
-                Err(error) if error.raw_errno() == Some(libc::ENOBUFS) => {
-                    patience = Duration::ZERO;
-                }
-                Err(error) => return Err(error),
+                Err(error) if error.raw_errno() == Some(libc::ENOBUFS) => lost = Some(error),
+                Err(error) => return Err(lost.unwrap_or(error)),
             }
         }
-        Ok(())
     }
 
     /// Sends a transaction in one go: messages with the sequence numbers of `range` and the one

@@ -9,6 +9,7 @@ mod element;
 mod expression;
 mod field;
 mod foreign;
+mod listener;
 mod lower;
 mod message;
 mod opaque;
@@ -36,8 +37,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::netlink::Socket;
 
 pub use self::droppers::ForeignDrop;
+pub(crate) use self::listener::Listener;
 pub(crate) use self::opaque::survey;
-pub(crate) use self::transaction::apply;
+pub(crate) use self::transaction::{Outcome, apply};
 pub(crate) use self::uapi::GROUP;
 
 /// A ruleset that keeps changing is read this often before it is given up.

@@ -14,10 +14,13 @@ use crate::attribute::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::netlink::{Socket, flag, frame};
 
-/// Makes `changes` in one transaction. Returns for each whether there was anything to do: to delete
-/// what is not there is nothing. On failure nothing has changed, and the change that the kernel
-/// refused is named by its place.
-pub(crate) fn apply(socket: &mut Socket, changes: &[&Change]) -> Result<Vec<bool>, (usize, Error)> {
+/// What came of a transaction: for each change whether there was anything to do (to delete what is not
+/// there is nothing). On failure nothing has changed, and the change that the kernel refused is named
+/// by its place.
+pub(crate) type Outcome = Result<Vec<bool>, (usize, Error)>;
+
+/// Makes `changes` in one transaction.
+pub(crate) fn apply(socket: &mut Socket, changes: &[&Change]) -> Outcome {
     let mut requests = Requests::default();
     for (place, change) in changes.iter().enumerate() {
         // A chain that is right already is not written again: the next process that closes its

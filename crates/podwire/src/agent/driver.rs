@@ -197,7 +197,13 @@ impl Driver {
                     let devices = self.agent.devices();
                     Event::Looked(look::look(&mut self.kernel, &Space::Here, devices)?)
                 }
-                Effect::Apply(plan) => Event::Applied(self.apply(plan)),
+                Effect::Apply(plan) => {
+                    let (refused, unheard) = self.apply(plan);
+                    if unheard {
+                        effects.extend(self.agent.on(Event::Rules, self.started.elapsed()));
+                    }
+                    Event::Applied(refused)
+                }
                 Effect::Resync => {
                     self.resync = true;
                     continue;
@@ -223,15 +229,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes the changes of a plan that can be made, and returns the others.
-    fn apply(&mut self, plan: Plan) -> Vec<(Change, String)> {
+    /// Makes the changes of a plan that can be made, and returns the others, and whether somebody
+    /// else may have changed our table unheard.
+    fn apply(&mut self, plan: Plan) -> (Vec<(Change, String)>, bool) {
         if self.mode == Mode::Show {
             let kernel = &mut self.kernel;
             self.shown.extend(plan.into_iter().filter(|step| !is_set(kernel, &step.change)));
-            return Vec::new();
+            return (Vec::new(), false);
         }
         let began = Instant::now();
-        let (mut changed, mut refused) = (0, Vec::new());
+        let (mut changed, mut refused, mut unheard) = (0, Vec::new(), false);
         let mut why = None;
         let mut rest = &plan[..];
         while !rest.is_empty() {
@@ -239,6 +246,7 @@ impl Driver {
             rest = later;
             let applied = self.kernel.apply(now, OnError::Continue);
             changed += applied.done.len();
+            unheard |= applied.unheard;
             why = why.or_else(|| applied.done.first().map(|step| self.agent.why(step)));
             if tracing::enabled!(tracing::Level::DEBUG) {
                 for step in &applied.done {
@@ -260,7 +268,7 @@ impl Driver {
             micros = micros(began.elapsed()),
             "reconciled"
         );
-        refused
+        (refused, unheard)
     }
 
     fn write(&mut self, write: impl FnOnce(&Config) -> std::io::Result<()>) {

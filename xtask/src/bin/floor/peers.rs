@@ -12,7 +12,7 @@ use net::Mac;
 use sha2::{Digest, Sha256};
 
 use crate::wire::{ACK, APPEND, CREATE, EXCLUSIVE, Socket};
-use crate::wire::{attribute, message, nest, text};
+use crate::wire::{acknowledged, attribute, message, nest, text};
 use crate::{INET, NETFILTER, NEW_ELEMENT, NEWROUTE, ROUTE, index, look_up};
 
 /// How many messages go into one datagram.
@@ -47,12 +47,11 @@ pub(crate) fn join(form: &str, count: &str) -> Result<(), Box<dyn Error>> {
     netfilter.transact(&transaction(&peers))?;
     let mut messages = peers.iter().flat_map(|peer| peer.messages(device)).peekable();
     while messages.peek().is_some() {
-        let (mut bytes, mut count) = (Vec::new(), 0);
-        for message in messages.by_ref().take(BATCH) {
-            bytes.extend(message);
-            count += 1;
+        let mut datagram: Vec<Vec<u8>> = messages.by_ref().take(BATCH).collect();
+        if let Some(last) = datagram.last_mut() {
+            acknowledged(last);
         }
-        route.batch(&bytes, count)?;
+        route.request(&datagram.concat())?;
     }
     let elapsed = begin.elapsed().as_micros();
     println!("{elapsed} {}", processor_micros()? - before);
@@ -110,7 +109,7 @@ impl Peer {
         let rest =
             [attribute(1, &self.inner()), attribute(2, &self.mac), attribute(12, &[PODWIRE])];
         let header = entry_header(2, device, PERMANENT, 0);
-        message(NEWNEIGH, ACK | CREATE | EXCLUSIVE, &[header, rest.concat()].concat())
+        message(NEWNEIGH, CREATE | EXCLUSIVE, &[header, rest.concat()].concat())
     }
 
     fn forwarding(&self, device: u32) -> Vec<u8> {
@@ -119,7 +118,7 @@ impl Peer {
         const SELF: u8 = 2;
         let header = entry_header(BRIDGE, device, PERMANENT, SELF);
         let rest = [attribute(2, &self.mac), attribute(1, &self.address())];
-        message(NEWNEIGH, ACK | CREATE | APPEND, &[header, rest.concat()].concat())
+        message(NEWNEIGH, CREATE | APPEND, &[header, rest.concat()].concat())
     }
 
     fn route(
@@ -150,7 +149,7 @@ impl Peer {
             bytes.extend(attribute(21, &IP.to_ne_bytes()));
             bytes.extend(nest(22, &network));
         }
-        message(NEWROUTE, ACK | CREATE | APPEND, &bytes)
+        message(NEWROUTE, CREATE | APPEND, &bytes)
     }
 }
 

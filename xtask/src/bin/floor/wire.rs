@@ -59,20 +59,6 @@ impl Socket {
         }
     }
 
-    /// Sends messages each of which is acknowledged.
-    pub(crate) fn batch(&mut self, bytes: &[u8], mut messages: usize) -> io::Result<()> {
-        let to = SocketAddrNetlink::new(0, 0);
-        rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &to)?;
-        while messages > 0 {
-            self.receive()?;
-            match u32_at(&self.buffer, HEADER) as i32 {
-                0 => messages -= 1,
-                code => return Err(io::Error::from_raw_os_error(-code)),
-            }
-        }
-        Ok(())
-    }
-
     /// Sends a transaction, however large, that asks for one acknowledgement.
     pub(crate) fn transact(&mut self, bytes: &[u8]) -> io::Result<()> {
         rustix::net::sockopt::set_socket_send_buffer_size_force(&self.fd, bytes.len() + 0x10000)?;
@@ -95,6 +81,13 @@ pub(crate) fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
     bytes.extend([0; 8]);
     bytes.extend(payload);
     bytes
+}
+
+/// Has a message be acknowledged: in a datagram the last one, because the kernel tells of what it
+/// refuses in any case.
+pub(crate) fn acknowledged(message: &mut [u8]) {
+    let flags = u16::from_ne_bytes([message[6], message[7]]) | ACK;
+    message[6..8].copy_from_slice(&flags.to_ne_bytes());
 }
 
 /// One attribute.
