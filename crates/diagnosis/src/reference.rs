@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use topology::{End, Machine, Role};
+use topology::{End, Machine, PodName, Role};
 
 use crate::view::{self, View};
 use crate::words;
@@ -297,6 +297,9 @@ fn containers(view: &View<'_>, id: &str) -> Found {
             }
         }
     }
+    if found.is_empty() {
+        found = spaces(view, |at| is_container_called(view, *at, id));
+    }
     if found.is_empty() && id.len() >= SHORTEST_ID {
         // Without a runtime's notes, a control group still has the container's name in it.
         found = spaces(view, |at| {
@@ -307,6 +310,20 @@ fn containers(view: &View<'_>, id: &str) -> Found {
         });
     }
     found
+}
+
+/// Whether a container in a namespace has this name: podman calls one without a pod to plugins as if
+/// it were a pod without a namespace of Kubernetes.
+fn is_container_called(view: &View<'_>, at: usize, name: &str) -> bool {
+    let is_it = |pod: &PodName| pod.namespace.is_empty() && pod.name == name;
+    let namespace = view.namespace(at);
+    let mut attachments = view.machine.nodes.iter().flat_map(|node| &node.attachments);
+    namespace
+        .containers
+        .iter()
+        .any(|it| it.name.as_deref() == Some(name) || it.pod.as_ref().is_some_and(is_it))
+        || attachments
+            .any(|it| it.namespace == Some(namespace.id) && it.pod.as_ref().is_some_and(is_it))
 }
 
 /// Shorter than this, the beginning of an ID may be anything in a control group's path.

@@ -192,7 +192,12 @@ impl<'a> View<'a> {
             });
             far.into_iter().find(|other| *other != at)
         };
-        of_node.or_else(of_name).or_else(of_cable).filter(|home| *home != at)
+        // Where a pod's cable ends is where its packets go, whatever files say: a runtime may run in a
+        // namespace of its own, as in a node that is a container.
+        let leads_on = |home: &usize| !self.is_pod(*home);
+        let by_cable = of_cable();
+        let home = by_cable.filter(|it| self.is_pod(at) && leads_on(it)).or(of_node);
+        home.or_else(of_name).or(by_cable).filter(|home| *home != at)
     }
 
     /// The namespaces whose home is `home`.
