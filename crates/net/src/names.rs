@@ -42,7 +42,20 @@ impl FromStr for LinkName {
     type Err = LinkNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::try_from(text.to_owned())
+        if text.is_empty() {
+            Err(LinkNameError::Empty)
+        } else if text.len() > 15 {
+            Err(LinkNameError::TooLong(text.to_owned()))
+        } else if text == "."
+            || text == ".."
+            || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0')
+        {
+            Err(LinkNameError::Invalid(text.to_owned()))
+        } else if text.contains('%') {
+            Err(LinkNameError::Pattern(text.to_owned()))
+        } else {
+            Ok(Self(text.into()))
+        }
     }
 }
 
@@ -50,20 +63,7 @@ impl TryFrom<String> for LinkName {
     type Error = LinkNameError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() {
-            Err(LinkNameError::Empty)
-        } else if text.len() > 15 {
-            Err(LinkNameError::TooLong(text))
-        } else if text == "."
-            || text == ".."
-            || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0')
-        {
-            Err(LinkNameError::Invalid(text))
-        } else if text.contains('%') {
-            Err(LinkNameError::Pattern(text))
-        } else {
-            Ok(Self(text.into()))
-        }
+        text.parse()
     }
 }
 
