@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// The name of a network device as the kernel accepts it (`dev_valid_name` in `net/core/dev.c`):
 /// 1 to 15 bytes, neither `.` nor `..`, without `/`, `:` and white space. A name with `%` is a
-/// pattern to the kernel (`br%d` makes `br0`), so no device has one.
+/// pattern to the kernel (`br%d` makes `br0`), so no device has one. Thousands of objects can be on one
+/// device, so that copies share the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct LinkName(String);
+pub struct LinkName(Arc<str>);
 
 /// Why a text is not a [`LinkName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +42,20 @@ impl FromStr for LinkName {
     type Err = LinkNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::try_from(text.to_owned())
+        if text.is_empty() {
+            Err(LinkNameError::Empty)
+        } else if text.len() > 15 {
+            Err(LinkNameError::TooLong(text.to_owned()))
+        } else if text == "."
+            || text == ".."
+            || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0')
+        {
+            Err(LinkNameError::Invalid(text.to_owned()))
+        } else if text.contains('%') {
+            Err(LinkNameError::Pattern(text.to_owned()))
+        } else {
+            Ok(Self(text.into()))
+        }
     }
 }
 
@@ -48,26 +63,13 @@ impl TryFrom<String> for LinkName {
     type Error = LinkNameError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() {
-            Err(LinkNameError::Empty)
-        } else if text.len() > 15 {
-            Err(LinkNameError::TooLong(text))
-        } else if text == "."
-            || text == ".."
-            || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0')
-        {
-            Err(LinkNameError::Invalid(text))
-        } else if text.contains('%') {
-            Err(LinkNameError::Pattern(text))
-        } else {
-            Ok(Self(text))
-        }
+        text.parse()
     }
 }
 
 impl From<LinkName> for String {
     fn from(name: LinkName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
