@@ -17,13 +17,12 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kernel::dump::NeighbourState;
 use kernel::{Netns, NetnsId, Result};
 
 pub use self::files::Files;
 pub use self::runtimes::Runtimes;
 use self::spaces::Spaces;
-use crate::{Gap, Host, Machine, Namespace, Node, Role};
+use crate::{Gap, Host, Machine, Node, Role};
 
 /// Where a machine is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,7 +109,7 @@ impl Machine {
                 look::Look::Closed(gap) => gaps.push(gap),
             }
         }
-        let mut host = host(&mut gaps);
+        let host = host(&mut gaps);
         let nodes = nodes(sources, &host, spaces.own, &mut gaps);
         let containers = match &sources.whole {
             Some(whole) => whole.runtimes.containers(&mut gaps),
@@ -118,8 +117,9 @@ impl Machine {
         };
         names::give(&mut namespaces, sources, spaces.own, &nodes, &containers);
         let namespaces = numbers::settle(namespaces, &mut gaps)?;
-        host.neighbours = neighbours(&namespaces);
-        Ok(Self { host, nodes, namespaces, gaps })
+        let mut machine = Self { host, nodes, namespaces, gaps };
+        machine.host.neighbours = machine.neighbours(true).max(machine.neighbours(false));
+        Ok(machine)
     }
 }
 
@@ -165,15 +165,4 @@ fn host(gaps: &mut Vec<Gap>) -> Host {
         settings,
         ..Host::default()
     }
-}
-
-/// How many entries the fuller one of the kernel's two tables has. Those that need not be asked about
-/// are in it as well, but for those of groups and broadcasts, which it counts apart.
-fn neighbours(namespaces: &[Namespace]) -> usize {
-    let all = namespaces.iter().flat_map(|it| &it.dump.neighbours);
-    let counted = all.filter(|it| !it.bridge && it.state != NeighbourState::Noarp);
-    let of_family = |v4: bool| {
-        counted.clone().filter(|it| it.address.is_some_and(|it| it.is_ipv4() == v4)).count()
-    };
-    of_family(true).max(of_family(false))
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use kernel::NetnsId;
-use kernel::dump::{Address, Dump, Link, Route, RouteKind};
+use kernel::dump::{Address, Dump, Link, NeighbourState, Route, RouteKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -192,6 +192,15 @@ pub struct End {
 }
 
 impl Machine {
+    /// How many entries the kernel's table of IPv4's or of IPv6's neighbours has, which is one for all
+    /// namespaces. Those that need not be asked about are in it as well, but for those of groups and
+    /// broadcasts, which it counts apart.
+    pub fn neighbours(&self, is_v4: bool) -> usize {
+        let all = self.namespaces.iter().flat_map(|it| &it.dump.neighbours);
+        let counted = all.filter(|it| !it.bridge && it.state != NeighbourState::Noarp);
+        counted.filter(|it| it.address.is_some_and(|it| it.is_ipv4() == is_v4)).count()
+    }
+
     /// The device at an end.
     pub fn link(&self, end: End) -> Option<&Link> {
         self.namespaces.get(end.namespace)?.dump.links.get(&end.link)

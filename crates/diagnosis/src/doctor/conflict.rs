@@ -98,15 +98,11 @@ fn conntrack(namespace: &Namespace) -> Option<Finding> {
 /// One limit holds for the neighbours of all namespaces together.
 fn neighbours(machine: &Machine) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for family in ["ipv4", "ipv6"] {
-        let key = format!("net/{family}/neigh/default/gc_thresh3");
+    for (family, is_v4) in [("ipv4", true), ("ipv6", false)] {
+        let key = format!("net.{family}.neigh.default.gc_thresh3");
         let max = machine.host.settings.get(&key).and_then(|it| it.trim().parse::<u64>().ok());
         let Some(max) = max else { continue };
-        let is_of = |address: std::net::IpAddr| address.is_ipv4() == (family == "ipv4");
-        let entries = machine.namespaces.iter().flat_map(|it| &it.dump.neighbours);
-        let count = entries
-            .filter(|it| !it.bridge && !it.noarp && it.address.is_some_and(is_of))
-            .count() as u64;
+        let count = machine.neighbours(is_v4) as u64;
         let code = fill(count, max, Code::NeighboursFull, Code::NeighboursFilling);
         let Some(code) = code else { continue };
         let text =
@@ -208,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_quiet_node_has_no_conflict() {
-        assert_eq!(codes(node(), &[("net/ipv4/neigh/default/gc_thresh3", "1024")]), []);
+        assert_eq!(codes(node(), &[("net.ipv4.neigh.default.gc_thresh3", "1024")]), []);
     }
 
     #[test]
@@ -230,7 +226,7 @@ mod tests {
         };
         let mut full = node();
         full.dump.neighbours = (1..=8).map(neighbour).collect();
-        let settings = [("net/ipv4/neigh/default/gc_thresh3", "10")];
+        let settings = [("net.ipv4.neigh.default.gc_thresh3", "10")];
         assert_eq!(codes(full, &settings), [Code::NeighboursFilling]);
     }
 
