@@ -3,15 +3,14 @@
 mod live;
 mod web;
 
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
-use std::{fs, io};
 
 use diagnosis::{Explanation, Finding, LookupError, Reference, Severity, Thing};
 use render::{Focus, Format, View};
 use serde_json::{Map, Value};
-use topology::{Machine, Namespace};
+use topology::{DocumentError, Machine, Namespace};
 
 use crate::cli::explain::Explain;
 use crate::drawing::draw;
@@ -102,27 +101,20 @@ fn exit(machine: &Machine, explanation: &Explanation) -> Exit {
 
 /// The machine that a snapshot is of.
 fn read(file: &Path) -> Result<Machine> {
-    let failed = |exit: Exit, why: String| {
+    let failed = |exit: Exit, why: &str| {
         Failure::new(exit, format!("read {}: {why}", harmless(&file.display().to_string())))
     };
-    let text = match file == Path::new("-") {
-        true => {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map(|_| text)
+    look::document(file).map_err(|error| match error {
+        DocumentError::Io(error) => {
+            let exit = match error.kind() {
+                ErrorKind::NotFound => Exit::NotFound,
+                ErrorKind::InvalidData => Exit::Usage,
+                _ => Exit::Unknown,
+            };
+            failed(exit, &error.to_string())
         }
-        false => fs::read_to_string(file),
-    };
-    let text = text.map_err(|error| {
-        let exit = match error.kind() {
-            io::ErrorKind::NotFound => Exit::NotFound,
-            io::ErrorKind::InvalidData => Exit::Usage,
-            _ => Exit::Unknown,
-        };
-        failed(exit, error.to_string())
-    })?;
-    Machine::from_document(&text).map_err(|error| {
-        failed(Exit::Usage, harmless(&error.to_string()))
-            .remedy("write one with `podwire snapshot FILE`")
+        error => failed(Exit::Usage, &harmless(&error.to_string()))
+            .remedy("write one with `podwire snapshot FILE`"),
     })
 }
 

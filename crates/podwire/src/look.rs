@@ -38,12 +38,16 @@ pub(crate) fn machine() -> Result<Machine> {
 }
 
 /// The machine in a snapshot; `-` is standard input.
-pub(crate) fn snapshot(path: &Path) -> Result<Machine> {
-    let read = match path {
+pub(crate) fn document(path: &Path) -> std::result::Result<Machine, DocumentError> {
+    match path {
         path if path == Path::new("-") => Machine::read_document(io::stdin().lock()),
         path => File::open(path).map_err(DocumentError::from).and_then(Machine::read_document),
-    };
-    read.map_err(|error| {
+    }
+}
+
+/// As [`document`], for `podwire diff`, which knows no file that is not found.
+pub(crate) fn snapshot(path: &Path) -> Result<Machine> {
+    document(path).map_err(|error| {
         let exit = match &error {
             DocumentError::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
                 Exit::Unknown
