@@ -18,16 +18,21 @@ use crate::lab::{pretty, remarks, require_no_script, store, tell};
 use crate::look;
 use crate::terminal::{Terminal, harmless};
 
+/// What a look at the machine tells.
+struct Look {
+    machine: Machine,
+    surroundings: Surroundings,
+    leftovers: Vec<Leftover>,
+    /// Labs that were not made whole, or not taken down whole.
+    labs: Vec<lab::Name>,
+}
+
 /// All that is known of the machine's health.
 struct Report {
     machine: Machine,
     abilities: Vec<Ability>,
-    /// Of the network itself, and what could not be read.
-    network: Vec<Finding>,
-    conflicts: Vec<Finding>,
-    leftovers: Vec<Leftover>,
-    /// Labs that were not made whole, or not taken down whole.
-    labs: Vec<lab::Name>,
+    /// The worst first.
+    findings: Vec<Finding>,
 }
 
 /// Runs it.
@@ -35,15 +40,16 @@ pub(crate) fn run(arguments: &Doctor, terminal: Terminal) -> Result<ExitCode> {
     if !(arguments.fix && arguments.dry_run) {
         require_no_script(arguments.output)?;
     }
-    let mut report = Report::look()?;
+    let mut look = Look::now()?;
     if arguments.fix {
         if arguments.dry_run {
-            print(&report.script())?;
+            print(&look.script())?;
             return Ok(Exit::Yes.into());
         }
-        report.fix()?;
-        report = Report::look()?;
+        look.fix()?;
+        look = Look::now()?;
     }
+    let report = Report::of(look);
     print(&match arguments.output {
         Output::Json => pretty(&report.value()),
         Output::Text | Output::Sh => report.text(terminal),
@@ -51,55 +57,15 @@ pub(crate) fn run(arguments: &Doctor, terminal: Terminal) -> Result<ExitCode> {
     Ok(report.exit().into())
 }
 
-impl Report {
-    fn look() -> Result<Self> {
+impl Look {
+    fn now() -> Result<Self> {
         let machine = look::machine()?;
         let surroundings = Surroundings::read(Path::new("/"));
+        let leftovers = leftovers(&machine, &surroundings);
         let unfinished = store().list()?.into_iter();
         let unfinished = unfinished.filter(|lab| lab.state == lab::State::Unfinished);
-        Ok(Self {
-            abilities: abilities(),
-            network: diagnosis::findings(&machine),
-            conflicts: conflicts(&machine, &surroundings),
-            leftovers: leftovers(&machine, &surroundings),
-            labs: unfinished.map(|lab| lab.name).collect(),
-            machine,
-        })
-    }
-
-    /// All findings, the worst first.
-    fn findings(&self) -> Vec<Finding> {
-        let labs = self.labs.iter().map(|name| Finding {
-            code: Code::LabLeft,
-            severity: Severity::Warning,
-            text: format!(
-                "Lab {name} is not whole: a command that made it or took it down ended early."
-            ),
-            consequence: "Its namespaces and names stay taken.".to_owned(),
-            remedy: Some(format!("podwire lab down {name}; or: podwire doctor --fix")),
-            about: Vec::new(),
-            command: Some(format!("podwire lab status {name}")),
-        });
-        let left = self.leftovers.iter().map(|it| it.finding.clone());
-        let mut findings: Vec<Finding> =
-            self.network.iter().chain(&self.conflicts).cloned().chain(left).chain(labs).collect();
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        findings
-    }
-
-    /// Whether all is well, as far as can be told.
-    fn exit(&self) -> Exit {
-        let lacks =
-            |state: State| move |ability: &Ability| ability.essential && ability.state == state;
-        let is_bad = self.findings().iter().any(|it| it.severity >= Severity::Warning);
-        if is_bad || self.abilities.iter().any(lacks(State::No)) {
-            Exit::No
-        } else if !self.machine.gaps.is_empty() || self.abilities.iter().any(lacks(State::Unknown))
-        {
-            Exit::Unknown
-        } else {
-            Exit::Yes
-        }
+        let labs = unfinished.map(|lab| lab.name).collect();
+        Ok(Self { machine, surroundings, leftovers, labs })
     }
 
     /// What `--fix` would do, as a person would type it.
@@ -139,6 +105,44 @@ impl Report {
         }
         Ok(())
     }
+}
+
+impl Report {
+    fn of(look: Look) -> Self {
+        let Look { machine, surroundings, leftovers, labs } = look;
+        let labs = labs.iter().map(|name| Finding {
+            code: Code::LabLeft,
+            severity: Code::LabLeft.severity(),
+            text: format!(
+                "Lab {name} is not whole: a command that made it or took it down ended early."
+            ),
+            consequence: "Its namespaces and names stay taken.".to_owned(),
+            remedy: Some(format!("podwire lab down {name}; or: podwire doctor --fix")),
+            about: Vec::new(),
+            command: Some(format!("podwire lab status {name}")),
+        });
+        let mut findings = diagnosis::findings(&machine);
+        findings.extend(conflicts(&machine, &surroundings));
+        findings.extend(leftovers.into_iter().map(|it| it.finding));
+        findings.extend(labs);
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Self { machine, abilities: abilities(), findings }
+    }
+
+    /// Whether all is well, as far as can be told.
+    fn exit(&self) -> Exit {
+        let lacks =
+            |state: State| move |ability: &Ability| ability.essential && ability.state == state;
+        let is_bad = self.findings.iter().any(|it| it.severity >= Severity::Warning);
+        if is_bad || self.abilities.iter().any(lacks(State::No)) {
+            Exit::No
+        } else if !self.machine.gaps.is_empty() || self.abilities.iter().any(lacks(State::Unknown))
+        {
+            Exit::Unknown
+        } else {
+            Exit::Yes
+        }
+    }
 
     fn value(&self) -> serde_json::Value {
         json!({
@@ -146,7 +150,7 @@ impl Report {
             "kind": "DoctorReport",
             "host": { "name": self.machine.host.name, "kernel": self.machine.host.kernel },
             "abilities": self.abilities,
-            "findings": self.findings(),
+            "findings": self.findings,
             "gaps": self.machine.gaps,
         })
     }
@@ -197,9 +201,8 @@ impl Report {
                 }
             }
         }
-        let findings = self.findings();
-        if !findings.is_empty() {
-            let _ = write!(text, "\n{}", crate::explain::findings(&findings, true, terminal));
+        if !self.findings.is_empty() {
+            let _ = write!(text, "\n{}", crate::explain::findings(&self.findings, true, terminal));
         }
         let verdict = match self.exit() {
             Exit::Yes => "Nothing is in the way, and nothing is left over.",
