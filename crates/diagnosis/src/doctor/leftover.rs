@@ -11,7 +11,7 @@ use net::{Change, Object, Plan, Space, Step};
 use topology::{Attachment, Machine, Namespace, Node, Role};
 
 use super::Surroundings;
-use crate::{Code, Finding, Thing};
+use crate::{Code, Finding, Thing, words};
 
 /// Something that nobody needs any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn attachments(node: &Node) -> Option<Leftover> {
     let text = format!(
         "{} remembers {} of containers whose namespace is gone, such as {} on network {}.",
         node.name,
-        counted(gone.len(), "attachment"),
+        words::count(gone.len(), "attachment"),
         first.container_id,
         first.network,
     );
@@ -115,7 +115,7 @@ fn elements(node: &Node, namespace: &Namespace) -> Option<Leftover> {
     let text = format!(
         "Table inet {PLUGIN_NFT_TABLE} in {} has {} of pods that are gone, such as the one of {}.",
         namespace.name,
-        counted(left.len(), "element"),
+        words::count(left.len(), "element"),
         first.comment.as_deref().unwrap_or_default(),
     );
     let consequence = "Their host ports lead nowhere, and a new pod with such an address is treated \
@@ -170,13 +170,6 @@ fn network(own: &Namespace, surroundings: &Surroundings) -> Option<Leftover> {
             .remedy("systemctl start podwire-agent; or, for good: podwire agent --cleanup")
             .shown_by(format!("nft list table inet {AGENT_NFT_TABLE}; podwire agent status")),
     ))
-}
-
-fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("one {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }
 
 #[cfg(test)]
