@@ -16,7 +16,7 @@ use net::Space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Error, LAB_VARIABLE, Name, Result};
+use crate::{Error, LAB_VARIABLE, Name, Result, cluster, pods};
 
 /// A run of the agent on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl AgentRun {
     /// Whose existence says that the node's network stands: what lets runtimes make pods, which an
     /// agent writes last.
     pub fn ready_file(&self) -> PathBuf {
-        self.home.join("net.d/10-podwire.conflist")
+        cluster::configurations(&self.home).join(pods::CONFLIST)
     }
 
     fn command(&self) -> Command {

@@ -204,6 +204,11 @@ pub(crate) fn home(directory: &Path, node: &Namespace) -> PathBuf {
     directory.join(NODES).join(&node.name)
 }
 
+/// Where a node's runtime reads how pods are attached, with the node's files in `home`.
+pub(crate) fn configurations(home: &Path) -> PathBuf {
+    home.join("net.d")
+}
+
 /// How the pods of a node are attached: as its agent tells container runtimes.
 pub(crate) fn wiring(lab: &Lab, network: &Cluster, directory: &Path, node: &Namespace) -> Wiring {
     let config = nodes::config(network, directory, node);

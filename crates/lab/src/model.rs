@@ -229,7 +229,7 @@ impl Lab {
             Network::Cluster(_) => cluster::home(directory, node),
         };
         let configurations = match &self.network {
-            Network::Cluster(_) => home.join("net.d"),
+            Network::Cluster(_) => cluster::configurations(&home),
             _ => home.join("cni/net.d"),
         };
         let (cache, reservations) = (home.join("cni"), home.join("cni/networks"));

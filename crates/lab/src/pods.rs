@@ -55,6 +55,9 @@ const NETWORK: &str = "podwire";
 const CACHE: &str = "cni";
 /// … and the directory that is made in it.
 const RESULTS: &str = "cni/results";
+/// The file that says how pods are attached; agents call theirs so, too, if they are not told
+/// otherwise.
+pub(crate) const CONFLIST: &str = "10-podwire.conflist";
 /// Where the bridge plugin leaves what it did, if it is podwire's.
 const EXPLANATIONS: &str = "cni/explanations";
 /// Where host-local keeps the addresses.
@@ -109,7 +112,7 @@ fn files(network: &Pods, directory: &Path) -> Vec<Entry> {
         Entry::Directory(directory.join(EXPLANATIONS)),
         Entry::Directory(configurations.clone()),
         Entry::File(File {
-            path: configurations.join("10-podwire.conflist"),
+            path: configurations.join(CONFLIST),
             content: cni::json::pretty(&list) + "\n",
         }),
     ];

@@ -60,7 +60,7 @@ pub(super) fn config(network: &Cluster, directory: &Path, node: &Namespace) -> C
     config.state = home.join("state");
     config.run = home.join("run");
     config.listen = None;
-    config.cni.directory = Some(home.join("net.d"));
+    config.cni.directory = Some(super::configurations(&home));
     config.cni.bridge_options =
         Map::from_iter([("explainIn".to_owned(), path(&home, EXPLANATIONS))]);
     config.cni.ipam_options = Map::from_iter([
