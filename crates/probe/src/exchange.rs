@@ -61,7 +61,7 @@ pub fn ask(
 
 /// The token of question `number`: the mixing step of SplitMix64 (Steele, Lea and Flood, 2014), so
 /// that one token does not give away the next.
-fn token(seed: u64, number: u64) -> u64 {
+pub(crate) fn token(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -69,7 +69,10 @@ fn token(seed: u64, number: u64) -> u64 {
 }
 
 /// Opens something inside the namespace of a place.
-fn within<T>(place: Place<'_>, open: impl FnOnce() -> io::Result<T>) -> Result<T, Failure> {
+pub(crate) fn within<T>(
+    place: Place<'_>,
+    open: impl FnOnce() -> io::Result<T>,
+) -> Result<T, Failure> {
     let unusable = |reason: String| Failure::Unusable { address: place.address, reason };
     match place.netns.enter(open) {
         Ok(Ok(opened)) => Ok(opened),
@@ -156,7 +159,7 @@ impl Asked {
 
     fn fail(&mut self, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or_default();
-        self.result = Some(Err(Failure::Unreachable { errno }));
+        self.result = Some(Err(Failure::errno(errno)));
     }
 }
 

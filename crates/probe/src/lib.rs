@@ -9,6 +9,7 @@
 
 mod batch;
 mod exchange;
+mod plain;
 mod responder;
 mod wire;
 
@@ -49,8 +50,59 @@ pub struct Question<'a> {
     pub to: SocketAddr,
 }
 
+/// How a question travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// An echo request. The kernel answers it; what the other end hears of it tells the source.
+    Icmp,
+    /// A datagram.
+    Udp,
+    /// A connection, which is ended by a reset. It has no shape.
+    Tcp,
+}
+
+/// A question between two of some places, which are of the same family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// Where the question starts.
+    pub from: usize,
+    /// Where it is answered.
+    pub to: usize,
+    /// How it travels.
+    pub protocol: Protocol,
+    /// What it looks like.
+    pub shape: Shape,
+}
+
+/// Asks all at once, on this machine: opens both ends, sends, receives. Returns what came of the
+/// questions, in their order.
+///
+/// `seed` is random: it tells these packets from strays and from forgeries.
+///
+/// # Panics
+///
+/// If a question names a place that is not there.
+pub fn meet(
+    places: &[Place<'_>],
+    asks: &[Ask],
+    limits: Limits,
+    seed: u64,
+) -> Vec<Result<Answer, Failure>> {
+    let one = |(number, ask): (usize, &Ask)| {
+        let (from, to) = (places[ask.from], places[ask.to]);
+        let seed = seed.wrapping_add(number as u64);
+        match ask.protocol {
+            Protocol::Udp => exchange(&[Pair { from, to }], ask.shape, limits, seed).remove(0),
+            protocol => {
+                plain::ask([from, to], protocol, ask.shape, limits, exchange::token(seed, 0))
+            }
+        }
+    };
+    asks.iter().enumerate().map(one).collect()
+}
+
 /// What the questions look like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// The size of the IP packet, headers included. What is too small to hold a question is sent as
     /// the smallest packet that can.
@@ -90,19 +142,48 @@ pub struct Answer {
     pub rtt: Duration,
 }
 
+/// An ICMP message that tells of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Who sent it.
+    pub from: IpAddr,
+    /// Its type.
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
+}
+
 /// Why a question has no good answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Nothing came back.
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// The kernel or an ICMP message said that it cannot be delivered: `ECONNREFUSED` (nobody
-    /// listens), `EHOSTUNREACH`, `ENETUNREACH`, `EMSGSIZE` (too large for a link on the way),
-    /// `EPERM` (a rule of the sender's own forbids it), `EACCES`.
+    /// It arrived, but its answer did not.
+    #[error("it arrived, but no answer within {} ms", .waited.as_millis())]
+    Unanswered {
+        /// The source address that the other end saw.
+        seen_source: IpAddr,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The kernel, an ICMP message or a reset said that it cannot be delivered: `ECONNREFUSED`
+    /// (nobody listens), `EHOSTUNREACH`, `ENETUNREACH` (without `by`: no route), `EPERM` (a
+    /// rule of the sender's own forbids it), `EACCES`.
     #[error("{}", reason(*.errno))]
     Unreachable {
         /// The number of the error.
         errno: i32,
+        /// The ICMP message that said so; none if it was the sender's own kernel or a reset.
+        by: Option<Icmp>,
+    },
+    /// It is too large for a link on the way, and may not be fragmented.
+    #[error("too large{}", largest(*.mtu))]
+    TooLarge {
+        /// The largest packet that passes there, if that was told.
+        mtu: Option<u32>,
+        /// Who said so; none if it was the sender's own kernel.
+        by: Option<IpAddr>,
     },
     /// It arrived, but not from the sender's own address: something in between translates.
     #[error("sent from {own}, but seen as from {}", .answer.seen_source)]
@@ -128,6 +209,21 @@ pub enum Failure {
         /// The kernel's words.
         reason: String,
     },
+}
+
+impl Failure {
+    /// What the sender's own kernel says.
+    fn errno(errno: i32) -> Self {
+        if errno == rustix::io::Errno::MSGSIZE.raw_os_error() {
+            Self::TooLarge { mtu: None, by: None }
+        } else {
+            Self::Unreachable { errno, by: None }
+        }
+    }
+}
+
+fn largest(mtu: Option<u32>) -> String {
+    mtu.map_or_else(String::new, |mtu| format!(": at most {mtu} bytes pass"))
 }
 
 /// What an error number means, without its number.

@@ -68,6 +68,65 @@ pub(crate) fn seen(datagram: &[u8]) -> Option<Seen> {
     Some(Seen { token, bytes, source })
 }
 
+/// The two kinds of echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    Request,
+    Reply,
+}
+
+impl Echo {
+    /// The type of such an ICMP message (RFC 792, RFC 4443).
+    fn kind(self, is_ipv6: bool) -> u8 {
+        match (self, is_ipv6) {
+            (Self::Request, false) => 8,
+            (Self::Reply, false) => 0,
+            (Self::Request, true) => 128,
+            (Self::Reply, true) => 129,
+        }
+    }
+}
+
+/// The bytes of the header of an echo.
+const ECHO_HEADER: usize = 8;
+
+/// An echo request that carries a question and fills an IP packet of `bytes`. The kernel sees to
+/// the checksum of ICMPv6.
+pub(crate) fn echo(token: Token, bytes: usize, address: IpAddr) -> Vec<u8> {
+    let is_ipv6 = address.is_ipv6();
+    let mut message = vec![Echo::Request.kind(is_ipv6), 0, 0, 0, 0, 0, 0, 0];
+    // The identifier and the number, by which translators tell echoes apart.
+    message[4..8].copy_from_slice(&(token.token as u32).to_be_bytes());
+    message.extend(question(token, bytes, address));
+    if !is_ipv6 {
+        let sum = checksum(&message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    message
+}
+
+/// The token of an echo as a raw socket hears it: that of IPv4 has its IP header in front.
+pub(crate) fn echoed(packet: &[u8], is_ipv6: bool, echo: Echo) -> Option<Token> {
+    let header = if is_ipv6 { 0 } else { usize::from(packet.first()? & 0x0f) * 4 };
+    let message = packet.get(header..)?;
+    if *message.first()? != echo.kind(is_ipv6) {
+        return None;
+    }
+    token(QUESTION, message.get(ECHO_HEADER..)?)
+}
+
+/// The checksum of the Internet protocols (RFC 1071).
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
 fn start(magic: &[u8; 8], token: Token) -> Vec<u8> {
     [&magic[..], &token.token.to_be_bytes(), &token.attempt.to_be_bytes()].concat()
 }

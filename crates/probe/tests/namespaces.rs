@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use kernel::Netns;
-use probe::{Failure, Limits, Pair, Place, Question, Responder, Shape, ask, exchange};
+use probe::{
+    Ask, Failure, Limits, Pair, Place, Protocol, Question, Responder, Shape, ask, exchange, meet,
+};
 use testbed::{Namespace, isolated, need, sh};
 
 const SEED: u64 = 7;
@@ -15,7 +17,6 @@ const BLUE: &str = "10.2.0.2";
 const RED6: &str = "fd00:1::2";
 const BLUE6: &str = "fd00:2::2";
 const ECONNREFUSED: i32 = 111;
-const EMSGSIZE: i32 = 90;
 const ENETUNREACH: i32 = 101;
 
 /// Two pods, and between them the namespace of the test, which routes.
@@ -151,9 +152,10 @@ fn what_is_too_large_for_a_link_is_told_from_what_is_lost() {
         assert_eq!(send(1400, false).map(|answer| answer.bytes), Ok(1400));
         assert_eq!(send(4000, false).map(|answer| answer.bytes), Ok(4000));
         assert_eq!(send(1300, true).map(|answer| answer.bytes), Ok(1300));
-        let refused = Err(Failure::Unreachable { errno: EMSGSIZE });
-        assert_eq!(send(1301, true), refused);
-        assert_eq!(send(1501, true), refused, "too large for the sender's own link");
+        for bytes in [1301, 1501] {
+            let refused = send(bytes, true);
+            assert!(matches!(refused, Err(Failure::TooLarge { .. })), "{bytes}: {refused:?}");
+        }
     }
     sh("nft add table inet t
         nft add chain inet t forward { type filter hook forward priority 0 \\; policy drop \\; }");
@@ -187,8 +189,26 @@ fn a_responder_elsewhere_is_asked_and_silence_has_a_reason() {
         results
     });
     assert_eq!(results[0].as_ref().unwrap().answered_from, ip(BLUE));
-    assert_eq!(results[1], Err(Failure::Unreachable { errno: ECONNREFUSED }));
-    assert_eq!(results[2], Err(Failure::Unreachable { errno: ENETUNREACH }));
+    assert_eq!(results[1], Err(Failure::Unreachable { errno: ECONNREFUSED, by: None }));
+    assert_eq!(results[2], Err(Failure::Unreachable { errno: ENETUNREACH, by: None }));
     let reason = "cannot assign requested address".to_owned();
     assert_eq!(results[3], Err(Failure::Unusable { address: ip(BLUE), reason }));
+}
+
+#[test]
+fn all_protocols_tell_whom_the_other_end_saw() {
+    isolated!();
+    let pods = Pods::new();
+    let places = [pods.red(RED), pods.blue(BLUE), pods.red(RED6), pods.blue(BLUE6)];
+    let mut asks = Vec::new();
+    for (from, to) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+        for protocol in [Protocol::Icmp, Protocol::Udp, Protocol::Tcp] {
+            asks.push(Ask { from, to, protocol, shape: Shape::default() });
+        }
+    }
+    for (ask, result) in asks.iter().zip(meet(&places, &asks, QUICK, SEED)) {
+        let answer = result.unwrap_or_else(|failure| panic!("{ask:?}: {failure}"));
+        assert_eq!(answer.seen_source, places[ask.from].address, "{ask:?}");
+        assert_eq!(answer.answered_from, places[ask.to].address, "{ask:?}");
+    }
 }
