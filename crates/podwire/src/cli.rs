@@ -5,6 +5,7 @@ pub(crate) mod cni;
 pub(crate) mod explain;
 pub(crate) mod ipam;
 pub(crate) mod lab;
+pub(crate) mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -56,6 +57,9 @@ enum Command {
     /// Tell how a pod, a node or a lab is put together, and what is wrong with it.
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
+    /// Prove with packets that a network keeps its promises, and say why where it does not.
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(Box<verify::Verify>),
     /// Write all that there is to see of this machine's network to a file, to be asked elsewhere.
     #[command(
         after_help = "Changes nothing. What this user may not see is told: use sudo for all \
@@ -133,6 +137,9 @@ pub(crate) enum Kind {
     /// What `podwire diff -o json` prints.
     #[value(alias = "Diff")]
     Diff,
+    /// What `podwire verify -o json` prints.
+    #[value(alias = "VerifyReport")]
+    Verify,
 }
 
 /// What to do with labs.
@@ -434,6 +441,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Ipam(command) => crate::ipam::run(&command, terminal),
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
         Command::Explain(explain) => crate::explain::run(&explain, terminal),
+        Command::Verify(verify) => crate::verify::run(&verify, terminal),
         Command::Doctor(doctor) => crate::doctor::run(&doctor, terminal),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot),
         Command::Diff(diff) => snapshot::diff(&diff, terminal),
