@@ -14,11 +14,13 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use diagnosis::LookupError;
 use diagnosis::verify::{
     Outcomes, Pairs, Plan, PlanError, Profile, Protocol, Report, Rule, Verdict, Wanted,
 };
 use render::verify::{Form, Paint};
 use serde_json::json;
+use topology::Machine;
 
 use self::ask::Asker;
 use crate::cli::print;
@@ -44,7 +46,7 @@ pub(crate) fn run(arguments: &Verify, terminal: Terminal) -> Result<ExitCode> {
         protocols: PROTOCOLS.into(),
         pairs: arguments.pairs.unwrap_or(Pairs::Usual),
     };
-    let plan = Plan::new(&machine, &wanted).map_err(|error| refused(&error))?;
+    let plan = Plan::new(&machine, &wanted).map_err(|error| refused(&machine, &error))?;
     let usual = if plan.is_of_labs() { Profile::Strict } else { Profile::Current };
     let profile = arguments.profile.map_or(usual, Profile::from);
     let asker = Asker::new(&machine, &plan, arguments.timeout, &interrupt);
@@ -59,7 +61,15 @@ pub(crate) fn run(arguments: &Verify, terminal: Terminal) -> Result<ExitCode> {
 /// How packets are sent.
 const PROTOCOLS: [Protocol; 3] = [Protocol::Icmp, Protocol::Udp, Protocol::Tcp];
 
-fn refused(error: &PlanError) -> Failure {
+fn refused(machine: &Machine, error: &PlanError) -> Failure {
+    // What this user may not enter may be what is asked about.
+    let is_closed = |gap: &topology::Gap| gap.what.starts_with("network namespace");
+    if let (PlanError::Lookup(LookupError::None { .. }), Some(gap)) =
+        (error, machine.gaps.iter().find(|gap| is_closed(gap)))
+    {
+        let what = format!("{error}, as far as can be seen: {}: {}", gap.what, gap.why);
+        return Failure::new(Exit::Unknown, harmless(&what)).remedy("use sudo");
+    }
     let exit = match error {
         PlanError::Lookup(_) => Exit::NotFound,
         PlanError::Strange(_) => Exit::Usage,

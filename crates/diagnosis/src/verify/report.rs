@@ -302,7 +302,11 @@ fn notes(machine: &Machine, plan: &Plan, cells: &[Cell]) -> Vec<String> {
             cells.iter().filter_map(|it| Some(it.by.as_ref()?.text.as_str())).collect();
         notes.extend(by.into_iter().take(5).map(|rule| format!("a policy: {rule}")));
     }
-    let gaps = machine.gaps.iter().take(10);
+    // Labs are read from places of their own, whatever else cannot be read.
+    let concerns = |gap: &&topology::Gap| {
+        !plan.has_pods() || !plan.is_of_labs() || gap.what.contains("/podwire/lab/")
+    };
+    let gaps = machine.gaps.iter().filter(concerns).take(10);
     notes.extend(gaps.map(|gap| format!("{} could not be read: {}", gap.what, gap.why)));
     notes
 }

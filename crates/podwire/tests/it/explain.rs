@@ -46,7 +46,7 @@ fn stable(text: &str, is_kept: impl Fn(&Value) -> bool) -> Value {
 }
 
 /// Numbers of namespaces, hardware addresses and names by chance, in the order in which they come.
-fn same(text: &str) -> String {
+pub(crate) fn same(text: &str) -> String {
     let text = numbered(
         text,
         |char| char.is_ascii_digit(),

@@ -13,6 +13,7 @@ mod lab;
 mod script;
 mod snapshot;
 mod usage;
+mod verify;
 mod web;
 
 use std::fs;
