@@ -104,7 +104,7 @@ fn links_are_as_ip_and_bridge_tell_them() {
 #[test]
 fn settings_of_devices_are_those_of_the_files() {
     isolated!();
-    sh("ip link add a.b type veth peer name c
+    sh("ip link add a.b type veth peer name c; ip link add br0 type bridge
         for i in all default a.b; do
             echo 2 > /proc/sys/net/ipv4/conf/$i/rp_filter
             echo 1 > /proc/sys/net/ipv4/conf/$i/route_localnet
@@ -125,12 +125,26 @@ fn settings_of_devices_are_those_of_the_files() {
                 letter => letter,
             })
             .collect();
-        if path.ends_with("nf_conntrack_count") {
-            continue;
-        }
         assert_eq!(sh(&format!("cat /proc/sys/{path}")).trim(), value, "{key}");
     }
     assert_eq!(seen.settings["net.ipv4.conf.a/b.rp_filter"], "2");
+    // Without br_netfilter there are none of bridges.
+    let has = std::path::Path::new("/proc/sys/net/bridge").exists();
+    assert_eq!(seen.settings.contains_key("net.bridge.bridge-nf-call-iptables"), has);
+}
+
+#[test]
+fn connections_are_counted() {
+    isolated!();
+    need("nft", "nftables");
+    sh("ip link set lo up; nft 'add table ip t; add chain ip t c { type filter hook output priority 0; }
+        add rule ip t c ct state new accept'");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for port in [1001, 1002, 1003] {
+        socket.send_to(b"x", ("127.0.0.1", port)).ok();
+    }
+    let count: u64 = sh("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap();
+    assert_eq!((survey().connections, count > 2), (Some(count), true));
 }
 
 #[test]
