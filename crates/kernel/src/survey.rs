@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use net::Space;
 
+pub(crate) use self::files::Directory;
 use crate::dump::{Dump, Link};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Kernel;
 use crate::netlink::{Message, Socket};
 use crate::nft;
 use crate::observe::{all_rules, collect, without_nftables};
-use crate::rtnetlink::{self, AF_BRIDGE, rtm};
+use crate::rtnetlink::{self, AF_BRIDGE, AF_INET, AF_INET6, rtm};
 use crate::sockets::{Listening, Transport, listening};
 
 /// All of one namespace.
@@ -38,10 +39,11 @@ impl Kernel {
     /// Looks at everything in `space`.
     pub fn survey(&mut self, space: &Space) -> Result<Survey> {
         let mut survey = Survey::default();
+        let settings = self.settings.take().or_else(|| survey.open_settings());
         let (home, handle) = self.handle(space)?;
         survey.read_network(handle.route());
         let in_use = handle.inside(home, || {
-            survey.read_settings();
+            settings.as_ref().into_iter().for_each(|it| survey.read_settings(it));
             survey.read_counts()
         })?;
         match handle.netfilter(home) {
@@ -54,6 +56,7 @@ impl Kernel {
             Err(error) if error.kind() == ErrorKind::Unsupported => {}
             Err(error) => survey.failures.push(error.during("list listening sockets")),
         }
+        self.settings = settings;
         Ok(survey)
     }
 }
@@ -92,7 +95,7 @@ impl Survey {
         dump.qdiscs = keep(failures, "list queueing disciplines", read);
     }
 
-    /// Devices with their counters, and their settings.
+    /// Devices with their counters, and their settings, each's and those of all together.
     fn read_links(&mut self, socket: &mut Socket) {
         let Self { dump, settings, failures, .. } = self;
         let request = rtnetlink::link::all_with_counters();
@@ -104,6 +107,18 @@ impl Survey {
             dump.links.insert(link.index, link);
         });
         failures.extend(read.err().map(|error| error.during("list devices")));
+        for family in [AF_INET, AF_INET6] {
+            let request = rtnetlink::netconf::all(family);
+            let read = socket.get(rtm::GETNETCONF, &request, |message| {
+                let told = rtnetlink::netconf::parse(message.payload).into_iter();
+                settings.extend(told.map(|(key, value)| (key.to_owned(), value.to_string())));
+            });
+            match read {
+                // A kernel without IPv6.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                read => failures.extend(read.err().map(|error| error.during("read settings"))),
+            }
+        }
     }
 
     fn read_nft(&mut self, socket: &mut Socket) {

@@ -109,13 +109,19 @@ fn settings_of_devices_are_those_of_the_files() {
             echo 2 > /proc/sys/net/ipv4/conf/$i/rp_filter
             echo 1 > /proc/sys/net/ipv4/conf/$i/route_localnet
         done
+        echo 1 > /proc/sys/net/ipv4/conf/all/proxy_arp; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
         echo 1 > /proc/sys/net/ipv4/conf/c/proxy_arp; echo 1 > /proc/sys/net/ipv4/conf/c/arp_ignore
         echo 1 > /proc/sys/net/ipv6/conf/c/disable_ipv6; echo 0 > /proc/sys/net/ipv6/conf/c/accept_dad
         echo 2 > /proc/sys/net/ipv6/conf/c/accept_ra; echo 1 > /proc/sys/net/ipv4/conf/c/accept_local
         echo 1 > /proc/sys/net/ipv4/conf/c/src_valid_mark; echo 1 > /proc/sys/net/ipv6/conf/c/proxy_ndp
         echo 1 > /proc/sys/net/ipv4/conf/c/arp_announce; echo 0 > /proc/sys/net/ipv4/conf/c/send_redirects");
     let seen = survey();
-    assert!(seen.settings.len() > 40, "{:?}", seen.settings);
+    for key in ["forwarding", "rp_filter", "proxy_arp", "arp_ignore", "route_localnet"] {
+        assert!(seen.settings.contains_key(&format!("net.ipv4.conf.all.{key}")), "{key}");
+    }
+    for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        assert!(seen.settings.contains_key(key), "{key}");
+    }
     for (key, value) in &seen.settings {
         let path: String = key
             .chars()
@@ -131,6 +137,27 @@ fn settings_of_devices_are_those_of_the_files() {
     // Without br_netfilter there are none of bridges.
     let has = std::path::Path::new("/proc/sys/net/bridge").exists();
     assert_eq!(seen.settings.contains_key("net.bridge.bridge-nf-call-iptables"), has);
+}
+
+#[test]
+fn each_namespace_has_its_own_settings() {
+    isolated!();
+    let netns = kernel::Netns::unnamed().unwrap();
+    let set = |value| {
+        sh(&format!(
+            "for i in ip_forward conf/all/arp_ignore; do echo {value} > /proc/sys/net/ipv4/$i; done"
+        ));
+    };
+    set(1);
+    netns.enter(|| set(0)).unwrap();
+    let mut kernel = Kernel::new().unwrap();
+    let space = Space::At(netns.path().to_owned());
+    for (space, expected) in [(&Space::Here, "1"), (&space, "0"), (&Space::Here, "1")] {
+        let seen = kernel.survey(space).unwrap();
+        for key in ["net.ipv4.ip_forward", "net.ipv4.conf.all.arp_ignore"] {
+            assert_eq!(seen.settings[key], expected, "{key}");
+        }
+    }
 }
 
 #[test]

@@ -12,39 +12,12 @@ use rustix::fs::{Mode, OFlags};
 use super::Survey;
 use crate::error::Error;
 
-/// Settings of a namespace by their directory below `/proc/sys/net`. Those of each device come with
-/// the device.
-const SETTINGS: [(&str, &[&str]); 2] = [
-    (
-        "ipv4",
-        &[
-            "ip_forward",
-            "ip_forward_use_pmtu",
-            "conf/all/forwarding",
-            "conf/all/rp_filter",
-            "conf/all/proxy_arp",
-            "conf/all/route_localnet",
-            "conf/all/accept_local",
-            "conf/all/arp_ignore",
-            "conf/all/arp_announce",
-            "conf/all/src_valid_mark",
-            "conf/default/rp_filter",
-            "conf/default/forwarding",
-            "conf/default/route_localnet",
-        ],
-    ),
-    (
-        "ipv6",
-        &[
-            "conf/all/forwarding",
-            "conf/all/disable_ipv6",
-            "conf/all/accept_ra",
-            "conf/default/disable_ipv6",
-            "conf/default/accept_ra",
-            "conf/default/accept_dad",
-        ],
-    ),
-];
+/// Settings of all devices of a namespace together that rtnetlink does not tell. Those of each device
+/// come with the device; those of devices that are still to come say nothing of what is there.
+const OF_ALL: (&str, &[&str]) = (
+    "ipv4/conf/all",
+    &["route_localnet", "accept_local", "arp_ignore", "arp_announce", "src_valid_mark"],
+);
 
 /// Settings of a namespace that has a bridge.
 const OF_BRIDGES: (&str, &[&str]) = (
@@ -52,23 +25,36 @@ const OF_BRIDGES: (&str, &[&str]) = (
     &["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"],
 );
 
+/// Settings of networks: one directory for all namespaces, in which each sees its own.
+const NETWORK: &str = "/proc/sys/net";
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
 /// A directory of which files are read.
-struct Directory(OwnedFd);
+#[derive(Debug)]
+pub(crate) struct Directory(OwnedFd);
 
 impl Survey {
+    /// Opens the directory of the settings of networks.
+    pub(super) fn open_settings(&mut self) -> Option<Directory> {
+        let path = Path::new(NETWORK);
+        self.keep(path, "", Directory::open(path))
+    }
+
     /// Settings that a namespace or a kernel does not have are no failures.
     ///
-    /// Directories are few, and each is opened once: the kernel remembers those of all namespaces
-    /// under one name, and looks through all of them for the one of this namespace.
-    pub(super) fn read_settings(&mut self) {
+    /// The kernel remembers the directories of all namespaces under one name, and looks through all of
+    /// them for the one of this namespace: with a lock on each where the way there begins further up.
+    pub(super) fn read_settings(&mut self, all: &Directory) {
+        let path = Path::new(NETWORK);
         let has_bridge = self.dump.links.values().any(|link| link.kind == "bridge");
         let of_bridges = has_bridge.then_some(OF_BRIDGES);
-        for (name, files) in SETTINGS.into_iter().chain(of_bridges) {
-            let path = Path::new("/proc/sys/net").join(name);
-            let Some(directory) = self.open(&path) else { continue };
+        for (name, files) in [OF_ALL].into_iter().chain(of_bridges) {
+            let Some(directory) = self.keep(path, name, all.directory(name)) else { continue };
+            let path = path.join(name);
             for file in files {
                 if let Some(value) = self.read(&path, &directory, file) {
-                    let key = format!("net.{name}.{}", file.replace('/', "."));
+                    let key = format!("net.{}.{file}", name.replace('/', "."));
                     self.settings.insert(key, value.trim_end().replace('\t', " "));
                 }
             }
@@ -79,7 +65,8 @@ impl Survey {
     /// transports' sockets there are none of.
     pub(super) fn read_counts(&mut self) -> InUse {
         let path = Path::new("/proc/thread-self/net");
-        let Some(directory) = self.open(path) else { return InUse::default() };
+        let opened = self.keep(path, "", Directory::open(path));
+        let Some(directory) = opened else { return InUse::default() };
         for (family, file) in
             [("ip", "ip_tables_names"), ("ip6", "ip6_tables_names"), ("arp", "arp_tables_names")]
         {
@@ -92,9 +79,10 @@ impl Survey {
             .and_then(|table| connections(&table))
             // A kernel without this table may have the setting.
             .or_else(|| {
-                let path = Path::new("/proc/sys/net/netfilter");
-                let directory = self.open(path)?;
-                self.read(path, &directory, "nf_conntrack_count")?.trim_end().parse().ok()
+                let directory = self.open_settings()?;
+                let file = "netfilter/nf_conntrack_count";
+                let count = self.read(Path::new(NETWORK), &directory, file)?;
+                count.trim_end().parse().ok()
             });
         // They are asked about where this cannot be read.
         let mut text = directory.read("sockstat").unwrap_or_default();
@@ -102,15 +90,11 @@ impl Survey {
         InUse(text)
     }
 
-    /// `None` if there is none, or if it cannot be opened, which is told.
-    fn open(&mut self, path: &Path) -> Option<Directory> {
-        self.keep(path, "", Directory::open(path))
-    }
-
     fn read(&mut self, path: &Path, directory: &Directory, file: &str) -> Option<String> {
         self.keep(path, file, directory.read(file))
     }
 
+    /// `None` if there is no such thing, or if it could not be read, which is told.
     fn keep<T>(&mut self, path: &Path, file: &str, read: io::Result<T>) -> Option<T> {
         match read {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -125,8 +109,11 @@ impl Survey {
 
 impl Directory {
     fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+        Ok(Self(rustix::fs::open(path, DIRECTORY, Mode::empty())?))
+    }
+
+    fn directory(&self, name: &str) -> io::Result<Self> {
+        Ok(Self(rustix::fs::openat(&self.0, name, DIRECTORY, Mode::empty())?))
     }
 
     /// Asks once where `read_to_string` asks four times: the kernel tells such a file as a whole. What
