@@ -375,12 +375,7 @@ fn addresses_of(
 }
 
 pub(crate) fn all_rules(socket: &mut Socket) -> Result<Vec<dump::Rule>> {
-    let mut rules = Vec::new();
-    for family in [AF_INET, AF_INET6] {
-        let request = rtnetlink::rule::all(family);
-        rules.extend(collect(socket, rtm::GETRULE, &request, rtnetlink::rule::parse)?);
-    }
-    Ok(rules)
+    collect(socket, rtm::GETRULE, &rtnetlink::rule::all(), rtnetlink::rule::parse)
 }
 
 pub(crate) fn collect<T>(

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use testbed::look::{eventually, source_seen};
 
 use super::cluster::{Cluster, Node, V4};
+use super::faults::GOAL;
 use super::traffic::{Pair, Traffic};
 
 const CONFIG: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
@@ -107,8 +108,28 @@ fn another_address_of_a_node_is_published() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let seen = source_seen(nodes[0].space.netns(), nodes[1].space.netns(), two);
-    println!("etcd: another address: repaired in {} ms", began.elapsed().as_millis());
+    let time = began.elapsed();
+    println!("etcd: another address: repaired in {} ms", time.as_millis());
     assert_eq!((nodes[0].inner(), seen), (one, one), "the node keeps its subnet");
+    assert!(time < GOAL, "{time:?}");
+}
+
+#[test]
+fn a_node_without_an_address_says_so_and_takes_the_first_one() {
+    testbed::isolated!();
+    let (cluster, mut nodes) = two_nodes();
+    let etcd = Etcd::start(&cluster);
+    etcd.put("/coreos.com/network/config", CONFIG);
+    nodes[0].space.sh("ip route delete default");
+    nodes.iter_mut().for_each(Node::start);
+    let text = |node: &Node| node.status()["problems"].to_string();
+    eventually("what to set", || text(&nodes[0]).contains("set underlay.interface").then_some(()));
+    nodes[1].wait_until_ready();
+    assert_eq!(nodes[1].status()["peers"], 0, "nobody is told of it");
+    nodes[0].space.sh("ip route add default via 192.0.2.254");
+    eventually("each knows the other", || {
+        nodes.iter().all(|node| node.status()["programmed"] == 1).then_some(())
+    });
 }
 
 #[test]

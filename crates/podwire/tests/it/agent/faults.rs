@@ -9,7 +9,7 @@ use super::cluster::{Cluster, DUAL, Node, V4};
 use super::traffic::{Outcome, Pair, Traffic};
 
 /// How long a repair may take.
-const GOAL: Duration = Duration::from_secs(1);
+pub(super) const GOAL: Duration = Duration::from_secs(1);
 
 /// What becomes of the packets between the pods of n1 and n2 while `harm` is done. Connections
 /// survive it, and where there are more nodes, the pods of the last two notice nothing.
