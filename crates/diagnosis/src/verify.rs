@@ -27,3 +27,6 @@ pub use plan::{
 };
 pub use report::{HostKind, HostReport, Pair, Report, RuleReport, Told};
 pub use rule::{Profile, Rule, RuleError};
+
+#[cfg(test)]
+mod tests;

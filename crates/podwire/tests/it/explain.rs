@@ -60,7 +60,7 @@ pub(crate) fn same(text: &str) -> String {
 }
 
 fn is_inode(word: &str) -> bool {
-    word.len() == 10 && word.starts_with("40265")
+    word.len() == 10 && word.starts_with("4026")
 }
 
 fn is_mac(word: &str) -> bool {

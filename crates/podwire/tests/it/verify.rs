@@ -118,7 +118,7 @@ fn masquerade_towards_nodes_is_allowed_by_current_only() {
     let causes = report["causes"].as_array().unwrap();
     assert_eq!(causes.len(), 1, "{causes:#?}");
     let text = causes[0]["text"].as_str().unwrap();
-    assert!(text.contains("NAT") && text.contains("192.0.2.11"), "{text}");
+    assert!(text.contains("NAT") && text.contains("10.244.1.0"), "{text}");
     assert!(causes[0]["next"].as_str().unwrap().contains("nft list"), "{causes:#?}");
     let current = document(&verify("lab/default --profile current -o json").expect(0));
     assert_eq!(rule(&current, "pod-to-node")["allowed"], 2);

@@ -64,7 +64,7 @@ pub(super) fn markdown(report: &Report) -> String {
         }
         for finding in &cause.findings {
             let word = super::text::severity(finding.severity);
-            let remedy = finding.remedy.as_ref().map(|it| format!(" Fix: {}", code(it)));
+            let remedy = finding.remedy.as_ref().map(|it| format!(" Fix: {}", escaped(it)));
             let _ = writeln!(
                 text,
                 "- {word}: {} {}{}",
