@@ -70,7 +70,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "rule-shadows-route",
         what: "A policy rule has packets to another node's pods look in a table that leads elsewhere.",
-        symptom: "`ip route` shows the right route, and the packets go another way.",
+        symptom: "The routes shown by `ip route` are right, and the packets go another way.",
         repair: "ip -n NODE rule del priority 90",
         on: Role::Node,
         scenes: CLUSTERS,
