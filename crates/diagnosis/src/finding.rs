@@ -1,11 +1,12 @@
 //! What is unusual or wrong.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::Thing;
 
 /// Something that a person should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// What kind of thing it is: what programs look at.
@@ -20,6 +21,7 @@ pub struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
     /// Where; the first is what is wrong, the others what is next to it.
+    #[schemars(with = "Vec<String>")]
     pub about: Vec<Thing>,
     /// The command that shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +44,7 @@ impl Finding {
 }
 
 /// How bad a finding is; the worst is the greatest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Severity {
     /// Out of the ordinary; it may be meant.
@@ -56,7 +58,7 @@ pub enum Severity {
 macro_rules! codes {
     ($($(#[$about:meta])* $code:ident: $severity:ident,)*) => {
         /// All kinds of findings.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
         #[serde(rename_all = "camelCase")]
         pub enum Code {
             $($(#[$about])* $code,)*

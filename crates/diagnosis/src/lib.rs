@@ -13,6 +13,7 @@ mod findings;
 mod reference;
 mod rules;
 mod thing;
+pub mod verify;
 mod view;
 mod words;
 

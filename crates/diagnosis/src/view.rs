@@ -27,7 +27,7 @@ impl<'a> View<'a> {
     pub(crate) fn new(machine: &'a Machine) -> Self {
         let mut view = Self {
             machine,
-            peers: HashMap::new(),
+            peers: machine.peers(),
             places: HashMap::new(),
             ports: HashMap::new(),
             attachments: HashMap::new(),
@@ -37,11 +37,8 @@ impl<'a> View<'a> {
         for (at, namespace) in machine.namespaces.iter().enumerate() {
             view.places.entry(namespace.id).or_insert(at);
             for link in namespace.links() {
-                let end = End { namespace: at, link: link.index };
-                if let Some(far) = machine.peer(end) {
-                    view.peers.insert(end, far);
-                }
                 if let Some(master) = link.master {
+                    let end = End { namespace: at, link: link.index };
                     let bridge = End { namespace: at, link: master };
                     view.ports.entry(bridge).or_default().push(end);
                 }

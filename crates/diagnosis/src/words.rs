@@ -45,6 +45,19 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     }
 }
 
+/// `1,450`
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// `node alpha`, but `node1`: names that say what they are need no other word.
 pub(crate) fn kinded(kind: &str, name: &str) -> String {
     if name.starts_with(kind) { name.to_owned() } else { format!("{kind} {name}") }
@@ -81,6 +94,12 @@ mod tests {
         assert_eq!(list(["a", "b", "c"]), "a, b and c");
         assert_eq!(some(1..=3, 3), "1, 2 and 3");
         assert_eq!(some(1..=9, 3), "1, 2 and 7 more");
+    }
+
+    #[test]
+    fn numbers_have_their_thousands_apart() {
+        let texts = [7, 1450, 65_535, 1_234_567].map(grouped);
+        assert_eq!(texts, ["7", "1,450", "65,535", "1,234,567"]);
     }
 
     #[test]

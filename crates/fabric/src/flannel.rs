@@ -131,9 +131,14 @@ impl Lease {
         Self { node_name, public_ip, public_ipv6, backend_type, backend_data, backend_v6_data }
     }
 
+    /// The hardware addresses at which it has others send to its tunnel ends.
+    pub fn macs(&self) -> PerFamily<Mac> {
+        let mac = |data: Option<BackendData>| data?.vtep_mac.filter(|mac| mac.is_of_device());
+        PerFamily { v4: mac(self.backend_data), v6: mac(self.backend_v6_data) }
+    }
+
     /// The node that published it.
     pub fn node(&self, name: NodeName, subnets: PerFamily<IpNet>) -> Node {
-        let mac = |data: Option<BackendData>| data.and_then(|data| data.vtep_mac);
         Node {
             name,
             subnets,
@@ -141,7 +146,7 @@ impl Lease {
                 v4: Some(self.public_ip).filter(|it| !it.is_unspecified()).map(IpAddr::V4),
                 v6: self.public_ipv6.filter(|it| !it.is_unspecified()).map(IpAddr::V6),
             },
-            macs: PerFamily { v4: mac(self.backend_data), v6: mac(self.backend_v6_data) },
+            macs: self.macs(),
         }
     }
 }

@@ -32,3 +32,5 @@ pub use node_file::{NodeFileError, parse_nodes};
 pub use nodes::Nodes;
 pub use problem::{Code, Problem, Subject};
 pub use report::{Cluster, Publication, Report};
+
+pub use net::Mac;

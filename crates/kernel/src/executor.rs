@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::netlink::Socket;
 use crate::netns::{Netns, NetnsId};
+use crate::survey::Directory;
 use crate::{conntrack, wait};
 
 /// What to do when a step fails.
@@ -65,12 +66,14 @@ pub struct Kernel {
     home: Netns,
     handles: HashMap<Space, Handle>,
     fault: Option<usize>,
+    /// Where [`Kernel::survey`] reads settings.
+    pub(crate) settings: Option<Directory>,
 }
 
 impl Kernel {
     /// Opens the way to the kernel from the namespace of the calling thread.
     pub fn new() -> Result<Self> {
-        Ok(Self { home: Netns::current()?, handles: HashMap::new(), fault: None })
+        Ok(Self { home: Netns::current()?, handles: HashMap::new(), fault: None, settings: None })
     }
 
     /// Makes the step after the next `steps` ones fail, in the plan applied next. Tests use it to

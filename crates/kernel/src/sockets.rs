@@ -29,24 +29,54 @@ const REQUEST: usize = 56;
 /// `struct inet_diag_msg`: family and state, timer, retransmissions, then the socket's identity.
 const MESSAGE: usize = 72;
 
-/// All of a namespace, in order.
-pub(crate) fn listening(socket: &mut Socket) -> Result<Vec<Listening>> {
+/// A kind of sockets that the kernel is asked about at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transport {
+    /// What `/proc/net/sockstat` and `sockstat6` call it.
+    pub(crate) name: &'static str,
+    family: u8,
+    protocol: u8,
+    states: u32,
+}
+
+impl Transport {
+    /// Those that are told.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::new("TCP", AF_INET, libc::IPPROTO_TCP, LISTEN),
+        Self::new("TCP6", AF_INET6, libc::IPPROTO_TCP, LISTEN),
+        Self::new("UDP", AF_INET, libc::IPPROTO_UDP, CLOSE),
+        Self::new("UDP6", AF_INET6, libc::IPPROTO_UDP, CLOSE),
+    ];
+
+    const fn new(name: &'static str, family: u8, protocol: i32, states: u32) -> Self {
+        Self { name, family, protocol: protocol as u8, states }
+    }
+}
+
+/// Those of a namespace that are of one of the `wanted` kinds, in order. The kernel's tables are for
+/// all namespaces, and it walks one of them for each kind.
+pub(crate) fn listening(
+    wanted: impl Iterator<Item = Transport>,
+    mut open: impl FnMut() -> Result<Socket>,
+) -> Result<Vec<Listening>> {
     let mut all = Vec::new();
-    for (protocol, states) in [(libc::IPPROTO_TCP as u8, LISTEN), (libc::IPPROTO_UDP as u8, CLOSE)]
-    {
-        for family in [AF_INET, AF_INET6] {
-            let mut request = [0; REQUEST];
-            request[0] = family;
-            request[1] = protocol;
-            request[4..8].copy_from_slice(&states.to_ne_bytes());
-            let answer = socket.dump(BY_FAMILY, &request, |message| {
-                all.extend(parse(message.payload, protocol));
-            });
-            match answer {
-                // A kernel without inet_diag, or without one of the protocols.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                answer => answer?,
-            }
+    let mut socket = None;
+    for Transport { family, protocol, states, .. } in wanted {
+        let socket = match &mut socket {
+            Some(socket) => socket,
+            none => none.insert(open()?),
+        };
+        let mut request = [0; REQUEST];
+        request[0] = family;
+        request[1] = protocol;
+        request[4..8].copy_from_slice(&states.to_ne_bytes());
+        let answer = socket.dump(BY_FAMILY, &request, |message| {
+            all.extend(parse(message.payload, protocol));
+        });
+        match answer {
+            // A kernel without inet_diag, or without one of the protocols.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            answer => answer?,
         }
     }
     all.sort_unstable();

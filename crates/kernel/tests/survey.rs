@@ -104,18 +104,24 @@ fn links_are_as_ip_and_bridge_tell_them() {
 #[test]
 fn settings_of_devices_are_those_of_the_files() {
     isolated!();
-    sh("ip link add a.b type veth peer name c
+    sh("ip link add a.b type veth peer name c; ip link add br0 type bridge
         for i in all default a.b; do
             echo 2 > /proc/sys/net/ipv4/conf/$i/rp_filter
             echo 1 > /proc/sys/net/ipv4/conf/$i/route_localnet
         done
+        echo 1 > /proc/sys/net/ipv4/conf/all/proxy_arp; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
         echo 1 > /proc/sys/net/ipv4/conf/c/proxy_arp; echo 1 > /proc/sys/net/ipv4/conf/c/arp_ignore
         echo 1 > /proc/sys/net/ipv6/conf/c/disable_ipv6; echo 0 > /proc/sys/net/ipv6/conf/c/accept_dad
         echo 2 > /proc/sys/net/ipv6/conf/c/accept_ra; echo 1 > /proc/sys/net/ipv4/conf/c/accept_local
         echo 1 > /proc/sys/net/ipv4/conf/c/src_valid_mark; echo 1 > /proc/sys/net/ipv6/conf/c/proxy_ndp
         echo 1 > /proc/sys/net/ipv4/conf/c/arp_announce; echo 0 > /proc/sys/net/ipv4/conf/c/send_redirects");
     let seen = survey();
-    assert!(seen.settings.len() > 40, "{:?}", seen.settings);
+    for key in ["forwarding", "rp_filter", "proxy_arp", "arp_ignore", "route_localnet"] {
+        assert!(seen.settings.contains_key(&format!("net.ipv4.conf.all.{key}")), "{key}");
+    }
+    for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        assert!(seen.settings.contains_key(key), "{key}");
+    }
     for (key, value) in &seen.settings {
         let path: String = key
             .chars()
@@ -125,12 +131,47 @@ fn settings_of_devices_are_those_of_the_files() {
                 letter => letter,
             })
             .collect();
-        if path.ends_with("nf_conntrack_count") {
-            continue;
-        }
         assert_eq!(sh(&format!("cat /proc/sys/{path}")).trim(), value, "{key}");
     }
     assert_eq!(seen.settings["net.ipv4.conf.a/b.rp_filter"], "2");
+    // Without br_netfilter there are none of bridges.
+    let has = std::path::Path::new("/proc/sys/net/bridge").exists();
+    assert_eq!(seen.settings.contains_key("net.bridge.bridge-nf-call-iptables"), has);
+}
+
+#[test]
+fn each_namespace_has_its_own_settings() {
+    isolated!();
+    let netns = kernel::Netns::unnamed().unwrap();
+    let set = |value| {
+        sh(&format!(
+            "for i in ip_forward conf/all/arp_ignore; do echo {value} > /proc/sys/net/ipv4/$i; done"
+        ));
+    };
+    set(1);
+    netns.enter(|| set(0)).unwrap();
+    let mut kernel = Kernel::new().unwrap();
+    let space = Space::At(netns.path().to_owned());
+    for (space, expected) in [(&Space::Here, "1"), (&space, "0"), (&Space::Here, "1")] {
+        let seen = kernel.survey(space).unwrap();
+        for key in ["net.ipv4.ip_forward", "net.ipv4.conf.all.arp_ignore"] {
+            assert_eq!(seen.settings[key], expected, "{key}");
+        }
+    }
+}
+
+#[test]
+fn connections_are_counted() {
+    isolated!();
+    need("nft", "nftables");
+    sh("ip link set lo up; nft 'add table ip t; add chain ip t c { type filter hook output priority 0; }
+        add rule ip t c ct state new accept'");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for port in [1001, 1002, 1003] {
+        socket.send_to(b"x", ("127.0.0.1", port)).ok();
+    }
+    let count: u64 = sh("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap();
+    assert_eq!((survey().connections, count > 2), (Some(count), true));
 }
 
 #[test]

@@ -102,6 +102,11 @@ impl Mac {
         random[0] = random[0] & 0xfe | 0x02;
         Self(random)
     }
+
+    /// Whether a device can have it: the kernel takes neither that of a group nor that of nobody.
+    pub fn is_of_device(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
 }
 
 impl FromStr for Mac {

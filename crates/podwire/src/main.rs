@@ -20,6 +20,7 @@ mod replace;
 mod snapshot;
 mod table;
 mod terminal;
+mod verify;
 
 use std::process::ExitCode;
 

@@ -23,7 +23,12 @@ impl Progress {
 
     /// One more part is done.
     pub(crate) fn tell(&mut self) {
-        self.done += 1;
+        self.tell_more(1);
+    }
+
+    /// So many more are done.
+    pub(crate) fn tell_more(&mut self, parts: usize) {
+        self.done += parts;
         let mut stderr = io::stderr();
         if self.started.elapsed() > SILENCE && stderr.is_terminal() {
             self.shown = true;

@@ -95,6 +95,7 @@ pub(crate) fn schema(kind: cli::Kind) -> Result<ExitCode> {
     print(&pretty(&match kind {
         cli::Kind::Topology => Machine::schema(),
         cli::Kind::Diff => Differences::schema(),
+        cli::Kind::Verify => diagnosis::verify::Report::schema(),
     }))?;
     Ok(Exit::Yes.into())
 }

@@ -22,6 +22,8 @@
 //! is folded, and says of how many it stands for. The same network gives the same picture every
 //! time.
 //!
+//! [`verify`] gives the answer of `podwire verify` its forms.
+//!
 //! Pure. Nothing that a stranger has named gets anywhere as it is: see `scene::shown`.
 
 mod arrange;
@@ -36,6 +38,7 @@ mod peers;
 mod read;
 mod scene;
 mod svg;
+pub mod verify;
 mod words;
 
 pub use diagram::Focus;

@@ -517,7 +517,7 @@ fn remote_id(device: &str) -> String {
 fn far_ends(machine: &Machine) -> HashMap<End, End> {
     let by_id: HashMap<_, usize> =
         machine.namespaces.iter().enumerate().map(|(at, it)| (it.id, at)).collect();
-    let mut far = HashMap::new();
+    let mut far = machine.peers();
     for (at, namespace) in machine.namespaces.iter().enumerate() {
         for link in namespace.links() {
             let near = End { namespace: at, link: link.index };
@@ -527,7 +527,9 @@ fn far_ends(machine: &Machine) -> HashMap<End, End> {
                 let end = End { namespace: other, link: link.parent? };
                 machine.link(end).map(|_| end)
             };
-            if let Some(end) = machine.peer(near).or_else(below) {
+            if !far.contains_key(&near)
+                && let Some(end) = below()
+            {
                 far.insert(near, end);
             }
         }

@@ -17,7 +17,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kernel::{Netns, NetnsId, Result};
+use kernel::{Kernel, Netns, NetnsId, Result};
 
 pub use self::files::Files;
 pub use self::runtimes::Runtimes;
@@ -97,7 +97,13 @@ impl Machine {
     pub fn collect(sources: &Sources) -> Result<Self> {
         let mut gaps = Vec::new();
         let spaces = Spaces::find(sources, &mut gaps)?;
-        let looks = parallel::each(&spaces.all, look::look)?;
+        let host = host(&mut gaps);
+        let around = look::Around {
+            own: spaces.path_of_own().and_then(|path| Netns::open(path).ok()),
+            tracked: host.settings.get(TRACKED).and_then(|it| it.parse().ok()),
+        };
+        let look = |kernel: &mut Kernel, space: &_| look::look(kernel, space, &around);
+        let looks = parallel::each(&spaces.all, look)?;
         let mut namespaces = Vec::new();
         for seen in looks {
             match seen {
@@ -109,7 +115,6 @@ impl Machine {
                 look::Look::Closed(gap) => gaps.push(gap),
             }
         }
-        let host = host(&mut gaps);
         let nodes = nodes(sources, &host, spaces.own, &mut gaps);
         let containers = match &sources.whole {
             Some(whole) => whole.runtimes.containers(&mut gaps),
@@ -145,6 +150,9 @@ const SETTINGS: [&str; 9] = [
     "net/netfilter/nf_conntrack_buckets",
     "net/ipv6/route/max_size",
 ];
+
+/// The most connections that all namespaces can track together.
+const TRACKED: &str = "net.netfilter.nf_conntrack_max";
 
 fn host(gaps: &mut Vec<Gap>) -> Host {
     let taken = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -22,5 +22,5 @@ pub use machine::{
     Conntrack, Container, End, Gap, Host, Listener, Machine, Namespace, Process, Role,
 };
 pub use masquerade::{Masquerade, Network};
-pub use node::{Attachment, Configuration, Node, PodName, Reservation, Reservations};
+pub use node::{Attachment, Configuration, Node, PodName, PortMapping, Reservation, Reservations};
 pub use origin::Origin;

@@ -1,7 +1,7 @@
 //! A machine as it was seen: its namespaces, the cables between them, and the nodes that its pods
 //! are on. Pure: what is asked here is answered from what was collected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -212,8 +212,34 @@ impl Machine {
     /// other one. Where it is not known whose number that is, the far end is the device with that
     /// index that tells the same about this one; where several do, which one it is cannot be told.
     pub fn peer(&self, end: End) -> Option<End> {
-        let is_cable = |link: &&Link| matches!(link.kind.as_str(), "veth" | "netkit");
-        let near = self.link(end).filter(is_cable)?;
+        self.peer_among(end, 0..self.namespaces.len())
+    }
+
+    /// The far ends of all devices that [`Machine::peer`] tells one of.
+    pub fn peers(&self) -> HashMap<End, End> {
+        let mut ends: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
+        for (End { namespace, link }, index) in self.cables() {
+            ends.entry((link, index)).or_default().push(namespace);
+        }
+        let peer = |(end, index): (End, u32)| {
+            let fitting = ends.get(&(index, end.link))?;
+            Some((end, self.peer_among(end, fitting.iter().copied())?))
+        };
+        self.cables().filter_map(peer).collect()
+    }
+
+    /// The ends of cables, with the index of the far end.
+    fn cables(&self) -> impl Iterator<Item = (End, u32)> {
+        let all = self.namespaces.iter().enumerate();
+        let all = all.flat_map(|(at, it)| it.links().map(move |link| (at, link)));
+        all.filter(|(_, link)| link.is_cable()).filter_map(|(namespace, link)| {
+            Some((End { namespace, link: link.index }, link.parent?))
+        })
+    }
+
+    /// The far end of a cable, if one of these namespaces can have it.
+    fn peer_among(&self, end: End, namespaces: impl Iterator<Item = usize>) -> Option<End> {
+        let near = self.link(end).filter(|link| link.is_cable())?;
         let index = near.parent?;
         let known = &self.namespaces[end.namespace].known;
         let id = near.parent_netns.and_then(|number| known.get(&number));
@@ -225,14 +251,14 @@ impl Machine {
                 return None;
             }
             let candidate = End { namespace, link: index };
-            let far = self.link(candidate).filter(is_cable)?;
+            let far = self.link(candidate).filter(|link| link.is_cable())?;
             let same_space = namespace == end.namespace;
             let fits = far.parent == Some(end.link)
                 && same_space == near.parent_netns.is_none()
                 && same_space == far.parent_netns.is_none();
             fits.then_some(candidate)
         };
-        let mut candidates = (0..self.namespaces.len()).filter_map(is_peer);
+        let mut candidates = namespaces.filter_map(is_peer);
         candidates.next().filter(|_| candidates.next().is_none())
     }
 }
@@ -353,7 +379,9 @@ mod tests {
             let (a, b) = (End { namespace: a.0, link: a.1 }, End { namespace: b.0, link: b.1 });
             assert_eq!(machine.peer(a), Some(b));
             assert_eq!(machine.peer(b), Some(a));
+            assert_eq!(machine.peers().get(&a), Some(&b));
         }
+        assert_eq!(machine.peers().len(), 6);
     }
 
     #[test]
@@ -378,6 +406,8 @@ mod tests {
         let pod = [veth(2, "eth0", 5, Some(0))];
         let one = End { namespace: 0, link: 5 };
         assert_eq!(machine(&[&pair]).peer(one), None);
-        assert_eq!(machine(&[&pair, &pod, &pair, &pod]).peer(one), None);
+        let machine = machine(&[&pair, &pod, &pair, &pod]);
+        assert_eq!(machine.peer(one), None);
+        assert!(machine.peers().is_empty());
     }
 }

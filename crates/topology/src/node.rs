@@ -58,6 +58,27 @@ pub struct Attachment {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
+    /// The ports of the node that the runtime had mapped to the container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortMapping>,
+    /// Whom the plugins' result tells the container to ask for names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<IpAddr>,
+}
+
+/// A port of a node that leads to a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PortMapping {
+    /// `tcp` or `udp`, or what else the runtime has written.
+    pub protocol: String,
+    /// The node's address that it is open at; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<IpAddr>,
+    /// The node's port.
+    pub host_port: u16,
+    /// The container's.
+    pub container_port: u16,
 }
 
 /// A pod's name.

@@ -11,7 +11,7 @@ use topology::dump::{
 };
 use topology::{
     Attachment, Configuration, Conntrack, Container, DocumentError, Gap, Host, Listener, Machine,
-    Namespace, NetnsId, Node, PodName, Process, Reservation, Reservations, Role,
+    Namespace, NetnsId, Node, PodName, PortMapping, Process, Reservation, Reservations, Role,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -141,6 +141,13 @@ fn machine() -> impl Strategy<Value = Machine> {
                     netns: Some(other.clone().into()),
                     namespace: None,
                     addresses: vec!["10.1.0.2/24".parse().unwrap()],
+                    ports: vec![PortMapping {
+                        protocol: "tcp".to_owned(),
+                        host_ip: None,
+                        host_port: 8080,
+                        container_port: 80,
+                    }],
+                    nameservers: vec!["10.96.0.10".parse().unwrap()],
                 }],
                 reservations: vec![Reservations {
                     directory: name.clone().into(),

@@ -246,6 +246,8 @@ mod tests {
             netns: netns.map(Into::into),
             namespace: None,
             addresses: Vec::new(),
+            ports: Vec::new(),
+            nameservers: Vec::new(),
         };
         machine.nodes[0].attachments = vec![attachment(None)];
         assert_eq!(codes(&machine), []);

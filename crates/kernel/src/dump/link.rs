@@ -70,6 +70,11 @@ impl Link {
     pub fn carrier(&self) -> bool {
         self.flags.has(LinkFlags::LOWER_UP)
     }
+
+    /// Whether it is an end of a cable, and its parent the other end.
+    pub fn is_cable(&self) -> bool {
+        matches!(self.kind.as_str(), "veth" | "netkit")
+    }
 }
 
 /// The flags of a device (`IFF_*`). As JSON they are their names in the kernel.

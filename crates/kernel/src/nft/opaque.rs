@@ -3,16 +3,24 @@
 
 use super::message::{parse_chain, parse_rule, parse_set, parse_table};
 use super::uapi::msg;
-use super::{begin_any, consistent, number, put_together};
+use super::{begin_any, consistent, number, put_together, unsupported};
 use crate::attribute::iterate;
 use crate::dump::Opaque;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::netlink::{Message, Socket};
 use crate::rtnetlink::{text, u32_of};
 
 /// The whole ruleset, and the names of all that could not be put into it.
 pub(crate) fn survey(socket: &mut Socket) -> Result<(Vec<net::nft::Object>, Vec<Opaque>)> {
-    consistent(socket, |socket| {
+    let during = |error: Error| error.during("read the nftables ruleset");
+    // The answer of most namespaces, in one question: all else is in a table.
+    let mut is_empty = true;
+    let tables = socket.dump(number(msg::GETTABLE), begin_any().bytes(), |_| is_empty = false);
+    tables.map_err(unsupported).map_err(during)?;
+    if is_empty {
+        return Ok(Default::default());
+    }
+    let read = consistent(socket, |socket| {
         let mut opaque = Vec::new();
         let tables = read(socket, msg::GETTABLE, "table", parse_table, &mut opaque)?;
         let sets = read(socket, msg::GETSET, "set", parse_set, &mut opaque)?;
@@ -28,8 +36,8 @@ pub(crate) fn survey(socket: &mut Socket) -> Result<(Vec<net::nft::Object>, Vec<
         }
         opaque.sort();
         Ok((put_together(socket, tables, sets, chains, rules)?, opaque))
-    })
-    .map_err(|error| error.during("read the nftables ruleset"))
+    });
+    read.map_err(during)
 }
 
 /// Everything of one kind; what `parse` does not understand goes to `opaque`.

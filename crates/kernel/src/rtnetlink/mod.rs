@@ -8,6 +8,7 @@ pub(crate) mod address;
 mod info;
 pub(crate) mod link;
 pub(crate) mod neighbour;
+pub(crate) mod netconf;
 pub(crate) mod nsid;
 pub(crate) mod qdisc;
 pub(crate) mod route;
@@ -39,6 +40,7 @@ pub(crate) mod rtm {
     pub(crate) const NEWQDISC: u16 = 36;
     pub(crate) const DELQDISC: u16 = 37;
     pub(crate) const GETQDISC: u16 = 38;
+    pub(crate) const GETNETCONF: u16 = 82;
     pub(crate) const GETNSID: u16 = 90;
     pub(crate) const NEWTUNNEL: u16 = 120;
     pub(crate) const DELTUNNEL: u16 = 121;

@@ -53,14 +53,12 @@ pub(crate) fn request(rule: &Rule) -> Vec<u8> {
     writer.bytes().to_vec()
 }
 
-/// The payload of a request for all rules of a family.
-pub(crate) fn all(family: u8) -> Vec<u8> {
-    let mut header = vec![0; HEADER];
-    header[0] = family;
-    header
+/// The payload of a request for all rules of all families.
+pub(crate) fn all() -> Vec<u8> {
+    vec![0; HEADER]
 }
 
-/// Reads a rule message.
+/// Reads a rule message; `None` for one of a family that is neither IPv4 nor IPv6.
 pub(crate) fn parse(payload: &[u8]) -> Option<dump::Rule> {
     let header = payload.get(..HEADER)?;
     let (mut to, mut from) = (any(header[0])?, any(header[0])?);

@@ -177,7 +177,7 @@ fn capability_args(text: &str) -> Result<CapabilityArgs, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|char: char| !char.is_ascii_digit());
     let unit = match &text[digits.len()..] {
         "ms" => 1,

@@ -46,7 +46,7 @@ fn stable(text: &str, is_kept: impl Fn(&Value) -> bool) -> Value {
 }
 
 /// Numbers of namespaces, hardware addresses and names by chance, in the order in which they come.
-fn same(text: &str) -> String {
+pub(crate) fn same(text: &str) -> String {
     let text = numbered(
         text,
         |char| char.is_ascii_digit(),
@@ -60,7 +60,7 @@ fn same(text: &str) -> String {
 }
 
 fn is_inode(word: &str) -> bool {
-    word.len() == 10 && word.starts_with("40265")
+    word.len() == 10 && word.starts_with("4026")
 }
 
 fn is_mac(word: &str) -> bool {

@@ -7,12 +7,14 @@ mod cni;
 mod demo;
 mod doctor;
 mod explain;
+mod faults;
 mod ipam;
 mod kill;
 mod lab;
 mod script;
 mod snapshot;
 mod usage;
+mod verify;
 mod web;
 
 use std::fs;

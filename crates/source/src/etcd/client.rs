@@ -118,14 +118,20 @@ impl Client {
         (self.files, self.token) = (files, None);
         self.amiss = match tls::config(&self.etcd) {
             Ok(tls) => {
-                // Connections that are open know the old ones only.
-                self.agent = agent(&tls);
-                self.stopper.follow(&self.agent);
                 self.tls = tls;
+                // Connections that are open know the old ones only.
+                self.reconnect();
                 None
             }
             Err(error) => Some(error),
         };
+    }
+
+    /// Leaves the connections that are open: one from an address that this node has no more gets no
+    /// answer, and it would be waited for.
+    pub(super) fn reconnect(&mut self) {
+        self.agent = agent(&self.tls);
+        self.stopper.follow(&self.agent);
     }
 
     /// Asks, logging in before if need be.

@@ -56,6 +56,12 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// Other nodes could not send anything to this one.
+    #[error(
+        "no address is known by which other nodes reach this one: set underlay.interface or \
+         underlay.addresses to what it has, or give it a default route"
+    )]
+    NoAddress,
     /// All subnets are leased.
     #[error(
         "no subnet is free: all of {network} from {first} to {last} are leased below {prefix}; \
@@ -114,6 +120,7 @@ impl Error {
             Self::NoConfig(_) => "noConfig",
             Self::BadConfig { .. } => "badConfig",
             Self::Mismatch { .. } => "mismatch",
+            Self::NoAddress => "noAddress",
             Self::Full { .. } => "full",
             Self::Race(_) => "race",
             Self::Outside { .. } => "outside",

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fabric::flannel::Lease;
-use fabric::{Node, PerFamily, Publication};
+use fabric::{Mac, Node, PerFamily, Publication};
 use ipnet::IpNet;
 use serde_json::json;
 
@@ -34,6 +34,9 @@ pub(super) struct Holding {
 pub(super) struct Own {
     pub(super) key: String,
     subnets: PerFamily<IpNet>,
+    /// The hardware addresses that other nodes know already, of flannel here or of a run before: with
+    /// others, what they send until they have read those would be lost.
+    macs: PerFamily<Mac>,
     /// etcd's own lease, a grant of time: 0 if there is none, because it has gone or none is needed.
     grant: i64,
     /// A person has reserved it for us.
@@ -109,6 +112,9 @@ impl Holding {
         let Some(entry) = picture.entries.get(&key) else {
             return match rival {
                 Some((_, rival)) => Ok(Settled::Amiss(taken(&key, rival))),
+                None if !is_reached(&self.publication, &subnets) => {
+                    Ok(Settled::Amiss(Error::NoAddress))
+                }
                 None => self.write_again(),
             };
         };
@@ -131,6 +137,9 @@ impl Holding {
             }
         }
         self.races = 0;
+        if !is_reached(&self.publication, &subnets) {
+            return Ok(Settled::Amiss(Error::NoAddress));
+        }
         if !self.is_as_wanted(entry) {
             return self.write(Only::Unchanged(entry.modified));
         }
@@ -156,6 +165,9 @@ impl Holding {
             self.take_over(key, entry)?;
             return self.settle(picture);
         }
+        if !is_reached(me, ranges) {
+            return Ok(Settled::Amiss(Error::NoAddress));
+        }
         let before = old.map_or(self.here.subnets, |(_, entry)| entry.subnets);
         let taken = picture.taken(old.map(|(key, _)| key));
         let subnets = choose(ranges, &taken, &before, self.seed()).map_err(|range| {
@@ -170,6 +182,7 @@ impl Holding {
         self.own = Some(Own {
             key: self.keys.of(&subnets),
             subnets,
+            macs: PerFamily::default(),
             grant: 0,
             is_for_ever: false,
             seconds: self.seconds,
@@ -212,6 +225,7 @@ impl Holding {
         let mut own = Own {
             key: key.to_owned(),
             subnets: entry.subnets,
+            macs: entry.lease.as_ref().map(Lease::macs).unwrap_or_default(),
             grant: entry.grant,
             is_for_ever: entry.grant == 0,
             seconds: self.seconds,
@@ -271,8 +285,9 @@ impl Holding {
     }
 
     fn is_as_wanted(&self, entry: &Entry) -> bool {
-        let is_held = self.own.as_ref().is_some_and(|own| own.grant == entry.grant);
-        is_held && entry.value == value(&self.publication, entry.subnets).as_bytes()
+        self.own.as_ref().is_some_and(|own| {
+            own.grant == entry.grant && entry.value == value(&self.publication, own).as_bytes()
+        })
     }
 
     /// Writes our key. If somebody was there before, the next look says who.
@@ -292,7 +307,7 @@ impl Holding {
     fn put(&mut self, only: Only) -> Result<bool, Error> {
         let me = &self.publication;
         let Some(own) = &mut self.own else { return Ok(false) };
-        let value = value(me, own.subnets);
+        let value = value(me, own);
         if !own.written.contains(&value) {
             own.written.push(value.clone());
         }
@@ -339,14 +354,23 @@ fn fits(ranges: &PerFamily<Range>, subnets: &PerFamily<IpNet>) -> bool {
     })
 }
 
+/// Whether others can send to pods of some of the `families`: a lease without an address would have
+/// them send to nowhere.
+fn is_reached<T>(me: &Publication, families: &PerFamily<T>) -> bool {
+    // vxlan carries each family over itself alone.
+    let is_vxlan = me.backend == "vxlan";
+    me.addresses.iter().any(|(family, _)| !is_vxlan || families.get(family).is_some())
+}
+
 fn taken(key: &str, entry: &Entry) -> Error {
     let (name, address) = entry.holder();
     Error::Taken { lease: key.to_owned(), who: Error::who(name, address) }
 }
 
-/// What we write at the key of `subnets`.
-fn value(me: &Publication, subnets: PerFamily<IpNet>) -> String {
-    let node = Node { addresses: me.addresses, subnets, ..Node::new(me.name.clone()) };
+/// What we write at our key.
+fn value(me: &Publication, own: &Own) -> String {
+    let Own { subnets, macs, .. } = *own;
+    let node = Node { name: me.name.clone(), addresses: me.addresses, subnets, macs };
     let lease = Lease::of(&node, &me.backend, me.vni);
     // A value of strings and numbers: there is nothing that could fail.
     serde_json::to_string(&lease).unwrap_or_default()

@@ -175,10 +175,7 @@ impl Keeper {
             let wait = if course.is_news { Duration::ZERO } else { self.rest() };
             match self.events.recv_timeout(wait) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(Next::Stop),
-                Ok(Event::Publish(publication)) => {
-                    self.holding.publication = publication;
-                    self.picture = None;
-                }
+                Ok(Event::Publish(publication)) => self.publish(publication),
                 Ok(Event::Resync) => (self.picture, self.state.told) = (None, None),
                 Ok(Event::Heard(number, message)) if number == self.state.watch => {
                     self.hear(&mut course, message)?;
@@ -246,6 +243,15 @@ impl Keeper {
         self.report(&picture, course.amiss.as_ref());
         self.picture = Some(picture);
         Ok(())
+    }
+
+    /// Has the others know this from the next round on.
+    fn publish(&mut self, publication: Publication) {
+        if publication.addresses != self.holding.publication.addresses {
+            self.holding.client.reconnect();
+        }
+        self.holding.publication = publication;
+        self.picture = None;
     }
 
     /// How long nothing is to be done.
@@ -337,9 +343,10 @@ impl Keeper {
             let left = end.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Next::Stop,
+                // Others wait for it.
                 Ok(Event::Publish(publication)) => {
-                    self.holding.publication = publication;
-                    self.picture = None;
+                    self.publish(publication);
+                    return Next::Again;
                 }
                 Ok(Event::Resync) => (self.picture, self.state.told) = (None, None),
                 Ok(Event::Heard(..) | Event::Over(..)) => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use fabric::flannel::{BackendData, Lease};
-use fabric::{Family, Node, NodeName, PerFamily, Publication};
+use fabric::{Family, Mac, Node, NodeName, PerFamily, Publication};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,8 @@ use super::object::Object;
 ///
 /// `addresses` is where other nodes send what is for the node, `subnets` which addresses its pods have,
 /// at most one a family (`v4`, `v6`). `backend` and `vni` are for people. Keys that are not known are
-/// passed over, so that later versions can add some. The hardware address of the tunnel end is not
-/// among them: it follows from the node's name.
+/// passed over, so that later versions can add some. The hardware address of the tunnel end is among
+/// them (`macs`) only where flannel has chosen it; else it follows from the node's name.
 pub const ANNOTATION: &str = "podwire.dev/node";
 
 const FLANNEL: &str = "flannel.alpha.coreos.com/";
@@ -51,6 +51,8 @@ pub(super) fn is_known(key: &str) -> bool {
 struct Published {
     addresses: PerFamily<IpAddr>,
     subnets: PerFamily<IpNet>,
+    #[serde(default, skip_serializing_if = "PerFamily::is_empty")]
+    macs: PerFamily<Mac>,
     #[serde(default)]
     backend: String,
     #[serde(default)]
@@ -60,23 +62,39 @@ struct Published {
 /// The node that `object` is of, if it says how it is reached; with `flannel` also in flannel's words.
 pub(super) fn peer(object: &Object, name: &NodeName, flannel: bool) -> Option<Node> {
     let ours = || published(object.annotation(ANNOTATION)?, name);
-    let flannels = || flannels(object, name).filter(|_| flannel);
-    ours().or_else(flannels)
+    let flannels = || Some(flannels(object)?.node(name.clone(), object.subnets()));
+    ours().or_else(|| flannels().filter(|_| flannel))
+}
+
+/// The hardware addresses of the tunnel ends of the node `name` that others have read in `object`,
+/// where they are not those of its name. flannel's words come first: it may have run here since ours
+/// were written.
+pub(super) fn macs(object: &Object, name: &NodeName, flannel: bool) -> PerFamily<Mac> {
+    let ours = object.annotation(ANNOTATION).and_then(|text| published(text, name));
+    let ours = ours.map(|node| node.macs).unwrap_or_default();
+    let flannels = flannels(object).filter(|_| flannel).map(|lease| lease.macs());
+    let flannels = flannels.unwrap_or_default();
+    let of = |family| {
+        let mac = flannels.get(family).or(ours.get(family)).copied();
+        mac.filter(|mac| *mac != name.mac())
+    };
+    PerFamily { v4: of(Family::V4), v6: of(Family::V6) }
 }
 
 fn published(text: &str, name: &NodeName) -> Option<Node> {
-    let Published { addresses, subnets, .. } = serde_json::from_str(text).ok()?;
+    let Published { addresses, subnets, macs, .. } = serde_json::from_str(text).ok()?;
     let mut node = Node::new(name.clone());
     for family in Family::ALL {
         let address = addresses.get(family).filter(|it| Family::of(**it) == family);
         *node.addresses.place(family) = address.copied();
         let subnet = subnets.get(family).filter(|it| Family::of_net(**it) == family);
         *node.subnets.place(family) = subnet.map(IpNet::trunc);
+        *node.macs.place(family) = macs.get(family).copied().filter(|mac| mac.is_of_device());
     }
     Some(node)
 }
 
-fn flannels(object: &Object, name: &NodeName) -> Option<Node> {
+fn flannels(object: &Object) -> Option<Lease> {
     let text = |keys: PerFamily<&str>, family| object.annotation(keys.get(family)?);
     let data = |family| -> Option<BackendData> {
         serde_json::from_str::<Option<BackendData>>(text(BACKEND_DATA, family)?).ok()?
@@ -85,20 +103,25 @@ fn flannels(object: &Object, name: &NodeName) -> Option<Node> {
         return None;
     }
     let public_ip = text(PUBLIC_IP, Family::V4).and_then(|text| text.parse().ok());
-    let lease = Lease {
+    Some(Lease {
         node_name: None,
         public_ip: public_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
         public_ipv6: text(PUBLIC_IP, Family::V6).and_then(|text| text.parse().ok()),
         backend_type: object.annotation(BACKEND_TYPE).unwrap_or_default().to_owned(),
         backend_data: data(Family::V4),
         backend_v6_data: data(Family::V6),
-    };
-    Some(lease.node(name.clone(), object.subnets()))
+    })
 }
 
-/// This node, as its own Node object and what the agent has found make it.
-pub(super) fn own(object: &Object, publication: &Publication, flannel: bool) -> Node {
-    let mut node = Node::new(publication.name.clone());
+/// This node, as its own Node object, what others know of its tunnel ends and what the agent has
+/// found make it.
+pub(super) fn own(
+    object: &Object,
+    macs: PerFamily<Mac>,
+    publication: &Publication,
+    flannel: bool,
+) -> Node {
+    let mut node = Node { macs, ..Node::new(publication.name.clone()) };
     node.subnets = object.subnets();
     let internal = object.internal();
     for family in Family::ALL {
@@ -114,8 +137,13 @@ pub(super) fn own(object: &Object, publication: &Publication, flannel: bool) -> 
 pub(super) type Wanted = BTreeMap<&'static str, Option<String>>;
 
 /// The annotations that this node is to have; `None` while there is nothing that others could use.
-pub(super) fn wanted(object: &Object, publication: &Publication, flannel: bool) -> Option<Wanted> {
-    let mut node = own(object, publication, flannel);
+pub(super) fn wanted(
+    object: &Object,
+    macs: PerFamily<Mac>,
+    publication: &Publication,
+    flannel: bool,
+) -> Option<Wanted> {
+    let mut node = own(object, macs, publication, flannel);
     if node.subnets.is_empty() || node.addresses.is_empty() {
         return None;
     }
@@ -128,7 +156,8 @@ pub(super) fn wanted(object: &Object, publication: &Publication, flannel: bool) 
     // flannel has no words for gpe, and would send to such a node in vain.
     let is_flannels = flannel && matches!(&*backend, "vxlan" | "host-gw");
     let mut wanted = if is_flannels { for_flannel(&node, &backend, vni) } else { BTreeMap::new() };
-    let published = Published { addresses: node.addresses, subnets: node.subnets, backend, vni };
+    let Node { addresses, subnets, macs, .. } = node;
+    let published = Published { addresses, subnets, macs, backend, vni };
     wanted.insert(ANNOTATION, serde_json::to_string(&published).ok());
     Some(wanted)
 }
@@ -164,6 +193,8 @@ mod tests {
 
     use super::*;
 
+    const NONE: PerFamily<Mac> = PerFamily { v4: None, v6: None };
+
     fn object(annotations: &Value, subnets: &Value, internal: &[&str]) -> Object {
         let addresses: Vec<Value> =
             internal.iter().map(|it| json!({ "type": "InternalIP", "address": it })).collect();
@@ -191,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_published_is_read_again() {
-        let wanted = wanted(&both(), &publication("vxlan"), false).unwrap();
+        let wanted = wanted(&both(), NONE, &publication("vxlan"), false).unwrap();
         assert_eq!(wanted.len(), 1);
         let text = wanted[ANNOTATION].clone().unwrap();
         assert_eq!(
@@ -199,14 +230,17 @@ mod tests {
             r#"{"addresses":{"v4":"192.0.2.1","v6":"2001:db8::1"},"subnets":{"v4":"10.244.1.0/24","v6":"fd00:0:0:1::/64"},"backend":"vxlan","vni":1}"#
         );
         let seen = object(&json!({ ANNOTATION: text }), &json!([]), &[]);
-        assert_eq!(peer(&seen, &name(), false), Some(own(&both(), &publication("vxlan"), false)));
+        assert_eq!(
+            peer(&seen, &name(), false),
+            Some(own(&both(), NONE, &publication("vxlan"), false))
+        );
     }
 
     #[test]
     fn addresses_of_the_agent_win() {
         let mut publication = publication("vxlan");
         publication.addresses.v4 = Some("198.51.100.1".parse().unwrap());
-        let node = own(&both(), &publication, false);
+        let node = own(&both(), NONE, &publication, false);
         assert_eq!(node.addresses.v4, Some("198.51.100.1".parse().unwrap()));
         assert_eq!(node.addresses.v6, Some("2001:db8::1".parse().unwrap()));
     }
@@ -216,7 +250,7 @@ mod tests {
         let no_subnet = object(&json!({}), &json!([]), &["192.0.2.1"]);
         let no_address = object(&json!({}), &json!(["10.244.1.0/24"]), &[]);
         for object in [no_subnet, no_address] {
-            assert!(wanted(&object, &publication("vxlan"), true).is_none());
+            assert!(wanted(&object, NONE, &publication("vxlan"), true).is_none());
         }
     }
 
@@ -241,7 +275,7 @@ mod tests {
     fn flannel_is_told_in_its_own_words() {
         let mac = name().mac();
         let object = object(&json!({}), &json!(["10.244.1.0/24"]), &["192.0.2.1", "2001:db8::1"]);
-        let wanted_by = |backend| wanted(&object, &publication(backend), true).unwrap();
+        let wanted_by = |backend| wanted(&object, NONE, &publication(backend), true).unwrap();
         let vxlan = wanted_by("vxlan");
         let text = |key: &str| vxlan[key].as_deref();
         assert_eq!(text("flannel.alpha.coreos.com/kube-subnet-manager"), Some("true"));
@@ -269,13 +303,13 @@ mod tests {
         });
         let object = object(&annotations, &json!(["10.244.1.0/24"]), &["192.0.2.1"]);
         let publication = publication("vxlan");
-        let wanted = |flannel| wanted(&object, &publication, flannel).unwrap();
+        let wanted = |flannel| wanted(&object, NONE, &publication, flannel).unwrap();
         let public_ip = "flannel.alpha.coreos.com/public-ip";
         assert_eq!(wanted(true)[public_ip].as_deref(), Some("203.0.113.1"));
         assert!(wanted(true)[ANNOTATION].as_ref().unwrap().contains("203.0.113.1"));
         assert!(wanted(false)[ANNOTATION].as_ref().unwrap().contains("192.0.2.1"));
         // No device of ours carries the address that others send to.
-        let node = own(&object, &publication, true);
+        let node = own(&object, NONE, &publication, true);
         assert_eq!(node.addresses.v4, Some("192.0.2.77".parse().unwrap()));
     }
 
@@ -304,5 +338,35 @@ mod tests {
         let mut unmanaged = annotations;
         unmanaged["flannel.alpha.coreos.com/kube-subnet-manager"] = json!("false");
         assert_eq!(peer(&object(&unmanaged, &json!([]), &[]), &name(), true), None);
+    }
+
+    #[test]
+    fn what_others_know_of_a_tunnel_end_goes_on() {
+        let mac = |text: &str| text.parse::<Mac>().ok();
+        let known = PerFamily { v4: mac("aa:bb:cc:dd:ee:f0"), v6: None };
+        let flannels = json!({
+            "flannel.alpha.coreos.com/kube-subnet-manager": "true",
+            "flannel.alpha.coreos.com/backend-type": "vxlan",
+            "flannel.alpha.coreos.com/backend-data": r#"{"VNI":1,"VtepMAC":"aa:bb:cc:dd:ee:f0"}"#,
+        });
+        let left = object(&flannels, &json!(["10.244.1.0/24"]), &["192.0.2.1"]);
+        assert_eq!(macs(&left, &name(), true), known);
+        assert_eq!(macs(&left, &name(), false), NONE);
+        // Both kinds of nodes are told it, and it is found again in what was published.
+        let wanted = wanted(&left, known, &publication("vxlan"), true).unwrap();
+        assert_eq!(
+            wanted["flannel.alpha.coreos.com/backend-data"],
+            left.annotation("flannel.alpha.coreos.com/backend-data").map(str::to_owned)
+        );
+        let ours = object(&json!({ ANNOTATION: wanted[ANNOTATION] }), &json!([]), &[]);
+        assert_eq!(peer(&ours, &name(), false).unwrap().macs, known);
+        assert_eq!(macs(&ours, &name(), false), known);
+        // A group's is nobody's, and that of the name need not be said.
+        for text in ["01:bb:cc:dd:ee:f0", "00:00:00:00:00:00", &name().mac().to_string()] {
+            let text =
+                json!({ "addresses": {}, "subnets": {}, "macs": { "v4": text } }).to_string();
+            let object = object(&json!({ ANNOTATION: text }), &json!([]), &[]);
+            assert_eq!(macs(&object, &name(), true), NONE, "{text}");
+        }
     }
 }

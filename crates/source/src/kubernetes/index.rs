@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fabric::{Node, NodeName, Publication};
+use fabric::{Mac, Node, NodeName, PerFamily, Publication};
 use serde_json::Value;
 
-use super::annotation::{own, peer, wanted};
+use super::annotation::{macs, own, peer, wanted};
 use super::api::Change;
 use super::object::Object;
 use super::watch::{Event, Which};
@@ -73,6 +73,9 @@ pub(super) struct Index {
     is_ready: bool,
     /// The own Node as it was last seen, even if it is no more.
     own: Option<Object>,
+    /// The hardware addresses that others knew at the start: with others, what they send until they
+    /// have read those would be lost.
+    macs: PerFamily<Mac>,
     own_listed: bool,
     peers: Option<BTreeMap<NodeName, Peer>>,
     /// The list that is under way; it is all there is only when it is complete.
@@ -94,6 +97,7 @@ impl Index {
             only_looks: false,
             is_ready: false,
             own: None,
+            macs: PerFamily::default(),
             own_listed: false,
             peers: None,
             listing: None,
@@ -187,6 +191,9 @@ impl Index {
         self.own_listed = true;
         self.echo = None;
         self.over(Trouble::NotRegistered(Which::Own));
+        if self.own.is_none() {
+            self.macs = macs(&object, &self.publication.name, self.flannel);
+        }
         // As it is after a restart.
         if self.differing(&object).is_some_and(|differing| differing.is_empty()) {
             self.is_published();
@@ -260,7 +267,7 @@ impl Index {
     }
 
     fn me(&self) -> Option<Node> {
-        Some(own(self.own.as_ref()?, &self.publication, self.flannel))
+        Some(own(self.own.as_ref()?, self.macs, &self.publication, self.flannel))
     }
 
     /// What the agent is to believe now.
@@ -307,7 +314,7 @@ impl Index {
 
     /// The annotations that `own` has not as it should; `None` while there is nothing to publish.
     fn differing(&self, own: &Object) -> Option<serde_json::Map<String, Value>> {
-        let wanted = wanted(own, &self.publication, self.flannel)?;
+        let wanted = wanted(own, self.macs, &self.publication, self.flannel)?;
         let differing =
             wanted.into_iter().filter(|(key, value)| own.annotation(key) != value.as_deref());
         let changes =

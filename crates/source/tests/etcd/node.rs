@@ -76,6 +76,13 @@ impl At {
         setup
     }
 
+    /// Where nobody knows by which address it is reached.
+    pub(crate) fn nowhere(&self) -> Setup {
+        let mut setup = self.setup();
+        setup.publication.addresses = PerFamily::default();
+        setup
+    }
+
     pub(crate) fn through(&self, url: &str) -> Setup {
         self.with(|etcd| etcd.endpoints = vec![url.to_owned()])
     }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fabric::Family;
+use fabric::{Family, PerFamily};
 use testbed::isolated;
 
 use crate::member::{Member, configure, delete, leases, put, put_leased, revision};
@@ -65,8 +65,9 @@ fn leases_of_flannel_are_understood_and_taken_over() {
     let _member = Member::start();
     configure(NET);
     let flannel = |address: &str| {
+        let last = address.rsplit('.').next().unwrap();
         format!(
-            r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"aa:bb:cc:dd:ee:f0"}}}}"#
+            r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"aa:bb:cc:dd:ee:{last:0>2}"}}}}"#
         )
     };
     put_leased("subnets/10.244.7.0-24", &flannel("192.0.2.7"), 60);
@@ -78,18 +79,42 @@ fn leases_of_flannel_are_understood_and_taken_over() {
     let nodes = here.complete(|_| true);
     let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["10.244.7.0-24", "n1"]);
-    assert_eq!(nodes[0].mac(Family::V4).to_string(), "aa:bb:cc:dd:ee:f0");
+    assert_eq!(nodes[0].mac(Family::V4).to_string(), "aa:bb:cc:dd:ee:07");
     assert_eq!(nodes[1].subnets.v4, Some("10.244.9.0/24".parse().unwrap()));
-    assert_eq!(nodes[1].macs.v4, Some(nodes[1].name.mac()));
+    let known = "aa:bb:cc:dd:ee:01";
+    assert_eq!(nodes[1].mac(Family::V4).to_string(), known, "where others send");
     let ours = leases().into_iter().find(|it| it.key == "10.244.9.0-24").unwrap();
     assert_eq!(ours.value["NodeName"], "n1");
-    assert_eq!(ours.value["BackendData"]["VNI"], 1);
+    assert_eq!(ours.value["BackendData"], serde_json::json!({ "VNI": 1, "VtepMAC": known }));
 
     // flannel goes on writing on this node until it is stopped: it is us, so we go on, too.
     put_leased("subnets/10.244.9.0-24", &flannel("192.0.2.1"), 60);
     here.until(|| leases().iter().any(|it| it.value["NodeName"] == "n1"));
     delete("subnets/10.244.7.0-24");
     here.complete(|nodes| nodes.len() == 1);
+}
+
+#[test]
+fn nobody_is_told_of_a_node_without_an_address() {
+    isolated!();
+    let _member = Member::start();
+    configure(NET);
+    let here = At(1).nowhere().start();
+    let said = here.astray();
+    assert!(said.contains("underlay.interface"), "{said}");
+    assert!(leases().is_empty(), "{:?}", leases());
+    // It is told as soon as there is one, and not taken back when that goes.
+    let address = |it: &str| it.parse().ok();
+    here.publish(|publication| publication.addresses.v4 = address("192.0.2.1"));
+    here.complete(|nodes| nodes.len() == 1);
+    here.publish(|publication| publication.addresses = PerFamily::default());
+    assert_eq!(here.astray(), said);
+    // vxlan carries IPv4 pods over IPv4 alone.
+    here.publish(|publication| publication.addresses.v6 = address("2001:db8::1"));
+    here.hears_nothing();
+    assert_eq!(leases()[0].value["PublicIP"], "192.0.2.1");
+    here.publish(|publication| publication.addresses.v4 = address("192.0.2.11"));
+    here.complete(|nodes| nodes[0].addresses.v4 == address("192.0.2.11"));
 }
 
 #[test]

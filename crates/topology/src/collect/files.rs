@@ -13,7 +13,9 @@ use kernel::NetnsId;
 use serde_json::Value;
 
 use super::spaces::identity;
-use crate::{Attachment, Configuration, Gap, Node, PodName, Reservation, Reservations};
+use crate::{
+    Attachment, Configuration, Gap, Node, PodName, PortMapping, Reservation, Reservations,
+};
 
 /// Where a node has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +151,31 @@ fn attachment(cache: &Cache, record: Record) -> Attachment {
         netns: parameters.netns,
         namespace,
         addresses: result.as_ref().map(addresses).unwrap_or_default(),
+        ports: ports(parameters.capability_args.get("portMappings")),
+        nameservers: result.as_ref().map(nameservers).unwrap_or_default(),
     }
+}
+
+/// What the capability `portMappings` asks for; an unspecified address is every address.
+fn ports(mappings: Option<&Value>) -> Vec<PortMapping> {
+    let mapping = |it: &Value| {
+        let port = |key: &str| it[key].as_u64().and_then(|port| u16::try_from(port).ok());
+        let host_ip = it["hostIP"].as_str().and_then(|text| text.parse::<IpAddr>().ok());
+        Some(PortMapping {
+            protocol: it["protocol"].as_str().unwrap_or("tcp").to_lowercase(),
+            host_ip: host_ip.filter(|address| !address.is_unspecified()),
+            host_port: port("hostPort").filter(|port| *port != 0)?,
+            container_port: port("containerPort")?,
+        })
+    };
+    let listed = mappings.and_then(Value::as_array).into_iter().flatten();
+    listed.filter_map(mapping).collect()
+}
+
+/// The resolvers in a result.
+fn nameservers(result: &Value) -> Vec<IpAddr> {
+    let listed = result["dns"]["nameservers"].as_array().into_iter().flatten();
+    listed.filter_map(|it| it.as_str()?.parse().ok()).collect()
 }
 
 /// The addresses in a result, of today's form or of the two oldest.
@@ -265,6 +291,27 @@ mod tests {
         assert_eq!(addresses(&today), [net("10.1.0.2/24"), net("fd00::2/64")]);
         assert_eq!(addresses(&json!({ "ip4": { "ip": "10.1.0.2/24" } })), [net("10.1.0.2/24")]);
         assert_eq!(addresses(&json!({ "ips": [{ "address": 3 }, "x"] })), []);
+    }
+
+    #[test]
+    fn ports_and_resolvers_are_read_as_runtimes_write_them() {
+        let asked = json!([
+            { "hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": "" },
+            { "hostPort": 53, "containerPort": 5353, "protocol": "udp", "hostIP": "192.0.2.1" },
+            { "hostPort": 0, "containerPort": 80 },
+            { "hostPort": 70_000, "containerPort": 80 },
+            "x",
+        ]);
+        let mapping = |protocol: &str, host_ip: Option<&str>, host_port, container_port| {
+            let host_ip = host_ip.map(|text| text.parse().unwrap());
+            PortMapping { protocol: protocol.to_owned(), host_ip, host_port, container_port }
+        };
+        let expected =
+            [mapping("tcp", None, 8080, 80), mapping("udp", Some("192.0.2.1"), 53, 5353)];
+        assert_eq!(ports(Some(&asked)), expected);
+        assert_eq!(ports(None), []);
+        let result = json!({ "dns": { "nameservers": ["10.96.0.10", "no", 3] } });
+        assert_eq!(nameservers(&result), ["10.96.0.10".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! One look into one namespace.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use kernel::{Error, ErrorKind, Kernel, Listening, Result, Survey};
+use kernel::{Error, ErrorKind, Kernel, Listening, Netns, Result, Survey};
 use net::Space;
 
-use super::spaces;
+use super::{numbers, spaces};
 use crate::{Conntrack, Gap, Listener, Namespace};
 
 /// What came of it.
@@ -21,10 +20,18 @@ pub(super) enum Look {
     Closed(Gap),
 }
 
-pub(super) fn look(kernel: &mut Kernel, space: &spaces::Space) -> Look {
+/// What is the same for all namespaces.
+pub(super) struct Around {
+    /// The machine's own, where it is known and may be opened.
+    pub(super) own: Option<Netns>,
+    /// The most connections that namespaces can track together.
+    pub(super) tracked: Option<u64>,
+}
+
+pub(super) fn look(kernel: &mut Kernel, space: &spaces::Space, around: &Around) -> Look {
     for path in &space.paths {
         let at = Space::At(path.clone());
-        let seen = into(kernel, space, &at);
+        let seen = into(kernel, space, &at, around);
         kernel.close(&at);
         match seen {
             Ok(Some((namespace, gaps))) => return Look::Seen(Box::new(namespace), gaps),
@@ -49,12 +56,16 @@ fn into(
     kernel: &mut Kernel,
     space: &spaces::Space,
     at: &Space,
+    around: &Around,
 ) -> Result<Option<(Namespace, Vec<Gap>)>> {
     if kernel.id(at)? != space.id {
         return Ok(None);
     }
-    let Survey { dump, mut settings, listening, legacy_tables, failures } = kernel.survey(at)?;
-    let conntrack = conntrack(&mut settings);
+    let seen = kernel.survey(at)?;
+    let Survey { dump, settings, connections, listening, legacy_tables, failures } = seen;
+    let conntrack = connections.zip(around.tracked).map(|(count, max)| Conntrack { count, max });
+    let other = around.own.as_ref().filter(|own| own.id().is_ok_and(|own| own != space.id));
+    let known = other.and_then(|own| numbers::of(kernel, at, &dump, own));
     let gap = |error: Error| {
         let what = format!("network namespace {}", space.paths[0].display());
         Gap { what, why: with_remedy(&error) }
@@ -62,6 +73,7 @@ fn into(
     let namespace = Namespace {
         paths: space.paths.clone(),
         processes: space.processes.clone(),
+        known: known.into_iter().collect(),
         dump,
         settings,
         conntrack,
@@ -77,13 +89,6 @@ fn with_remedy(error: &Error) -> String {
         ErrorKind::Denied => format!("{error}: use sudo"),
         _ => error.to_string(),
     }
-}
-
-/// The counts, which are no settings.
-fn conntrack(settings: &mut BTreeMap<String, String>) -> Option<Conntrack> {
-    let mut take = |key| settings.remove(key)?.parse().ok();
-    let count = take("net.netfilter.nf_conntrack_count")?;
-    Some(Conntrack { count, max: take("net.netfilter.nf_conntrack_max")? })
 }
 
 fn listener(it: &Listening) -> Listener {

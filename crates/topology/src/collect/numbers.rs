@@ -1,10 +1,13 @@
 //! Whose the numbers are by which a namespace knows others: those that its devices lead to.
 //!
 //! The kernel answers only whether an open namespace has a number, so the ones that it can be are
-//! asked about first: those with a veth that leads back.
+//! asked about first: those with a veth that leads back. Most lead to the machine's own, which each
+//! namespace is asked about when it is looked at; what that says of one end of a cable it says of the
+//! other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use kernel::dump::{Dump, Link};
 use kernel::{ErrorKind, Kernel, Netns, NetnsId, Result};
 use net::Space;
 
@@ -14,10 +17,14 @@ use crate::{Gap, Namespace};
 /// The namespaces by the devices in them that lead elsewhere: own index and index there.
 type Ends = HashMap<(u32, u32), Vec<usize>>;
 
+/// Whose the numbers are that are not known yet.
 pub(super) fn settle(
     mut namespaces: Vec<Namespace>,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<Namespace>> {
+    for (at, number, id) in told(&namespaces) {
+        namespaces[at].known.insert(number, id);
+    }
     let mut ends = Ends::new();
     for (at, namespace) in namespaces.iter().enumerate() {
         for link in namespace.links().filter(|link| link.parent_netns.is_some()) {
@@ -25,13 +32,48 @@ pub(super) fn settle(
             ends.entry((link.index, parent)).or_default().push(at);
         }
     }
-    let places: Vec<usize> = (0..namespaces.len()).collect();
+    let is_open = |at: &usize| {
+        let own = &namespaces[*at];
+        own.links().filter_map(|link| link.parent_netns).any(|it| !own.known.contains_key(&it))
+    };
+    let places: Vec<usize> = (0..namespaces.len()).filter(is_open).collect();
     let known = parallel::each(&places, |kernel, at| known(kernel, &namespaces, &ends, *at))?;
-    for (namespace, (known, lost)) in namespaces.iter_mut().zip(known) {
-        gaps.extend(gap(&namespace.name, &lost));
-        namespace.known = known;
+    for (at, (known, lost)) in places.into_iter().zip(known) {
+        gaps.extend(gap(&namespaces[at].name, &lost));
+        namespaces[at].known.extend(known);
     }
     Ok(namespaces)
+}
+
+/// What the far ends of cables tell: where it is known whose number is meant at one end, it is known
+/// at the other, too. Place, number there, and whose it is.
+fn told(namespaces: &[Namespace]) -> Vec<(usize, i32, NetnsId)> {
+    let places: HashMap<NetnsId, usize> =
+        namespaces.iter().enumerate().map(|(at, it)| (it.id, at)).collect();
+    let mut told = Vec::new();
+    for near in namespaces {
+        let back = |link: &Link| {
+            let at = *places.get(near.known.get(&link.parent_netns?)?)?;
+            let far = namespaces[at].dump.links.get(&link.parent?).filter(|it| it.is_cable())?;
+            (far.parent == Some(link.index)).then_some((at, far.parent_netns?, near.id))
+        };
+        told.extend(near.links().filter(|link| link.is_cable()).filter_map(back));
+    }
+    told
+}
+
+/// The number by which the namespace at `space`, with these devices, knows `other`, if a device of it
+/// leads there.
+pub(super) fn of(
+    kernel: &mut Kernel,
+    space: &Space,
+    dump: &Dump,
+    other: &Netns,
+) -> Option<(i32, NetnsId)> {
+    let mut leads = dump.links.values().filter_map(|link| link.parent_netns).peekable();
+    leads.peek()?;
+    let number = kernel.number_of(space, other).ok().flatten()?;
+    leads.any(|it| it == number).then(|| other.id().ok()).flatten().map(|id| (number, id))
 }
 
 /// One for all of a namespace's devices that lead to none that was seen.
@@ -47,7 +89,7 @@ fn gap(name: &str, lost: &[String]) -> Option<Gap> {
     Some(Gap { what, why })
 }
 
-/// The numbers that could be told, and the devices that lead to no namespace that was seen.
+/// The other numbers that could be told, and the devices that lead to no namespace that was seen.
 fn known(
     kernel: &mut Kernel,
     namespaces: &[Namespace],
@@ -57,7 +99,9 @@ fn known(
     let own = &namespaces[at];
     let mut wanted: BTreeMap<i32, BTreeSet<usize>> = BTreeMap::new();
     for link in own.links() {
-        let Some(number) = link.parent_netns else { continue };
+        let Some(number) = link.parent_netns.filter(|it| !own.known.contains_key(it)) else {
+            continue;
+        };
         let likely = wanted.entry(number).or_default();
         let back = ends.get(&(link.parent.unwrap_or_default(), link.index));
         likely.extend(back.into_iter().flatten().filter(|other| **other != at));
@@ -81,7 +125,7 @@ fn known(
         }
         kernel.close(&space);
     }
-    let is_lost = |number: i32| !known.contains_key(&number);
+    let is_lost = |number: i32| !own.known.contains_key(&number) && !known.contains_key(&number);
     let lost = own.links().filter(|link| link.parent_netns.is_some_and(is_lost));
     let lost = lost.map(|link| link.name.clone()).collect();
     (known, lost)

@@ -59,6 +59,12 @@ impl Spaces {
         };
         Ok(Self { all: search.found.into_iter().map(space).collect(), own })
     }
+
+    /// What leads to the machine's own.
+    pub(super) fn path_of_own(&self) -> Option<&Path> {
+        let own = self.all.iter().find(|it| Some(it.id) == self.own)?;
+        own.paths.first().map(PathBuf::as_path)
+    }
 }
 
 /// How much a path is of use to a person: one that `ip netns` knows before any other, and what goes

@@ -5,27 +5,29 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use kernel::Netns;
 use testbed::look::{eventually, source_seen};
 
 use super::cluster::{Cluster, Node, V4};
+use super::faults::GOAL;
 use super::traffic::{Pair, Traffic};
 
 const CONFIG: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
 
 /// A member at an address of the underlay, by its number.
-struct Etcd<'a> {
-    cluster: &'a Cluster,
+pub(super) struct Etcd {
+    switch: Netns,
     number: u16,
     member: Child,
 }
 
-impl<'a> Etcd<'a> {
-    fn start(cluster: &'a Cluster) -> Self {
+impl Etcd {
+    pub(super) fn start(cluster: &Cluster) -> Self {
         Self::start_one(cluster, 0, 1)
     }
 
     /// One of `count` that know one another.
-    fn start_one(cluster: &'a Cluster, number: u16, count: u16) -> Self {
+    fn start_one(cluster: &Cluster, number: u16, count: u16) -> Self {
         let directory = cluster.directory.path().join(format!("etcd{number}"));
         let url = &format!("http://192.0.2.200:{}", Self::port(number));
         let peer_url = |n: u16| format!("http://127.0.0.1:{}", Self::port(n) + 1);
@@ -37,15 +39,16 @@ impl<'a> Etcd<'a> {
         command.args(["--initial-advertise-peer-urls", &peer_url(number)]);
         command.args(["--name", &format!("m{number}"), "--initial-cluster", &all]);
         command.arg("--data-dir").arg(directory);
-        let member = cluster.switch.netns().spawn(&mut command).unwrap();
-        Self { cluster, number, member }
+        let switch = Netns::open(&cluster.switch.path()).unwrap();
+        let member = switch.spawn(&mut command).unwrap();
+        Self { switch, number, member }
     }
 
     fn port(number: u16) -> u16 {
         2379 + 10 * number
     }
 
-    fn put(&self, key: &str, value: &str) {
+    pub(super) fn put(&self, key: &str, value: &str) {
         use base64::Engine;
         let code = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let body = format!(r#"{{"key":"{}","value":"{}"}}"#, code(key), code(value));
@@ -55,7 +58,7 @@ impl<'a> Etcd<'a> {
     fn post(&self, path: &str, body: &str) -> Option<()> {
         use std::io::{Read, Write};
         let connect = || std::net::TcpStream::connect(("192.0.2.200", Self::port(self.number)));
-        let mut stream = self.cluster.switch.netns().enter(connect).unwrap().ok()?;
+        let mut stream = self.switch.enter(connect).unwrap().ok()?;
         let length = body.len();
         write!(stream, "POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
         let mut answer = String::new();
@@ -64,7 +67,7 @@ impl<'a> Etcd<'a> {
     }
 }
 
-impl Drop for Etcd<'_> {
+impl Drop for Etcd {
     fn drop(&mut self) {
         let _ = self.member.kill();
         let _ = self.member.wait();
@@ -81,7 +84,7 @@ fn two_nodes() -> (Cluster, Vec<Node>) {
 }
 
 /// Has agents run that know each other by etcd.
-fn start(etcd: &Etcd<'_>, nodes: &mut [Node]) {
+fn start(etcd: &Etcd, nodes: &mut [Node]) {
     etcd.put("/coreos.com/network/config", CONFIG);
     nodes.iter_mut().for_each(Node::start);
     for node in nodes {
@@ -107,8 +110,28 @@ fn another_address_of_a_node_is_published() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let seen = source_seen(nodes[0].space.netns(), nodes[1].space.netns(), two);
-    println!("etcd: another address: repaired in {} ms", began.elapsed().as_millis());
+    let time = began.elapsed();
+    println!("etcd: another address: repaired in {} ms", time.as_millis());
     assert_eq!((nodes[0].inner(), seen), (one, one), "the node keeps its subnet");
+    assert!(time < GOAL, "{time:?}");
+}
+
+#[test]
+fn a_node_without_an_address_says_so_and_takes_the_first_one() {
+    testbed::isolated!();
+    let (cluster, mut nodes) = two_nodes();
+    let etcd = Etcd::start(&cluster);
+    etcd.put("/coreos.com/network/config", CONFIG);
+    nodes[0].space.sh("ip route delete default");
+    nodes.iter_mut().for_each(Node::start);
+    let text = |node: &Node| node.status()["problems"].to_string();
+    eventually("what to set", || text(&nodes[0]).contains("set underlay.interface").then_some(()));
+    nodes[1].wait_until_ready();
+    assert_eq!(nodes[1].status()["peers"], 0, "nobody is told of it");
+    nodes[0].space.sh("ip route add default via 192.0.2.254");
+    eventually("each knows the other", || {
+        nodes.iter().all(|node| node.status()["programmed"] == 1).then_some(())
+    });
 }
 
 #[test]

@@ -1,0 +1,280 @@
+//! Sending the questions of a plan.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diagnosis::verify::{Outcome, Plan, Protocol, Question, Search};
+use kernel::{Netns, NetnsId};
+use probe::{Answer, Limits, Shape};
+use topology::Machine;
+
+use crate::failure::{Exit, Failure, Result};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+
+/// How many questions are asked before somebody who wants to stop is heard.
+const AT_ONCE: usize = 2_048;
+/// How long the questions that are on their way are waited for when somebody wants to stop, so that
+/// their traces are removed.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How often that is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A plan's namespaces, open, and how they are asked.
+pub(super) struct Asker<'a> {
+    plan: &'a Plan,
+    spaces: Arc<Spaces>,
+    limits: Limits,
+    interrupt: &'a Interrupt,
+}
+
+/// The namespace of each place, or why it cannot be entered.
+struct Spaces {
+    open: BTreeMap<NetnsId, Netns>,
+    places: Vec<std::result::Result<NetnsId, Outcome>>,
+    addresses: Vec<std::net::IpAddr>,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn new(
+        machine: &Machine,
+        plan: &'a Plan,
+        patience: Duration,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        let limit = machine.host.settings.get("net.ipv4.neigh.default.gc_thresh3");
+        let limit = limit.and_then(|text| text.parse().ok()).unwrap_or(1024);
+        let at_once = probe::at_once(limit, machine.host.neighbours);
+        let again = Limits::default().again.min(patience / 2);
+        let limits = Limits { at_once, patience, again };
+        Self { plan, spaces: Arc::new(Spaces::open(plan)), limits, interrupt }
+    }
+
+    /// What came of all questions, and the largest sizes where the wanted ones do not pass.
+    pub(super) fn questions(&self) -> Result<(Vec<Outcome>, Vec<Search>)> {
+        let mut progress = Progress::new(self.plan.questions.len());
+        let asked = self.ask(&self.plan.questions, &mut progress);
+        progress.end();
+        let mut outcomes = asked?;
+        self.bury(&mut outcomes);
+        let mut searches = self.plan.searches(&outcomes);
+        loop {
+            let rungs: Vec<Question> = searches
+                .iter()
+                .flat_map(|search| {
+                    search.rungs().into_iter().map(|size| self.plan.rung(search, size))
+                })
+                .collect();
+            if rungs.is_empty() {
+                return Ok((outcomes, searches));
+            }
+            let mut progress = Progress::new(rungs.len());
+            let asked = self.ask(&rungs, &mut progress);
+            progress.end();
+            let mut asked = asked?.into_iter();
+            for search in &mut searches {
+                let count = search.rungs().len();
+                search.narrow(&asked.by_ref().take(count).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    /// How long an answer is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.limits.patience
+    }
+
+    /// The namespace of a place.
+    pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
+        self.spaces.netns(place)
+    }
+
+    /// Ends what somebody wants to be ended.
+    pub(super) fn go_on(&self) -> Result<()> {
+        match self.interrupt.exit() {
+            Some(exit) => Err(stopped(exit)),
+            None => Ok(()),
+        }
+    }
+
+    /// Places whose namespace has gone meanwhile say nothing about the network.
+    fn bury(&self, outcomes: &mut [Outcome]) {
+        let mut gone: BTreeMap<usize, bool> = BTreeMap::new();
+        for (question, outcome) in self.plan.questions.iter().zip(outcomes) {
+            if matches!(outcome, Outcome::Answered { .. }) {
+                continue;
+            }
+            for place in [question.from, question.to] {
+                if *gone.entry(place).or_insert_with(|| self.is_gone(place)) {
+                    *outcome = Outcome::Gone(place);
+                }
+            }
+        }
+    }
+
+    fn is_gone(&self, place: usize) -> bool {
+        let it = &self.plan.places[place];
+        let Some(path) = &it.path else { return false };
+        match std::fs::metadata(path) {
+            Ok(found) => NetnsId { device: found.dev(), inode: found.ino() } != it.netns,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Asks on a thread of its own, while this one listens for a signal.
+    fn ask(&self, questions: &[Question], progress: &mut Progress) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::with_capacity(questions.len());
+        for batch in questions.chunks(AT_ONCE) {
+            let (sender, receiver) = channel();
+            let (spaces, limits, own) = (self.spaces.clone(), self.limits, batch.to_vec());
+            thread::spawn(move || {
+                let _ = sender.send(spaces.ask(&own, limits));
+            });
+            let mut since: Option<Instant> = None;
+            loop {
+                match receiver.recv_timeout(LOOK) {
+                    Ok(answers) => {
+                        progress.tell_more(batch.len());
+                        outcomes.extend(answers);
+                        self.go_on()?;
+                        break;
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => {
+                        let what = "the thread that asks has ended early";
+                        return Err(Failure::new(Exit::Unknown, what));
+                    }
+                }
+                if let Some(exit) = self.interrupt.exit()
+                    && since.get_or_insert_with(Instant::now).elapsed() > FAREWELL
+                {
+                    return Err(stopped(exit));
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+fn stopped(exit: Exit) -> Failure {
+    Failure::new(exit, "asked to stop, so nothing was found out")
+}
+
+impl Spaces {
+    fn open(plan: &Plan) -> Self {
+        let mut open: BTreeMap<NetnsId, Netns> = BTreeMap::new();
+        let mut places = Vec::with_capacity(plan.places.len());
+        for (number, place) in plan.places.iter().enumerate() {
+            if open.contains_key(&place.netns) {
+                places.push(Ok(place.netns));
+                continue;
+            }
+            let Some(path) = &place.path else {
+                let why = "nothing leads into its namespace".to_owned();
+                places.push(Err(Outcome::Unknown(why)));
+                continue;
+            };
+            places.push(match Netns::open(path) {
+                Ok(netns) if netns.id().is_ok_and(|id| id == place.netns) => {
+                    open.insert(place.netns, netns);
+                    Ok(place.netns)
+                }
+                Ok(_) => Err(Outcome::Gone(number)),
+                Err(_) if !path.exists() => Err(Outcome::Gone(number)),
+                Err(error) => Err(Outcome::Unknown(error.to_string())),
+            });
+        }
+        let addresses = plan.places.iter().map(|place| place.address).collect();
+        Self { open, places, addresses }
+    }
+
+    fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
+        let id = self.places[place].as_ref().map_err(Clone::clone)?;
+        let gone = || Outcome::Gone(place);
+        self.open.get(id).ok_or_else(gone)
+    }
+
+    fn ask(&self, questions: &[Question], limits: Limits) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; questions.len()];
+        let mut places = Vec::new();
+        let mut known: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut place = |number: usize| -> std::result::Result<usize, Outcome> {
+            if let Some(place) = known.get(&number) {
+                return Ok(*place);
+            }
+            places
+                .push(probe::Place { netns: self.netns(number)?, address: self.addresses[number] });
+            known.insert(number, places.len() - 1);
+            Ok(places.len() - 1)
+        };
+        let mut asks = Vec::with_capacity(questions.len());
+        let mut asked = Vec::with_capacity(questions.len());
+        for (number, question) in questions.iter().enumerate() {
+            let ends = place(question.from).and_then(|from| Ok((from, place(question.to)?)));
+            let (from, to) = match ends {
+                Ok(ends) => ends,
+                Err(outcome) => {
+                    outcomes[number] = Some(outcome);
+                    continue;
+                }
+            };
+            let protocol = match question.protocol {
+                Protocol::Icmp => probe::Protocol::Icmp,
+                Protocol::Udp => probe::Protocol::Udp,
+                Protocol::Tcp => probe::Protocol::Tcp,
+            };
+            let bytes = question.whole.unwrap_or_default();
+            let shape = Shape { bytes, dont_fragment: question.whole.is_some() };
+            asks.push(probe::Ask { from, to, protocol, shape });
+            asked.push(number);
+        }
+        let seed = u64::from_ne_bytes(kernel::random());
+        let answers = probe::meet(&places, &asks, limits, seed);
+        for (number, answer) in asked.into_iter().zip(answers) {
+            outcomes[number] = Some(outcome(answer));
+        }
+        let unasked = || Outcome::Unknown("it was not asked".to_owned());
+        outcomes.into_iter().map(|it| it.unwrap_or_else(unasked)).collect()
+    }
+}
+
+/// What an answer says, or its lack.
+pub(super) fn outcome(answer: std::result::Result<Answer, probe::Failure>) -> Outcome {
+    use probe::Failure;
+    let answered = |answer: Answer| Outcome::Answered {
+        seen: Some(answer.seen_source),
+        from: Some(answer.answered_from),
+    };
+    let failure = match answer {
+        Ok(answer) => return answered(answer),
+        Err(failure) => failure,
+    };
+    let text = failure.to_string();
+    match failure {
+        Failure::SourceChanged { answer, .. } | Failure::OtherAnswered { answer, .. } => {
+            answered(answer)
+        }
+        Failure::TimedOut(patience) => Outcome::Silent(patience.as_millis() as u64),
+        Failure::Unanswered { seen_source, .. } => Outcome::Unanswered { seen: seen_source },
+        Failure::TooLarge { by, .. } => {
+            let by = by.map(|by| format!(" ({by} says so)")).unwrap_or_default();
+            Outcome::TooLarge(text + &by)
+        }
+        Failure::Unreachable { by, .. } => {
+            let by = by.map(|by| format!(" ({} says so)", by.from)).unwrap_or_default();
+            Outcome::Refused(text + &by)
+        }
+        Failure::Unusable { address, reason } => {
+            // A right that is missing is no fault of the network.
+            let words = reason.to_lowercase();
+            match ["permission denied", "not permitted"].iter().any(|it| words.contains(it)) {
+                true => Outcome::Unknown(reason),
+                false => Outcome::NoAddress { address, why: reason },
+            }
+        }
+    }
+}
