@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Verify, terminal: Terminal) -> Result<ExitCode> {
     let plan = Plan::new(&machine, &wanted).map_err(|error| refused(&machine, &error))?;
     let usual = if plan.is_of_labs() { Profile::Strict } else { Profile::Current };
     let profile = arguments.profile.map_or(usual, Profile::from);
-    let asker = Asker::new(&machine, &plan, arguments.timeout, &interrupt);
+    let asker = Asker::new(&plan, arguments.timeout, &interrupt);
     let (questions, searches) = asker.questions()?;
     let calls = call::all(&asker, &plan)?;
     let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &searches };

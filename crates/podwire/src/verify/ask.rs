@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use diagnosis::verify::{Outcome, Plan, Protocol, Question, Search};
 use kernel::{Netns, NetnsId};
 use probe::{Answer, Limits, Shape};
-use topology::Machine;
 
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
@@ -40,17 +39,9 @@ struct Spaces {
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(
-        machine: &Machine,
-        plan: &'a Plan,
-        patience: Duration,
-        interrupt: &'a Interrupt,
-    ) -> Self {
-        let limit = machine.host.settings.get("net.ipv4.neigh.default.gc_thresh3");
-        let limit = limit.and_then(|text| text.parse().ok()).unwrap_or(1024);
-        let at_once = probe::at_once(limit, machine.host.neighbours);
-        let again = Limits::default().again.min(patience / 2);
-        let limits = Limits { at_once, patience, again };
+    pub(super) fn new(plan: &'a Plan, patience: Duration, interrupt: &'a Interrupt) -> Self {
+        let usual = Limits::default();
+        let limits = Limits { patience, again: usual.again.min(patience / 2), ..usual };
         Self { plan, spaces: Arc::new(Spaces::open(plan)), limits, interrupt }
     }
 
@@ -264,6 +255,7 @@ pub(super) fn outcome(answer: std::result::Result<Answer, probe::Failure>) -> Ou
             let by = by.map(|by| format!(" ({by} says so)")).unwrap_or_default();
             Outcome::TooLarge(text + &by)
         }
+        Failure::NotHeard { .. } => Outcome::Refused(text),
         Failure::Unreachable { by, .. } => {
             let by = by.map(|by| format!(" ({} says so)", by.from)).unwrap_or_default();
             Outcome::Refused(text + &by)
