@@ -30,7 +30,7 @@ use std::time::Duration;
 use kernel::Netns;
 
 pub use ears::{Ends, Sight};
-pub use meet::{ask, conclude, exchange, meet, meet_counting, token};
+pub use meet::{Met, ask, conclude, exchange, meet, meet_watched, token};
 pub use mouths::{Query, Reply};
 pub use responder::Responder;
 pub use station::Station;
@@ -194,6 +194,9 @@ pub enum Failure {
         /// The address that the answer came from.
         answered_from: IpAddr,
     },
+    /// Whoever asks wanted no more.
+    #[error("asked to stop")]
+    Stopped,
     /// One end could not be set up: its namespace is gone, or does not hold the address.
     #[error("cannot use {address}: {reason}")]
     Unusable {

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diagnosis::verify::{Outcome, Plan, Protocol, Question, Search};
 use kernel::{Netns, NetnsId};
@@ -15,18 +12,10 @@ use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 
-/// How many questions are asked before somebody who wants to stop is heard.
-const AT_ONCE: usize = 2_048;
-/// How long the questions that are on their way are waited for when somebody wants to stop, so that
-/// their traces are removed.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How often that is looked for.
-const LOOK: Duration = Duration::from_millis(50);
-
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
     plan: &'a Plan,
-    spaces: Arc<Spaces>,
+    spaces: Spaces,
     limits: Limits,
     interrupt: &'a Interrupt,
 }
@@ -42,7 +31,7 @@ impl<'a> Asker<'a> {
     pub(super) fn new(plan: &'a Plan, patience: Duration, interrupt: &'a Interrupt) -> Self {
         let usual = Limits::default();
         let limits = Limits { patience, again: usual.again.min(patience / 2), ..usual };
-        Self { plan, spaces: Arc::new(Spaces::open(plan)), limits, interrupt }
+        Self { plan, spaces: Spaces::open(plan), limits, interrupt }
     }
 
     /// What came of all questions, and the largest sizes where the wanted ones do not pass.
@@ -116,37 +105,14 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Asks on a thread of its own, while this one listens for a signal.
+    /// Asks, unless somebody wants to stop: then what is on its way is let go, and its traces are
+    /// removed.
     fn ask(&self, questions: &[Question], progress: &mut Progress) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::with_capacity(questions.len());
-        for batch in questions.chunks(AT_ONCE) {
-            let (sender, receiver) = channel();
-            let (spaces, limits, own) = (self.spaces.clone(), self.limits, batch.to_vec());
-            thread::spawn(move || {
-                let _ = sender.send(spaces.ask(&own, limits));
-            });
-            let mut since: Option<Instant> = None;
-            loop {
-                match receiver.recv_timeout(LOOK) {
-                    Ok(answers) => {
-                        progress.tell_more(batch.len());
-                        outcomes.extend(answers);
-                        self.go_on()?;
-                        break;
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => {
-                        let what = "the thread that asks has ended early";
-                        return Err(Failure::new(Exit::Unknown, what));
-                    }
-                }
-                if let Some(exit) = self.interrupt.exit()
-                    && since.get_or_insert_with(Instant::now).elapsed() > FAREWELL
-                {
-                    return Err(stopped(exit));
-                }
-            }
-        }
+        let outcomes = self.spaces.ask(questions, self.limits, &mut |more| {
+            progress.tell_more(more);
+            self.interrupt.exit().is_none()
+        });
+        self.go_on()?;
         Ok(outcomes)
     }
 }
@@ -189,7 +155,12 @@ impl Spaces {
         self.open.get(id).ok_or_else(gone)
     }
 
-    fn ask(&self, questions: &[Question], limits: Limits) -> Vec<Outcome> {
+    fn ask(
+        &self,
+        questions: &[Question],
+        limits: Limits,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; questions.len()];
         let mut places = Vec::new();
         let mut known: BTreeMap<usize, usize> = BTreeMap::new();
@@ -224,7 +195,7 @@ impl Spaces {
             asked.push(number);
         }
         let seed = u64::from_ne_bytes(kernel::random());
-        let answers = probe::meet(&places, &asks, limits, seed);
+        let answers = probe::meet_watched(&places, &asks, limits, seed, go_on).answers;
         for (number, answer) in asked.into_iter().zip(answers) {
             outcomes[number] = Some(outcome(answer));
         }
@@ -256,6 +227,7 @@ pub(super) fn outcome(answer: std::result::Result<Answer, probe::Failure>) -> Ou
             Outcome::TooLarge(text + &by)
         }
         Failure::NotHeard { .. } => Outcome::Refused(text),
+        Failure::Stopped => Outcome::Unknown(text),
         Failure::Unreachable { by, .. } => {
             let by = by.map(|by| format!(" ({} says so)", by.from)).unwrap_or_default();
             Outcome::Refused(text + &by)
