@@ -18,7 +18,8 @@ use crate::wire::{self, Echo, SMALLEST, Token};
 use crate::{Failure, Icmp, Limits, Protocol, Shape};
 
 /// A question of one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Query {
     /// The place, by its number.
     pub from: usize,
@@ -33,7 +34,8 @@ pub struct Query {
 }
 
 /// What came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Reply {
     /// The address that it came from.
     pub from: IpAddr,

@@ -4,20 +4,29 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use diagnosis::verify::{Outcome, Plan, Protocol, Question, Search};
+use diagnosis::verify::{Outcome, Place, Plan, Protocol, Question, Search};
 use kernel::{Netns, NetnsId};
-use probe::{Answer, Limits, Shape};
+use probe::{Answer, Ask, Limits, Shape};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::responder::Gathering;
 
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
     plan: &'a Plan,
-    spaces: Spaces,
+    reach: Reach,
     limits: Limits,
     interrupt: &'a Interrupt,
+}
+
+/// Where the places are.
+enum Reach {
+    /// On this machine.
+    Here(Spaces),
+    /// On machines with responders.
+    Across(Gathering),
 }
 
 /// The namespace of each place, or why it cannot be entered.
@@ -28,10 +37,24 @@ struct Spaces {
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(plan: &'a Plan, patience: Duration, interrupt: &'a Interrupt) -> Self {
+    pub(super) fn new(
+        plan: &'a Plan,
+        gathering: Option<Gathering>,
+        patience: Duration,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
         let usual = Limits::default();
         let limits = Limits { patience, again: usual.again.min(patience / 2), ..usual };
-        Self { plan, spaces: Spaces::open(plan), limits, interrupt }
+        let reach = match gathering {
+            None => Reach::Here(Spaces::open(plan)),
+            Some(mut gathering) => {
+                let part = |place: &Place| Some((topology::part(place.netns)?, place.address));
+                let places: Vec<_> = plan.places.iter().filter_map(part).collect();
+                gathering.open_places(&places)?;
+                Reach::Across(gathering)
+            }
+        };
+        Ok(Self { plan, reach, limits, interrupt })
     }
 
     /// What came of all questions, and the largest sizes where the wanted ones do not pass.
@@ -70,7 +93,12 @@ impl<'a> Asker<'a> {
 
     /// The namespace of a place.
     pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
-        self.spaces.netns(place)
+        match &self.reach {
+            Reach::Here(spaces) => spaces.netns(place),
+            Reach::Across(_) => {
+                Err(Outcome::Unknown("it is on another machine, where only ours answer".to_owned()))
+            }
+        }
     }
 
     /// Ends what somebody wants to be ended.
@@ -98,6 +126,9 @@ impl<'a> Asker<'a> {
 
     fn is_gone(&self, place: usize) -> bool {
         let it = &self.plan.places[place];
+        if matches!(self.reach, Reach::Across(_)) {
+            return false;
+        }
         let Some(path) = &it.path else { return false };
         match std::fs::metadata(path) {
             Ok(found) => NetnsId { device: found.dev(), inode: found.ino() } != it.netns,
@@ -108,10 +139,19 @@ impl<'a> Asker<'a> {
     /// Asks, unless somebody wants to stop: then what is on its way is let go, and its traces are
     /// removed.
     fn ask(&self, questions: &[Question], progress: &mut Progress) -> Result<Vec<Outcome>> {
-        let outcomes = self.spaces.ask(questions, self.limits, &mut |more| {
-            progress.tell_more(more);
-            self.interrupt.exit().is_none()
-        });
+        let outcomes = match &self.reach {
+            Reach::Here(spaces) => spaces.ask(questions, self.limits, &mut |more| {
+                progress.tell_more(more);
+                self.interrupt.exit().is_none()
+            }),
+            Reach::Across(gathering) => {
+                let asks: Vec<_> = questions.iter().map(|it| ask(it, it.from, it.to)).collect();
+                let seed = u64::from_ne_bytes(kernel::random());
+                let go_on = || self.interrupt.exit().is_none();
+                let told = gathering.ask(&asks, self.limits, seed, &go_on);
+                told.into_iter().map(|it| it.map_or_else(Outcome::Unknown, outcome)).collect()
+            }
+        };
         self.go_on()?;
         Ok(outcomes)
     }
@@ -184,14 +224,7 @@ impl Spaces {
                     continue;
                 }
             };
-            let protocol = match question.protocol {
-                Protocol::Icmp => probe::Protocol::Icmp,
-                Protocol::Udp => probe::Protocol::Udp,
-                Protocol::Tcp => probe::Protocol::Tcp,
-            };
-            let bytes = question.whole.unwrap_or_default();
-            let shape = Shape { bytes, dont_fragment: question.whole.is_some() };
-            asks.push(probe::Ask { from, to, protocol, shape });
+            asks.push(ask(question, from, to));
             asked.push(number);
         }
         let seed = u64::from_ne_bytes(kernel::random());
@@ -202,6 +235,17 @@ impl Spaces {
         let unasked = || Outcome::Unknown("it was not asked".to_owned());
         outcomes.into_iter().map(|it| it.unwrap_or_else(unasked)).collect()
     }
+}
+
+/// A question between two of some places.
+fn ask(question: &Question, from: usize, to: usize) -> Ask {
+    let protocol = match question.protocol {
+        Protocol::Icmp => probe::Protocol::Icmp,
+        Protocol::Udp => probe::Protocol::Udp,
+        Protocol::Tcp => probe::Protocol::Tcp,
+    };
+    let bytes = question.whole.unwrap_or_default();
+    Ask { from, to, protocol, shape: Shape { bytes, dont_fragment: question.whole.is_some() } }
 }
 
 /// What an answer says, or its lack.
