@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use bench::cluster::{self, Bench};
-use bench::see;
+use bench::{see, verify};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -34,7 +34,10 @@ usage: cargo xtask COMMAND
   bench throughput [--quick] [--json FILE]
                             what each backend leaves of the underlay, as root
   bench see [--quick] [--json FILE]
-                            how long a look at 100, 250 and 1,000 pods takes, as root";
+                            how long a look at 100, 250 and 1,000 pods takes, as root
+  bench verify [--quick] [--json FILE]
+                            how long all pairs of 10 to 200 pods take to ask each other,
+                            as root";
 
 fn main() -> ExitCode {
     match run() {
@@ -60,6 +63,7 @@ fn run() -> Result<()> {
         },
         "bench" => match rest.split_first() {
             Some((name, rest)) if name == "see" => see::run(rest),
+            Some((name, rest)) if name == "verify" => verify::run(rest),
             Some((name, rest)) if let Some(bench) = Bench::named(name) => cluster::run(bench, rest),
             _ => bench::run(&bench::Options::parse(rest)?),
         },

@@ -13,23 +13,26 @@ mod executor;
 mod handle;
 mod legacy;
 mod monitor;
+mod neighbours;
 mod netlink;
 mod netns;
 mod nft;
 mod observe;
+pub mod probing;
 pub mod process;
 mod removal;
 mod rtnetlink;
 mod sockets;
 mod survey;
 mod trial;
-mod udp;
 mod wait;
 
+pub use conntrack::track_room;
 pub use error::{Error, ErrorKind, Result};
 pub use ethtool::LinkFeatures;
 pub use executor::{Applied, Kernel, OnError};
 pub use monitor::{Monitor, Notice};
+pub use neighbours::{Fill, Hop, Neighbours, neighbour_fill};
 pub use netns::{
     Netns, NetnsId, is_prepared, isolate_process, prepare_directory, release_directory,
 };
@@ -39,7 +42,6 @@ pub use process::release;
 pub use removal::Removal;
 pub use sockets::Listening;
 pub use survey::Survey;
-pub use udp::prepare_probe;
 
 /// Random bytes, for names and hardware addresses that a planner chooses.
 pub fn random<const N: usize>() -> [u8; N] {

@@ -88,6 +88,15 @@ impl Netns {
         &self.path
     }
 
+    /// The same namespace by a second descriptor.
+    pub fn twin(&self) -> Result<Self> {
+        let file = self
+            .file
+            .try_clone()
+            .map_err(|e| Error::io(format!("share {}", self.path.display()), &e))?;
+        Ok(Self { file, path: self.path.clone() })
+    }
+
     /// Runs `work` inside, on the calling thread, and comes back.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         let home = Self::current()?;

@@ -1,16 +1,26 @@
 //! Our own packets: who answered, from which address, how large.
 //!
-//! [`exchange`] sends a UDP datagram from one place to another for each of many pairs at once, lets
-//! the other place answer what it saw, and checks the third promise on the way: the source address
-//! that is seen is the sender's own. Both ends are ours, so a packet that comes back has proved the
-//! way there, the way back, and that nothing in between changed an address.
+//! [`meet`] asks many questions between many places of this machine at once, by ICMP, UDP and TCP,
+//! and checks the third promise on the way: the source address that is seen is the sender's own. Both
+//! ends are ours, so a packet that comes back has proved the way there, the way back, and that nothing
+//! in between changed an address.
 //!
-//! Where the other end is another machine, [`ask`] sends and a [`Responder`] answers over there.
+//! A [`Station`] is one machine's part of that: it opens ends, answers, asks and tells what it has
+//! seen. Where the ends are on several machines, each has one, and [`conclude`] puts together what two
+//! of them say of a question.
+//!
+//! Nothing is left behind. Sockets go with their process, whatever ends it, and no connection waits
+//! for its end, because all are reset. What the kernel had to learn about neighbours it is made to
+//! forget; where the process is killed in between, those entries are ordinary stale ones, which the
+//! kernel drops by itself when it needs room. What was there before, or was written by somebody, stays.
 
-mod batch;
-mod exchange;
-mod plain;
+mod ears;
+mod ledger;
+mod meet;
+mod mouths;
 mod responder;
+mod sockets;
+mod station;
 mod wire;
 
 use std::io;
@@ -19,9 +29,11 @@ use std::time::Duration;
 
 use kernel::Netns;
 
-pub use batch::at_once;
-pub use exchange::{ask, exchange};
+pub use ears::{Ends, Sight};
+pub use meet::{Met, ask, conclude, exchange, meet, meet_watched, token};
+pub use mouths::{Query, Reply};
 pub use responder::Responder;
+pub use station::Station;
 
 /// An address in a namespace: where packets start and where they arrive.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +63,10 @@ pub struct Question<'a> {
 }
 
 /// How a question travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
 pub enum Protocol {
     /// An echo request. The kernel answers it; what the other end hears of it tells the source.
     Icmp,
@@ -74,35 +89,11 @@ pub struct Ask {
     pub shape: Shape,
 }
 
-/// Asks all at once, on this machine: opens both ends, sends, receives. Returns what came of the
-/// questions, in their order.
-///
-/// `seed` is random: it tells these packets from strays and from forgeries.
-///
-/// # Panics
-///
-/// If a question names a place that is not there.
-pub fn meet(
-    places: &[Place<'_>],
-    asks: &[Ask],
-    limits: Limits,
-    seed: u64,
-) -> Vec<Result<Answer, Failure>> {
-    let one = |(number, ask): (usize, &Ask)| {
-        let (from, to) = (places[ask.from], places[ask.to]);
-        let seed = seed.wrapping_add(number as u64);
-        match ask.protocol {
-            Protocol::Udp => exchange(&[Pair { from, to }], ask.shape, limits, seed).remove(0),
-            protocol => {
-                plain::ask([from, to], protocol, ask.shape, limits, exchange::token(seed, 0))
-            }
-        }
-    };
-    asks.iter().enumerate().map(one).collect()
-}
-
 /// What the questions look like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
 pub struct Shape {
     /// The size of the IP packet, headers included. What is too small to hold a question is sent as
     /// the smallest packet that can.
@@ -112,9 +103,10 @@ pub struct Shape {
 }
 
 /// How much may be on the way, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// How many pairs are asked at the same time; see [`at_once`].
+    /// How many questions may wait for their answers at the same time.
     pub at_once: usize,
     /// How long a question may take. The first IPv6 packet out of a fresh bridge waits up to two
     /// seconds, until the bridge knows its own address to be unique (RFC 4862 section 5.4).
@@ -125,12 +117,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { at_once: 64, patience: Duration::from_secs(3), again: Duration::from_millis(250) }
+        Self { at_once: 2048, patience: Duration::from_secs(3), again: Duration::from_millis(250) }
     }
 }
 
 /// What came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Answer {
     /// The source address that the other end saw.
     pub seen_source: IpAddr,
@@ -143,7 +136,8 @@ pub struct Answer {
 }
 
 /// An ICMP message that tells of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Icmp {
     /// Who sent it.
     pub from: IpAddr,
@@ -154,7 +148,8 @@ pub struct Icmp {
 }
 
 /// Why a question has no good answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Failure {
     /// Nothing came back.
     #[error("no answer within {} ms", .0.as_millis())]
@@ -201,6 +196,17 @@ pub enum Failure {
         /// The answer.
         answer: Answer,
     },
+    /// An echo was answered, but the place that was asked has not heard it: somebody else has.
+    #[error("asked {asked}, which heard nothing, but {answered_from} answered")]
+    NotHeard {
+        /// The address that was asked.
+        asked: IpAddr,
+        /// The address that the answer came from.
+        answered_from: IpAddr,
+    },
+    /// Whoever asks wanted no more.
+    #[error("asked to stop")]
+    Stopped,
     /// One end could not be set up: its namespace is gone, or does not hold the address.
     #[error("cannot use {address}: {reason}")]
     Unusable {
@@ -213,7 +219,7 @@ pub enum Failure {
 
 impl Failure {
     /// What the sender's own kernel says.
-    fn errno(errno: i32) -> Self {
+    pub(crate) fn errno(errno: i32) -> Self {
         if errno == rustix::io::Errno::MSGSIZE.raw_os_error() {
             Self::TooLarge { mtu: None, by: None }
         } else {

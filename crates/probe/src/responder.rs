@@ -1,10 +1,11 @@
 //! The end that answers.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::wire;
+use crate::ears::Sight;
+use crate::{sockets, wire};
 
 /// The largest datagram there is.
 pub(crate) const LARGEST: usize = 65_535;
@@ -37,23 +38,20 @@ impl Responder {
     /// Answers the questions that have arrived, and returns at once. An answer that cannot be sent
     /// is lost, as it could be on the way.
     pub fn answer(&self) {
-        // A bound, so that a flood of questions keeps nobody here.
-        const AT_MOST: usize = 64;
-        let mut datagram = vec![0; LARGEST];
-        for _ in 0..AT_MOST {
-            let (length, source) = match self.socket.recv_from(&mut datagram) {
-                Ok(received) => received,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => continue,
-            };
-            if let Some(answer) = wire::answer(&datagram[..length], source.ip()) {
-                let _ = self.socket.send_to(&answer, source);
-            }
-        }
+        self.answer_telling(&mut vec![0; LARGEST], |_, _| {});
     }
 
-    pub(crate) fn open_any_port(address: IpAddr) -> io::Result<Self> {
-        Self::open(SocketAddr::new(address, 0))
+    /// The same, and tells of each question's token and how it arrived. The buffer has room for the
+    /// largest datagram.
+    pub(crate) fn answer_telling(&self, buffer: &mut [u8], mut tell: impl FnMut(u64, Sight)) {
+        sockets::receive_all(self.as_fd(), buffer, |datagram, source| {
+            let heard = (wire::answer(datagram, source.ip()), wire::asked(datagram));
+            if let (Some(answer), Some(token)) = heard {
+                let bytes = datagram.len() + wire::headers(source.ip());
+                tell(token.token, Sight { source: source.ip(), bytes });
+                let _ = self.socket.send_to(&answer, source);
+            }
+        });
     }
 }
 

@@ -60,6 +60,11 @@ pub(crate) fn answer(datagram: &[u8], source: IpAddr) -> Option<Vec<u8>> {
     Some(answer)
 }
 
+/// The token of `datagram`, if that begins with a question.
+pub(crate) fn asked(datagram: &[u8]) -> Option<Token> {
+    token(QUESTION, datagram)
+}
+
 /// What an answer says, if `datagram` is one.
 pub(crate) fn seen(datagram: &[u8]) -> Option<Seen> {
     let token = token(ANSWER, datagram)?;
@@ -77,7 +82,7 @@ pub(crate) enum Echo {
 
 impl Echo {
     /// The type of such an ICMP message (RFC 792, RFC 4443).
-    fn kind(self, is_ipv6: bool) -> u8 {
+    pub(crate) fn kind(self, is_ipv6: bool) -> u8 {
         match (self, is_ipv6) {
             (Self::Request, false) => 8,
             (Self::Reply, false) => 0,
@@ -88,7 +93,7 @@ impl Echo {
 }
 
 /// The bytes of the header of an echo.
-const ECHO_HEADER: usize = 8;
+pub(crate) const ECHO_HEADER: usize = 8;
 
 /// An echo request that carries a question and fills an IP packet of `bytes`. The kernel sees to
 /// the checksum of ICMPv6.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use kernel::Netns;
 use probe::{
-    Ask, Failure, Limits, Pair, Place, Protocol, Question, Responder, Shape, ask, exchange, meet,
+    Ask, Failure, Icmp, Limits, Met, Pair, Place, Protocol, Query, Question, Responder, Shape,
+    Station, ask, exchange, meet, meet_watched,
 };
 use testbed::{Namespace, isolated, need, sh};
 
@@ -16,7 +17,10 @@ const RED: &str = "10.1.0.2";
 const BLUE: &str = "10.2.0.2";
 const RED6: &str = "fd00:1::2";
 const BLUE6: &str = "fd00:2::2";
+const ALL: [Protocol; 3] = [Protocol::Icmp, Protocol::Udp, Protocol::Tcp];
+const EPERM: i32 = 1;
 const ECONNREFUSED: i32 = 111;
+const EHOSTUNREACH: i32 = 113;
 const ENETUNREACH: i32 = 101;
 
 /// Two pods, and between them the namespace of the test, which routes.
@@ -142,26 +146,150 @@ fn what_is_too_large_for_a_link_is_told_from_what_is_lost() {
     isolated!();
     need("nft", "nftables");
     let pods = Pods::new();
+    // At both ends: an echo is answered by one of the same size.
     sh("ip link set pod2 mtu 1300");
-    for (from, to) in [(pods.red(RED), pods.blue(BLUE)), (pods.red(RED6), pods.blue(BLUE6))] {
-        let send = |bytes, dont_fragment| {
-            let shape = Shape { bytes, dont_fragment };
-            exchange(&[Pair { from, to }], shape, QUICK, SEED).remove(0)
-        };
-        // A router fragments IPv4; the sender of an IPv6 packet learns to do so.
-        assert_eq!(send(1400, false).map(|answer| answer.bytes), Ok(1400));
-        assert_eq!(send(4000, false).map(|answer| answer.bytes), Ok(4000));
-        assert_eq!(send(1300, true).map(|answer| answer.bytes), Ok(1300));
-        for bytes in [1301, 1501] {
-            let refused = send(bytes, true);
-            assert!(matches!(refused, Err(Failure::TooLarge { .. })), "{bytes}: {refused:?}");
+    pods.blue.sh("ip link set eth0 mtu 1300");
+    let places = [pods.red(RED), pods.blue(BLUE), pods.red(RED6), pods.blue(BLUE6)];
+    for (from, router) in [(0, "10.1.0.1"), (2, "fd00:1::1")] {
+        for protocol in [Protocol::Udp, Protocol::Icmp] {
+            let send = |bytes, dont_fragment| {
+                let shape = Shape { bytes, dont_fragment };
+                let ask = Ask { from, to: from + 1, protocol, shape };
+                meet(&places, &[ask], QUICK, SEED).remove(0)
+            };
+            // A router fragments IPv4; the sender of an IPv6 packet learns to do so.
+            assert_eq!(send(1400, false).map(|answer| answer.bytes), Ok(1400), "{protocol:?}");
+            assert_eq!(send(4000, false).map(|answer| answer.bytes), Ok(4000), "{protocol:?}");
+            assert_eq!(send(1300, true).map(|answer| answer.bytes), Ok(1300), "{protocol:?}");
+            let by = Some(ip(router));
+            assert_eq!(send(1301, true), Err(Failure::TooLarge { mtu: Some(1300), by }));
+            assert_eq!(
+                send(1501, true),
+                Err(Failure::TooLarge { mtu: Some(1500), by: None }),
+                "too large for the sender's own link"
+            );
         }
     }
     sh("nft add table inet t
         nft add chain inet t forward { type filter hook forward priority 0 \\; policy drop \\; }");
-    let pairs = [Pair { from: pods.red(RED), to: pods.blue(BLUE) }];
-    let lost = exchange(&pairs, Shape::default(), QUICK, SEED).remove(0);
-    assert_eq!(lost, Err(Failure::TimedOut(QUICK.patience)));
+    for protocol in ALL {
+        let ask = Ask { from: 0, to: 1, protocol, shape: Shape::default() };
+        let lost = meet(&places, &[ask], QUICK, SEED).remove(0);
+        assert_eq!(lost, Err(Failure::TimedOut(QUICK.patience)));
+    }
+}
+
+#[test]
+fn each_way_to_fail_has_its_own_words() {
+    isolated!();
+    need("nft", "nftables");
+    let pods = Pods::new();
+    let places = [pods.red(RED), pods.blue(BLUE), pods.red(RED6), pods.blue(BLUE6)];
+    let ask = |from, protocol| {
+        let ask = Ask { from, to: from + 1, protocol, shape: Shape::default() };
+        meet(&places, &[ask], QUICK, SEED).remove(0)
+    };
+    let unreachable = |errno, by| Err(Failure::Unreachable { errno, by });
+    sh("nft add table inet t
+        nft add chain inet t forward { type filter hook forward priority 0 \\; }
+        nft add rule inet t forward oifname pod2 ip protocol != tcp reject with icmp admin-prohibited
+        nft add rule inet t forward oifname pod2 meta l4proto tcp reject with tcp reset
+        nft add rule inet t forward oifname pod2 reject with icmpv6 addr-unreachable");
+    let by = |from, kind, code| Some(Icmp { from: ip(from), kind, code });
+    for protocol in [Protocol::Udp, Protocol::Icmp] {
+        assert_eq!(ask(0, protocol), unreachable(EHOSTUNREACH, by("10.1.0.1", 3, 13)));
+        assert_eq!(ask(2, protocol), unreachable(EHOSTUNREACH, by("fd00:1::1", 1, 3)));
+    }
+    for from in [0, 2] {
+        assert_eq!(ask(from, Protocol::Tcp), unreachable(ECONNREFUSED, None), "by a reset");
+    }
+    sh("nft flush ruleset");
+    pods.red.sh("nft add table inet t
+         nft add chain inet t output { type filter hook output priority 0 \\; policy drop \\; }");
+    for protocol in [Protocol::Udp, Protocol::Icmp] {
+        assert_eq!(ask(0, protocol), unreachable(EPERM, None));
+        assert_eq!(ask(2, protocol), unreachable(EPERM, None));
+    }
+    pods.red.sh("nft flush ruleset; ip route del default");
+    for protocol in ALL {
+        assert_eq!(ask(0, protocol), unreachable(ENETUNREACH, None), "no route");
+    }
+    pods.red.sh("ip route add default via 10.1.0.1");
+    // What arrives and is not answered is told from what does not arrive.
+    pods.blue.sh("nft add table inet t
+         nft add chain inet t output { type filter hook output priority 0 \\; policy drop \\; }");
+    let unanswered = Err(Failure::Unanswered { seen_source: ip(RED), waited: QUICK.patience });
+    for protocol in [Protocol::Udp, Protocol::Icmp] {
+        assert_eq!(ask(0, protocol), unanswered, "{protocol:?}");
+    }
+    pods.blue.sh("nft flush ruleset");
+    // Somebody on the way answers for the one that is asked.
+    sh("ip addr add 10.2.0.2/32 dev lo");
+    let others = Err(Failure::NotHeard { asked: ip(BLUE), answered_from: ip(BLUE) });
+    assert_eq!(ask(0, Protocol::Icmp), others);
+    assert_eq!(
+        ask(0, Protocol::Udp),
+        unreachable(ECONNREFUSED, by(BLUE, 3, 3)),
+        "nobody listens there"
+    );
+}
+
+#[test]
+fn a_place_that_is_gone_fails_its_own_questions_only() {
+    isolated!();
+    let pods = Pods::new();
+    let places = [pods.red(RED), pods.blue(BLUE), pods.red("10.1.0.77")];
+    let shape = Shape::default();
+    let mut asks = Vec::new();
+    for protocol in ALL {
+        for (from, to) in [(0, 1), (2, 1), (0, 2)] {
+            asks.push(Ask { from, to, protocol, shape });
+        }
+    }
+    let reason = "cannot assign requested address".to_owned();
+    let unusable = Err(Failure::Unusable { address: ip("10.1.0.77"), reason });
+    for (ask, result) in asks.iter().zip(meet(&places, &asks, QUICK, SEED)) {
+        if ask.from == 2 || ask.to == 2 {
+            assert_eq!(result, unusable, "{ask:?}");
+        } else {
+            assert_eq!(result.map(|answer| answer.seen_source), Ok(ip(RED)), "{ask:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_learned_of_neighbours_is_forgotten() {
+    isolated!();
+    let pods = Pods::new();
+    pods.red.sh("ip neigh add 10.1.0.200 lladdr 02:00:00:00:00:08 dev eth0 nud stale");
+    let neighbours = || {
+        let here = sh("ip neigh");
+        let told = [here, pods.red.sh("ip neigh"), pods.blue.sh("ip neigh")].concat();
+        let mut lines: Vec<String> = told
+            .lines()
+            .map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
+            // Link-local addresses say who is there when they come up.
+            .filter(|line| !line.starts_with("fe80"))
+            .collect();
+        lines.sort();
+        lines
+    };
+    let before = neighbours();
+    assert_eq!(before, ["10.1.0.200 dev eth0"]);
+    let places = [pods.red(RED), pods.blue(BLUE), pods.red(RED6), pods.blue(BLUE6)];
+    let mut asks = Vec::new();
+    for protocol in ALL {
+        for (from, to) in [(0, 1), (2, 3)] {
+            asks.push(Ask { from, to, protocol, shape: Shape::default() });
+        }
+    }
+    let Met { answers: results, most_neighbours: most } =
+        meet_watched(&places, &asks, QUICK, SEED, &mut |_| true);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(most, 8, "two ends, each with its gateway and the gateway with it, in two families");
+    assert_eq!(neighbours(), before);
+    let left = [pods.red.sh("ss -Htan"), pods.blue.sh("ss -Htan")].concat();
+    assert_eq!(left, "", "no connection waits for its end");
 }
 
 #[test]
@@ -189,8 +317,10 @@ fn a_responder_elsewhere_is_asked_and_silence_has_a_reason() {
         results
     });
     assert_eq!(results[0].as_ref().unwrap().answered_from, ip(BLUE));
-    assert_eq!(results[1], Err(Failure::Unreachable { errno: ECONNREFUSED, by: None }));
-    assert_eq!(results[2], Err(Failure::Unreachable { errno: ENETUNREACH, by: None }));
+    let by = Some(Icmp { from: ip(BLUE), kind: 3, code: 3 });
+    assert_eq!(results[1], Err(Failure::Unreachable { errno: ECONNREFUSED, by }));
+    let by = Some(Icmp { from: ip("10.1.0.1"), kind: 3, code: 0 });
+    assert_eq!(results[2], Err(Failure::Unreachable { errno: ENETUNREACH, by }));
     let reason = "cannot assign requested address".to_owned();
     assert_eq!(results[3], Err(Failure::Unusable { address: ip(BLUE), reason }));
 }
@@ -202,7 +332,7 @@ fn all_protocols_tell_whom_the_other_end_saw() {
     let places = [pods.red(RED), pods.blue(BLUE), pods.red(RED6), pods.blue(BLUE6)];
     let mut asks = Vec::new();
     for (from, to) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
-        for protocol in [Protocol::Icmp, Protocol::Udp, Protocol::Tcp] {
+        for protocol in ALL {
             asks.push(Ask { from, to, protocol, shape: Shape::default() });
         }
     }
@@ -211,4 +341,74 @@ fn all_protocols_tell_whom_the_other_end_saw() {
         assert_eq!(answer.seen_source, places[ask.from].address, "{ask:?}");
         assert_eq!(answer.answered_from, places[ask.to].address, "{ask:?}");
     }
+}
+
+/// As many pairs as the machine's table of neighbours has entries for are more than half of it.
+#[test]
+fn many_pods_on_a_bridge_do_not_fill_the_table_of_neighbours() {
+    const PODS: usize = 40;
+    isolated!();
+    sh("ip link add cni0 type bridge; ip link set cni0 up");
+    let pods: Vec<Namespace> = (0..PODS).map(|it| Namespace::new(&format!("p{it}"))).collect();
+    let address = |number: usize| format!("10.1.0.{}", number + 1);
+    for (number, pod) in pods.iter().enumerate() {
+        sh(&format!(
+            "ip link add v{number} type veth peer name eth0 netns p{number}
+             ip link set v{number} master cni0 up"
+        ));
+        pod.sh(&format!("ip addr add {}/24 dev eth0; ip link set eth0 up", address(number)));
+    }
+    let places: Vec<Place<'_>> = pods
+        .iter()
+        .enumerate()
+        .map(|(number, pod)| Place { netns: pod.netns(), address: ip(&address(number)) })
+        .collect();
+    let mut asks = Vec::new();
+    for from in 0..PODS {
+        for to in (0..PODS).filter(|to| *to != from) {
+            for protocol in ALL {
+                asks.push(Ask { from, to, protocol, shape: Shape::default() });
+            }
+        }
+    }
+    let before = kernel::neighbour_fill(false).unwrap();
+    let start = Instant::now();
+    let mut told = 0;
+    let mut count = |more| {
+        told += more;
+        true
+    };
+    let Met { answers: results, most_neighbours: most } =
+        meet_watched(&places, &asks, Limits::default(), SEED, &mut count);
+    assert_eq!(told, asks.len());
+    println!("{} questions of {PODS} pods: {:?}", asks.len(), start.elapsed());
+    let failed: Vec<_> = results.iter().filter_map(|it| it.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{}: {:?}", failed.len(), failed.first());
+    assert!(most > 100 && most <= before.limit / 2, "{most} of {before:?}");
+    let after = kernel::neighbour_fill(false).unwrap();
+    assert_eq!(after.refused, before.refused, "nobody was refused an entry");
+    let left: Vec<_> = pods.iter().map(|pod| pod.sh("ip -4 neigh")).collect();
+    assert_eq!(left.concat(), "");
+}
+
+#[test]
+fn whoever_wants_to_stop_is_heard_and_nothing_stays() {
+    isolated!();
+    let pods = Pods::new();
+    pods.blue.sh("ip link set eth0 down");
+    let mut station = Station::open(&[pods.red(RED)], &ALL).unwrap();
+    let query = |number| Query {
+        from: 0,
+        to: SocketAddr::new(ip(BLUE), 1),
+        protocol: Protocol::Udp,
+        shape: Shape::default(),
+        token: number,
+    };
+    let queries: Vec<_> = (0..50).map(query).collect();
+    let start = Instant::now();
+    let limits = Limits { patience: Duration::from_secs(60), ..QUICK };
+    let replies = station.ask(&queries, limits, &mut |_| start.elapsed().as_millis() < 200);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(replies.contains(&Err(Failure::Stopped)), "{:?}", replies.first());
+    assert_eq!(pods.red.sh("ip -4 neigh"), "");
 }

@@ -12,6 +12,7 @@ mod ports;
 mod report;
 mod reservations;
 pub(crate) mod see;
+pub(crate) mod verify;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

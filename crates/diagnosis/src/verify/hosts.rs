@@ -52,11 +52,9 @@ impl Host {
 /// All of a machine that can be asked: of each cluster its pods by node, its nodes, and whoever is
 /// beyond.
 pub(super) fn hosts(view: &View<'_>) -> Vec<Host> {
-    let mut hosts: Vec<Host> = view.all().filter_map(|(at, _)| host(view, at)).collect();
-    // A machine is a node only where it has pods of its own.
-    let homes: BTreeSet<usize> =
-        hosts.iter().filter(|it| it.kind == Kind::Pod).filter_map(|it| it.home).collect();
-    hosts.retain(|host| host.kind != Kind::Node || host.lab.is_some() || homes.contains(&host.at));
+    let pods = view.all().filter(|(at, _)| view.is_pod(*at));
+    let homes: BTreeSet<usize> = pods.filter_map(|(at, _)| view.home(at)).collect();
+    let mut hosts: Vec<Host> = view.all().filter_map(|(at, _)| host(view, at, &homes)).collect();
     let order = |host: &Host| {
         let home = host.home.map(|home| natural(&view.namespace(home).name));
         (host.lab.clone(), host.kind, home, natural(&host.name), host.at)
@@ -81,14 +79,19 @@ fn natural(name: &str) -> Vec<(String, Option<u64>)> {
     parts
 }
 
-fn host(view: &View<'_>, at: usize) -> Option<Host> {
+fn host(view: &View<'_>, at: usize, homes: &BTreeSet<usize>) -> Option<Host> {
     let namespace = view.namespace(at);
-    let lab = namespace.lab.clone();
+    let home = view.home(at);
+    // What was attached to a lab's node by hand is of that lab.
+    let lab = namespace.lab.clone().or_else(|| view.namespace(home?).lab.clone());
     // The two ends of a lab without plugins stand for pods.
-    let is_plain = namespace.role == Role::Other && lab.is_some();
+    let is_plain = namespace.role == Role::Other && namespace.lab.is_some();
     let kind = match namespace.role {
         _ if view.is_pod(at) || is_plain => Kind::Pod,
-        Role::Node | Role::Host => Kind::Node,
+        Role::Node => Kind::Node,
+        // A machine is a node where it has pods of its own, and so is whatever else has: a node may
+        // be a container.
+        _ if homes.contains(&at) => Kind::Node,
         Role::Outside => Kind::Outside,
         _ => return None,
     };
@@ -99,10 +102,10 @@ fn host(view: &View<'_>, at: usize) -> Option<Host> {
             let precise = told.map_or_else(|| namespace.name.clone(), ToString::to_string);
             (precise.clone(), format!("pod/{precise}"))
         }
-        Kind::Node => {
-            let node = view.node(at).map_or(&namespace.name, |node| &node.name);
-            (node.clone(), format!("node/{node}"))
-        }
+        Kind::Node => match view.node(at) {
+            Some(node) => (node.name.clone(), format!("node/{}", node.name)),
+            None => (namespace.name.clone(), format!("netns/{}", namespace.name)),
+        },
         Kind::Outside => (namespace.name.clone(), format!("netns/{}", namespace.name)),
     };
     let (device, mut addresses, beside) = match kind {
@@ -116,7 +119,11 @@ fn host(view: &View<'_>, at: usize) -> Option<Host> {
         return None;
     }
     let mtu = device.map_or(1500, |link| link.mtu as usize);
-    let home = view.home(at).filter(|_| kind != Kind::Outside);
+    let home = match kind {
+        Kind::Pod => home,
+        Kind::Node => Some(at),
+        Kind::Outside => None,
+    };
     Some(Host { kind, name, object, at, lab, home, addresses, mtu, beside })
 }
 

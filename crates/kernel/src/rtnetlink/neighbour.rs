@@ -1,6 +1,8 @@
 //! `RTM_*NEIGH`: `struct ndmsg` and `NDA_*` (include/uapi/linux/neighbour.h), for neighbours and
 //! for forwarding entries.
 
+use std::net::IpAddr;
+
 use net::{Fdb, Mac, Neighbour};
 
 use super::{AF_BRIDGE, family, ip, octets, u32_of};
@@ -30,6 +32,13 @@ pub(crate) fn request(neighbour: &Neighbour, index: u32) -> Vec<u8> {
     if neighbour.protocol != 0 {
         writer.put(PROTOCOL, &[neighbour.protocol]);
     }
+    writer.bytes().to_vec()
+}
+
+/// The payload of a request that removes whatever neighbour has this address.
+pub(crate) fn removal(index: u32, address: IpAddr) -> Vec<u8> {
+    let mut writer = Writer::after(&header(family(address), index, 0, 0));
+    writer.put(DST, &octets(address));
     writer.bytes().to_vec()
 }
 

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::netlink::Socket;
 
 const DST: u16 = 1;
+const SRC: u16 = 2;
 const OIF: u16 = 4;
 const GATEWAY: u16 = 5;
 const PRIORITY: u16 = 6;
@@ -170,6 +171,34 @@ fn to(address: IpAddr) -> Vec<u8> {
     header[1] = IpNet::from(address).prefix_len();
     header[8..].copy_from_slice(&FIB_MATCH.to_ne_bytes());
     Writer::after(&header).put(DST, &octets(address)).bytes().to_vec()
+}
+
+/// The payload of a request for the way that a packet takes.
+pub(crate) fn between(from: IpAddr, to: IpAddr) -> Vec<u8> {
+    let mut header = [0; HEADER];
+    header[0] = family(to);
+    header[1] = IpNet::from(to).prefix_len();
+    header[2] = IpNet::from(from).prefix_len();
+    let mut writer = Writer::after(&header);
+    writer.put(DST, &octets(to)).put(SRC, &octets(from)).bytes().to_vec()
+}
+
+/// Reads the way of one packet: by which device, and over which gateway; none if it stays here.
+pub(crate) fn hop(payload: &[u8]) -> Option<(u32, Option<IpAddr>)> {
+    let header = payload.get(..HEADER)?;
+    if header[7] != libc::RTN_UNICAST {
+        return None;
+    }
+    let (mut device, mut gateway) = (None, None);
+    for (kind, value) in iterate(&payload[HEADER..]) {
+        match kind {
+            OIF => device = u32_of(value),
+            GATEWAY => gateway = ip(value),
+            VIA => gateway = value.get(2..).and_then(ip),
+            _ => {}
+        }
+    }
+    Some((device?, gateway))
 }
 
 /// Reads a route message. Routes that packets left behind (the IPv6 cache) are not routes; those
