@@ -16,7 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 
 /// How many questions are asked before somebody who wants to stop is heard.
-const AT_ONCE: usize = 2_048;
+const AT_ONCE: usize = 32_768;
 /// How long the questions that are on their way are waited for when somebody wants to stop, so that
 /// their traces are removed.
 const FAREWELL: Duration = Duration::from_secs(2);
