@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use net::{Change, Key, Link, LinkName, Object, Plan, Space, Step};
+use net::{Change, Key, Link, LinkName, MAIN_TABLE, Object, Plan, Route, Space, Step};
 use serde::{Deserialize, Serialize};
 
 pub use self::cleanup::cleanup;
@@ -47,7 +47,8 @@ pub enum Event {
     Source(Report),
     /// The machine, as [`Effect::Survey`] asked for.
     Surveyed(Machine),
-    /// All that may be ours, as [`Effect::Look`] asked for.
+    /// All that may be ours, as [`Effect::Look`] asked for, and routes of others that packets take in
+    /// place of ours.
     Looked(Vec<Object>),
     /// What came of [`Effect::Apply`]: changes that failed, each with the reason.
     Applied(Vec<(Change, String)>),
@@ -117,6 +118,8 @@ pub struct Agent {
     here: Vec<Problem>,
     peers: BTreeMap<NodeName, Vec<Problem>>,
     failed: Vec<(Change, String)>,
+    /// Routes of others that packets for peers' pods take in place of ours.
+    rivals: Vec<Route>,
     held: Option<Held>,
     look_at: Option<Duration>,
     retry: Duration,
@@ -149,6 +152,7 @@ impl Agent {
             here: Vec::new(),
             peers: BTreeMap::new(),
             failed: Vec::new(),
+            rivals: Vec::new(),
             held: None,
             look_at: None,
             retry: Duration::ZERO,
@@ -334,6 +338,12 @@ impl Agent {
         self.has_looked = true;
         self.look_at = Some(self.now + SLOW);
         self.failed.clear();
+        let rivals = seen.iter().filter(|object| !self.ours.is(object));
+        let rivals = rivals.filter_map(|object| match object {
+            Object::Route(route) if route.table == MAIN_TABLE => Some(route.clone()),
+            _ => None,
+        });
+        self.rivals = rivals.collect();
         self.settle(seen, effects);
         if self.failed.is_empty() {
             self.retry = Duration::ZERO;
@@ -495,16 +505,27 @@ impl Agent {
         match self.belief.get(object) {
             Some(believed) if holds(believed, object) => {}
             Some(_) => self.look_soon(),
-            None if self.ours.is(object) => self.look_soon(),
+            None if self.ours.is(object) || self.is_rival(object) => self.look_soon(),
             None => {}
         }
+    }
+
+    /// Whether an object is a route of somebody else's to where one of ours leads.
+    fn is_rival(&self, object: &Object) -> bool {
+        let Object::Route(Route { table: MAIN_TABLE, destination, .. }) = object else {
+            return false;
+        };
+        self.rivals.iter().any(|rival| rival.destination == *destination)
+            || self.belief.get(&Route::new(*destination).into()).is_some()
     }
 
     fn on_gone(&mut self, object: &Object) {
         self.look_at_machine(object, true);
         let is_link = matches!(object, Object::Link(_));
         let believed = self.belief.get(object);
-        if believed.is_some_and(|believed| is_link || holds(believed, object)) {
+        let is_rival =
+            self.rivals.iter().any(|rival| Key::of(object) == Key::of(&rival.clone().into()));
+        if is_rival || believed.is_some_and(|believed| is_link || holds(believed, object)) {
             self.look_soon();
         }
     }

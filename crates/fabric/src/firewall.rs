@@ -49,7 +49,7 @@ pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
         let key = Key::Point(vec![Value::Address(uplink.address)]);
         objects.push(element(NODES, family, key));
     }
-    objects.extend(Family::ALL.map(|family| masquerade(family).into()));
+    objects.extend(Family::ALL.map(|family| masquerade(config, family).into()));
     objects.push(postrouting(config, me).into());
     if joint.has_tunnel() {
         objects.push(tunnel_in(joint).into());
@@ -163,8 +163,12 @@ fn postrouting(config: &Config, me: &Node) -> Chain {
     )
 }
 
-/// What stays in the cluster keeps its address.
-fn masquerade(family: Family) -> Chain {
+/// What stays in the cluster keeps its address. Where nothing is masqueraded, the chain says so by
+/// being empty: who looks at the node sees what is wanted.
+fn masquerade(config: &Config, family: Family) -> Chain {
+    if !config.masquerade.enabled {
+        return chain(named("masquerade", family), None, Vec::new());
+    }
     let to = destination(family);
     let back = || Statement::Verdict(Verdict::Return);
     let spare = |set: &str| Rule::new([Statement::lookup([to], named(set, family)), back()]);
@@ -288,5 +292,6 @@ mod tests {
         assert_eq!(postrouting(&config, &me).rules.len(), 1);
         config.masquerade.enabled = false;
         assert!(postrouting(&config, &me).rules.is_empty());
+        assert!(masquerade(&config, Family::V4).rules.is_empty());
     }
 }

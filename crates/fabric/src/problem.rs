@@ -55,6 +55,8 @@ pub enum Code {
     Mtu,
     /// A device of our name is somebody else's.
     ForeignDevice,
+    /// Somebody else's route takes what is for a peer's pods.
+    ForeignRoute,
     /// The peer is not on a link of this node, which host-gw needs.
     NotOnLink,
     /// The families cannot be carried over each other.
@@ -92,6 +94,7 @@ impl Code {
             Self::UplinkDown => "uplinkDown",
             Self::Mtu => "mtu",
             Self::ForeignDevice => "foreignDevice",
+            Self::ForeignRoute => "foreignRoute",
             Self::NotOnLink => "notOnLink",
             Self::Families => "families",
             Self::Kernel => "kernel",

@@ -17,6 +17,16 @@ use crate::error::{ErrorKind, Result};
 use crate::netlink::Socket;
 use crate::rtnetlink::{AF_INET, AF_INET6, family, ip, octets};
 
+/// How many connections more may be tracked in the namespace of the calling thread; none if the kernel
+/// tracks nothing.
+pub fn track_room() -> Option<usize> {
+    let read = |name: &str| -> Option<usize> {
+        let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    Some(read("max")?.saturating_sub(read("count")?))
+}
+
 /// Deletes the entries whose original or reply source or destination is one of `addresses`. An
 /// entry that goes away meanwhile is fine, and so is a kernel that tracks nothing.
 pub(crate) fn flush(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {

@@ -27,6 +27,7 @@ mod survey;
 mod trial;
 mod wait;
 
+pub use conntrack::track_room;
 pub use error::{Error, ErrorKind, Result};
 pub use ethtool::LinkFeatures;
 pub use executor::{Applied, Kernel, OnError};

@@ -40,6 +40,12 @@ pub enum Query {
         /// `RTPROT_*`, see [`net::owner::PROTOCOL`].
         protocol: u8,
     },
+    /// The routes of other writers in the main table that stand in front of one of this writer's to
+    /// the same destination, so that packets go by them.
+    RoutesBefore {
+        /// `RTPROT_*`, see [`net::owner::PROTOCOL`].
+        protocol: u8,
+    },
     /// The rules that one writer has written, of both families.
     Rules {
         /// `RTPROT_*`, see [`net::owner::PROTOCOL`].
@@ -47,6 +53,23 @@ pub enum Query {
     },
     /// One table of nftables with all that is in it; nothing if it is not there.
     NftTable(TableId),
+}
+
+/// The routes to one destination that were told lately: the kernel tells those that it takes first
+/// before the others, and all of one destination in a row.
+#[derive(Default)]
+struct Before(Vec<dump::Route>);
+
+impl Before {
+    /// The routes of others that stand before `route`, if that is of this writer.
+    fn take(&mut self, route: dump::Route, protocol: u8) -> Vec<dump::Route> {
+        self.0.retain(|before| before.destination == route.destination);
+        if route.protocol == protocol {
+            return std::mem::take(&mut self.0);
+        }
+        self.0.push(route);
+        Vec::new()
+    }
 }
 
 impl Kernel {
@@ -94,6 +117,24 @@ impl Kernel {
                         collect(handle.route(), rtm::GETROUTE, &request, rtnetlink::route::parse)?;
                     // A kernel without strict checking sends those of everybody.
                     routes.extend(read.into_iter().filter(|route| route.protocol == *protocol));
+                }
+                let names = self.names_of(space, &routes)?;
+                let name = |index: u32| names.get(&index).cloned().flatten();
+                let objects = routes.iter().filter_map(|route| route_object(route, name));
+                Ok(objects.map(Object::Route).collect())
+            }
+            Query::RoutesBefore { protocol } => {
+                let (_, handle) = self.handle(space)?;
+                let mut routes = Vec::new();
+                for family in [AF_INET, AF_INET6] {
+                    let request = rtnetlink::route::of_main_table(family);
+                    let mut before = Before::default();
+                    handle.route().dump(rtm::GETROUTE, &request, |message: Message<'_>| {
+                        let route = rtnetlink::route::parse(message.payload);
+                        // A kernel without strict checking sends those of every table.
+                        let route = route.filter(|route| route.table == net::MAIN_TABLE);
+                        routes.extend(route.into_iter().flat_map(|it| before.take(it, *protocol)));
+                    })?;
                 }
                 let names = self.names_of(space, &routes)?;
                 let name = |index: u32| names.get(&index).cloned().flatten();

@@ -34,6 +34,9 @@ pub struct Cluster {
     pub pods: u16,
     /// How nodes are joined.
     pub backend: Backend,
+    /// With vxlan: forwarding entries say where a packet goes, as flannel has it, instead of routes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub classic: bool,
     /// With host-gw: how nodes are joined that share no link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Backend>,
@@ -68,6 +71,12 @@ impl Families {
             Self::Ipv6 => &[fabric::Family::V6],
             Self::Dual => &fabric::Family::ALL,
         }
+    }
+
+    /// Whether IPv4 is among them, and whether IPv6 is.
+    pub(crate) fn both(self) -> (bool, bool) {
+        let has = |family| self.all().contains(&family);
+        (has(fabric::Family::V4), has(fabric::Family::V6))
     }
 }
 
@@ -172,6 +181,21 @@ pub(crate) fn plan_farewell(
 /// The cable of a node, as it is seen from the underlay.
 pub(crate) fn cable(node: &Namespace) -> net::Link {
     net::Link::existing(underlay::link(&node.name))
+}
+
+/// The addresses of a node's pods.
+pub(crate) fn pod_net(family: fabric::Family, node: &Namespace) -> ipnet::IpNet {
+    addresses::pods(family, node)
+}
+
+/// A node's address on the underlay, and its router's.
+pub(crate) fn on_underlay(
+    network: &Cluster,
+    family: fabric::Family,
+    node: &Namespace,
+) -> (ipnet::IpNet, ipnet::IpNet) {
+    let wire = addresses::wire_of(network.underlay, node);
+    (wire.node(family, node), wire.gateway(family))
 }
 
 /// The agent of a node.

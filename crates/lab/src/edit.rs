@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// A lab that was made to the end, held against all other commands.
-    fn open_up(&self, name: &Name) -> Result<(Directory, Lab)> {
+    pub(crate) fn open_up(&self, name: &Name) -> Result<(Directory, Lab)> {
         let directory = Directory::open(&self.root, name)?.ok_or_else(|| self.no_lab(name))?;
         match (directory.record()?, directory.state()) {
             (Some(lab), State::Up) => Ok((directory, lab)),

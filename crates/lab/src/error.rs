@@ -138,6 +138,67 @@ pub enum Error {
         /// What could not be taken back.
         left: Vec<String>,
     },
+    /// A lab cannot have that fault.
+    #[error("{fault} cannot be made in lab {name}: {why}")]
+    Unfit {
+        /// The lab.
+        name: String,
+        /// The fault.
+        fault: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// Something else is broken there already.
+    #[error(
+        "{fault} cannot be made in lab {name}: {} has changed the same things",
+        other.as_deref().unwrap_or("the fault that you are to find")
+    )]
+    Overlap {
+        /// The lab.
+        name: String,
+        /// The fault.
+        fault: &'static str,
+        /// The one that was made before; `None` of one that nobody is to know.
+        other: Option<String>,
+    },
+    /// An agent is at work that would heal it.
+    #[error("{fault} would not last: the agent of {node} runs and heals it within a second")]
+    Healed {
+        /// The lab.
+        name: String,
+        /// The fault.
+        fault: &'static str,
+        /// The node.
+        node: String,
+    },
+    /// There is nothing to take back.
+    #[error("{fault} was not made in lab {name}")]
+    NotBroken {
+        /// The lab.
+        name: String,
+        /// The fault.
+        fault: &'static str,
+        /// Those that were.
+        broken: Vec<String>,
+    },
+    /// A fault is hidden already.
+    #[error("a fault is hidden in lab {name} already")]
+    QuizRuns {
+        /// The lab.
+        name: String,
+    },
+    /// No fault is hidden.
+    #[error("no fault is hidden in lab {name}")]
+    QuizOver {
+        /// The lab.
+        name: String,
+    },
+    /// There is no fault to hide.
+    #[error("there is no fault that can be hidden in lab {name}")]
+    NoQuiz {
+        /// The lab.
+        name: String,
+    },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -274,6 +335,26 @@ impl Error {
             Self::Plugin { .. } => {
                 "the plugin's own words are above; `podwire lab up --dry-run -o sh` shows its call"
                     .to_owned()
+            }
+            Self::Unfit { .. } => {
+                "`podwire lab faults` tells which labs have which faults".to_owned()
+            }
+            Self::Overlap { name, other: Some(other), .. } => {
+                format!("`podwire lab fix {other} --lab {name}` takes that one back")
+            }
+            Self::Overlap { name, other: None, .. } | Self::QuizRuns { name } => format!(
+                "repair it first (`podwire lab quiz --check --lab {name}` looks at it), or give up: \
+                 `podwire lab quiz --give-up --lab {name}`"
+            ),
+            Self::Healed { name, node, .. } => format!(
+                "`podwire lab agent stop {node} --lab {name}` ends the agent; --anyway makes the \
+                 fault all the same, to see it healed"
+            ),
+            Self::NotBroken { broken, .. } if broken.is_empty() => "nothing is broken".to_owned(),
+            Self::NotBroken { broken, .. } => format!("there are: {}", broken.join(", ")),
+            Self::QuizOver { name } => format!("`podwire lab quiz --lab {name}` hides one"),
+            Self::NoQuiz { .. } => {
+                "`podwire lab up --nodes 2` makes a lab that has many".to_owned()
             }
             Self::Interrupted | Self::Runtime(_) | Self::Kernel(_) | Self::Io { .. } => {
                 return None;

@@ -19,14 +19,14 @@ pub struct Status {
     /// How far it got.
     pub state: State,
     /// What is not as it was made; empty for a sound lab.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<Deviation>,
     /// What does not work because of what was asked for.
-    pub limits: Vec<Fault>,
+    pub limits: Vec<Deviation>,
 }
 
 /// Something that is not as it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Deviation {
     /// Whose fault it is, such as `pod/pod1`.
     pub object: String,
     /// What is wrong with it.
@@ -51,7 +51,7 @@ impl Store {
 }
 
 /// Whether a namespace still has both of its names.
-fn identity(namespace: &Namespace, directory: &Path) -> Option<Fault> {
+fn identity(namespace: &Namespace, directory: &Path) -> Option<Deviation> {
     let public = namespace.public_path();
     let what = match (look(&namespace.private_path(directory)), look(&public)) {
         (Found::Namespace(own), Found::Namespace(seen)) if own == seen => return None,
@@ -63,11 +63,11 @@ fn identity(namespace: &Namespace, directory: &Path) -> Option<Fault> {
         }
         _ => "its namespace is gone".to_owned(),
     };
-    Some(Fault { object: namespace.object(), what })
+    Some(Deviation { object: namespace.object(), what })
 }
 
 /// What differs from what the lab's own steps made.
-fn changed(lab: &Lab, directory: &Path) -> Result<Vec<Fault>> {
+fn changed(lab: &Lab, directory: &Path) -> Result<Vec<Deviation>> {
     let plan = lab.plan(directory);
     let mut wanted: BTreeMap<&Space, Vec<Object>> = BTreeMap::new();
     for step in &plan.steps {
@@ -84,7 +84,7 @@ fn changed(lab: &Lab, directory: &Path) -> Result<Vec<Fault>> {
         let Some(want) = wanted.get(&Space::named(&namespace.public)) else { continue };
         // One that cannot be read has been found missing, by its identity.
         let Ok(seen) = kernel.observe(&own, &Query::All) else { continue };
-        let fault = |what| Fault { object: namespace.object(), what };
+        let fault = |what| Deviation { object: namespace.object(), what };
         let differs = net::diff(&own, want, &seen, |_| false).into_iter();
         faults.extend(differs.filter_map(|step| describe(&step.change)).map(fault));
     }
@@ -127,7 +127,7 @@ fn describe(change: &Change) -> Option<String> {
 }
 
 /// The pods whose plugins say that they are not as they were attached.
-fn detached(lab: &Lab, directory: &Path) -> Vec<Fault> {
+fn detached(lab: &Lab, directory: &Path) -> Vec<Deviation> {
     let fault = |pod: &Namespace| {
         let call = attachment::check(lab, directory, pod)?;
         let what = if call.is_remembered() {
@@ -135,13 +135,13 @@ fn detached(lab: &Lab, directory: &Path) -> Vec<Fault> {
         } else {
             "it was never joined to the network".to_owned()
         };
-        Some(Fault { object: pod.object(), what })
+        Some(Deviation { object: pod.object(), what })
     };
     lab.pods().filter_map(fault).collect()
 }
 
 /// What agents say that is wrong with how nodes are joined, but for what cannot be otherwise.
-fn disjoint(lab: &Lab, directory: &Path) -> Vec<Fault> {
+fn disjoint(lab: &Lab, directory: &Path) -> Vec<Deviation> {
     let Network::Cluster(network) = &lab.network else { return Vec::new() };
     let run = |node: &Namespace| crate::AgentRun {
         space: Space::At(node.private_path(directory)),
@@ -150,7 +150,7 @@ fn disjoint(lab: &Lab, directory: &Path) -> Vec<Fault> {
     let runs: Vec<_> = lab.nodes().map(run).collect();
     let limits = lab.limits(directory);
     let of_node = |(node, (_, problems)): (&Namespace, (String, Vec<String>))| {
-        let fault = |what| Fault { object: node.object(), what };
+        let fault = |what| Deviation { object: node.object(), what };
         problems.into_iter().map(fault).collect::<Vec<_>>()
     };
     let faults = lab.nodes().zip(agents::problems(&runs)).flat_map(of_node);
@@ -159,9 +159,9 @@ fn disjoint(lab: &Lab, directory: &Path) -> Vec<Fault> {
 
 impl Lab {
     /// What does not work because of what was asked for: nobody but a person can change it.
-    pub fn limits(&self, directory: &Path) -> Vec<Fault> {
+    pub fn limits(&self, directory: &Path) -> Vec<Deviation> {
         let Network::Cluster(network) = &self.network else { return Vec::new() };
         let limits = cluster::limits(self, network, directory).into_iter();
-        limits.map(|(object, what)| Fault { object, what }).collect()
+        limits.map(|(object, what)| Deviation { object, what }).collect()
     }
 }

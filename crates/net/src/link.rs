@@ -21,6 +21,9 @@ pub struct Link {
     pub up: Option<bool>,
     /// The bridge that it is a port of.
     pub master: Option<LinkName>,
+    /// It is to be a port of nothing. What is seen says so by having no master.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub free: bool,
     /// Whether it takes every frame it sees.
     pub promiscuous: Option<bool>,
     /// Whether checksums of what it sends are left to it (`ethtool -K … tx`). Seen only where one
@@ -111,6 +114,7 @@ impl Link {
             mtu: None,
             up: None,
             master: None,
+            free: false,
             promiscuous: None,
             tx_checksum: None,
             port: Port::default(),
@@ -159,6 +163,7 @@ impl Link {
             && holds(self.mtu.as_ref(), seen.mtu.as_ref())
             && holds(self.up.as_ref(), seen.up.as_ref())
             && holds(self.master.as_ref(), seen.master.as_ref())
+            && !(self.free && seen.master.is_some())
             && holds(self.promiscuous.as_ref(), seen.promiscuous.as_ref())
             && holds(self.tx_checksum.as_ref(), seen.tx_checksum.as_ref())
             && holds(self.port.hairpin.as_ref(), seen.port.hairpin.as_ref())

@@ -255,6 +255,9 @@ fn set_link(space: &Space, link: &Link) -> Vec<String> {
     if let Some(master) = &link.master {
         lines.push(format!("{ip} link set {name} master {}", word(master)));
     }
+    if link.free {
+        lines.push(format!("{ip} link set {name} nomaster"));
+    }
     let flags: String = [("hairpin", link.port.hairpin), ("isolated", link.port.isolated)]
         .iter()
         .filter_map(|(flag, value)| value.map(|on| format!(" {flag} {}", on_off(on))))

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod cni;
 pub(crate) mod explain;
+pub(crate) mod faults;
 pub(crate) mod ipam;
 pub(crate) mod lab;
 pub(crate) mod verify;
@@ -176,6 +177,21 @@ pub(crate) enum LabCommand {
     /// Start, stop or restart the agents that keep the nodes of a lab joined.
     #[command(subcommand)]
     Agent(lab::AgentCommand),
+    /// Break something in a lab on purpose: one of the faults that `podwire lab faults` lists.
+    #[command(
+        after_help = "Examples:\n  podwire lab break default-route-missing --on pod/pod1\n  \
+        podwire lab break tunnel-blocked --dry-run -o sh"
+    )]
+    Break(faults::Break),
+    /// Take back what was broken, whoever has repaired what of it.
+    Fix(faults::Fix),
+    /// List the faults, or tell about one: what it is, what one notices, how it is repaired.
+    #[command(after_help = "Examples:\n  podwire lab faults\n  podwire lab faults mtu-underlay")]
+    Faults(faults::Faults),
+    /// Have a fault hidden in a lab, to find and repair it.
+    #[command(after_help = "Examples:\n  podwire lab quiz\n  podwire lab quiz --hint\n  \
+        podwire lab quiz --check")]
+    Quiz(faults::Quiz),
 }
 
 /// `podwire lab up`
@@ -209,6 +225,9 @@ pub(crate) struct Network {
     /// How nodes are joined [default: vxlan].
     #[arg(long, value_enum, env = "PODWIRE_LAB_BACKEND")]
     pub(crate) backend: Option<Backend>,
+    /// With vxlan: forwarding entries say where a packet goes, as flannel has it, instead of routes.
+    #[arg(long, env = "PODWIRE_LAB_CLASSIC")]
+    pub(crate) classic: bool,
     /// With host-gw: how nodes are joined that share no link.
     #[arg(long, value_enum, env = "PODWIRE_LAB_FALLBACK")]
     pub(crate) fallback: Option<Fallback>,
@@ -436,6 +455,10 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Lab(LabCommand::Node(command)) => crate::lab::edit::node(&command, terminal),
         Command::Lab(LabCommand::Pod(command)) => crate::lab::edit::pod(&command, terminal),
         Command::Lab(LabCommand::Agent(command)) => crate::lab::edit::agent(&command),
+        Command::Lab(LabCommand::Break(it)) => crate::lab::faults::inject(&it, terminal),
+        Command::Lab(LabCommand::Fix(it)) => crate::lab::faults::fix(&it, terminal),
+        Command::Lab(LabCommand::Faults(it)) => crate::lab::faults::list(&it, terminal),
+        Command::Lab(LabCommand::Quiz(it)) => crate::lab::faults::quiz(&it, terminal),
         Command::Demo(demo) => demo::run(demo, terminal),
         Command::Cni(command) => crate::cni::run(&command, terminal),
         Command::Ipam(command) => crate::ipam::run(&command, terminal),

@@ -84,11 +84,18 @@ impl From<lab::Error> for Failure {
         let exit = match &error {
             error if error.is_denied() => Exit::Unknown,
             Error::Name(_) | Error::Pods { .. } | Error::Nodes { .. } => Exit::Usage,
-            Error::NoLab { .. } | Error::NoObject { .. } | Error::Ambiguous { .. } => {
-                Exit::NotFound
-            }
+            Error::NoLab { .. }
+            | Error::NoObject { .. }
+            | Error::Ambiguous { .. }
+            | Error::NotBroken { .. } => Exit::NotFound,
             Error::Exists { .. }
             | Error::NoNodes { .. }
+            | Error::Unfit { .. }
+            | Error::Overlap { .. }
+            | Error::Healed { .. }
+            | Error::QuizRuns { .. }
+            | Error::QuizOver { .. }
+            | Error::NoQuiz { .. }
             | Error::LastNode { .. }
             | Error::Unfinished { .. }
             | Error::Taken { .. }

@@ -1,6 +1,7 @@
 //! `podwire lab`.
 
 pub(crate) mod edit;
+pub(crate) mod faults;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -22,7 +23,6 @@ use crate::drawing::draw;
 use crate::dry_run;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
-use crate::look;
 use crate::progress::Progress;
 use crate::terminal::Terminal;
 
@@ -202,7 +202,7 @@ pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode>
     match arguments.output {
         Format::Json => {
             let mut value = lab_json(&status.lab, status.state);
-            let fault = |it: &lab::Fault| json!({ "object": it.object, "what": it.what });
+            let fault = |it: &lab::Deviation| json!({ "object": it.object, "what": it.what });
             value["faults"] = status.faults.iter().map(fault).collect();
             value["limits"] = status.limits.iter().map(fault).collect();
             print(&pretty(&value))?;
@@ -297,6 +297,7 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
         let of_several = [
             ("--backend", flags.backend.is_some()),
             ("--fallback", flags.fallback.is_some()),
+            ("--classic", flags.classic),
             ("--routed", flags.routed),
             ("--ipv6", flags.ipv6),
             ("--agents", flags.agents),
@@ -316,6 +317,10 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
         return Err(Failure::new(Exit::Usage, "--fallback goes with host-gw only")
             .remedy("add --backend host-gw"));
     }
+    if flags.classic && !matches!(flags.backend, None | Some(cli::Backend::Vxlan)) {
+        return Err(Failure::new(Exit::Usage, "--classic goes with vxlan only")
+            .remedy("leave --backend out"));
+    }
     // What a demo has by default is small enough to be read.
     let pods = flags.pods.unwrap_or(if defaults.nodes.is_some() { 1 } else { PODS });
     Ok(Network::Cluster(Cluster {
@@ -327,6 +332,7 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
             Some(cli::Backend::HostGw) => fabric::Backend::HostGw,
             Some(cli::Backend::Auto) => fabric::Backend::Auto,
         },
+        classic: flags.classic,
         fallback: flags.fallback.map(|fallback| match fallback {
             cli::Fallback::Vxlan => fabric::Backend::Vxlan,
             cli::Fallback::Gpe => fabric::Backend::Gpe,
@@ -375,6 +381,7 @@ pub(crate) fn flags(network: &Network) -> String {
                 fabric::Backend::Auto => Some("--backend auto".to_owned()),
                 fabric::Backend::Vxlan => None,
             });
+            flags.extend(it.classic.then(|| "--classic".to_owned()));
             flags.extend(it.fallback.map(|fallback| match fallback {
                 fabric::Backend::Gpe => "--fallback gpe".to_owned(),
                 _ => "--fallback vxlan".to_owned(),
@@ -413,7 +420,7 @@ fn own_file() -> Result<PathBuf> {
 
 /// The lab's namespaces as they are now; those that are gone are left out.
 pub(crate) fn machine(lab: &Lab, directory: &Path) -> Result<Machine> {
-    Ok(Machine::collect(&look::lab(lab, directory))?)
+    Ok(Machine::collect(&lab.sources(directory))?)
 }
 
 /// Commands to try.

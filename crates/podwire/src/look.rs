@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use lab::{Lab, Role};
-use topology::{DocumentError, Files, Gap, Machine, NodeFiles, Place, Sources};
+use topology::{DocumentError, Gap, Machine, Sources};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::lab::store;
@@ -22,7 +21,7 @@ pub(crate) fn machine() -> Result<Machine> {
     for summary in labs {
         match &summary.lab {
             Ok(Some(lab)) => {
-                let Sources { places, nodes, .. } = self::lab(lab, &store.directory(&lab.name));
+                let Sources { places, nodes, .. } = lab.sources(&store.directory(&lab.name));
                 sources.places.extend(places);
                 sources.nodes.extend(nodes);
             }
@@ -62,43 +61,4 @@ pub(crate) fn snapshot(path: &Path) -> Result<Machine> {
             _ => failure,
         }
     })
-}
-
-/// A lab by itself. Its nodes are called as their namespaces are, because several labs may have a
-/// `node1`.
-pub(crate) fn lab(lab: &Lab, directory: &Path) -> Sources {
-    let place = |namespace: &lab::Namespace| {
-        let (role, node) = match namespace.role {
-            Role::Node => (topology::Role::Node, Some(namespace)),
-            Role::Pod => (topology::Role::Pod, lab.node_of(namespace)),
-            Role::Underlay => (topology::Role::Underlay, None),
-            Role::Outside => (topology::Role::Outside, None),
-            Role::Plain => (topology::Role::Other, None),
-        };
-        Place {
-            name: namespace.public.clone(),
-            path: namespace.private_path(directory),
-            role,
-            node: node.map(|node| node.public.clone()),
-            lab: Some(lab.name.to_string()),
-        }
-    };
-    let node = |node: &lab::Namespace| {
-        let lab::Runtime { cache, reservations, configurations } = lab.runtime(directory, node)?;
-        Some(NodeFiles {
-            name: node.public.clone(),
-            lab: Some(lab.name.to_string()),
-            namespace: node.private_path(directory),
-            files: Files {
-                cache,
-                reservations: vec![reservations],
-                configurations: vec![configurations],
-            },
-        })
-    };
-    Sources {
-        places: lab.namespaces.iter().map(place).collect(),
-        nodes: lab.nodes().filter_map(node).collect(),
-        whole: None,
-    }
 }

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kernel::{Fill, Neighbours, Netns, NetnsId, probing};
 
@@ -21,6 +23,10 @@ pub struct Station {
     mouths: Mouths,
     /// How many files may be open for connections.
     room: usize,
+    /// How many questions may be tracked by the kernel at a time: half of what is free.
+    trackable: usize,
+    /// When questions were asked that may still be tracked, and how many.
+    tracked: VecDeque<(Instant, usize)>,
     peak: usize,
 }
 
@@ -54,6 +60,8 @@ impl Station {
             hearing: Hearing::new()?,
             mouths: Mouths::new()?,
             room: room.saturating_sub(OTHERS + places.len() * 7),
+            trackable: usize::MAX,
+            tracked: VecDeque::new(),
             peak: 0,
         };
         let mut known = HashMap::new();
@@ -120,7 +128,9 @@ impl Station {
             return Ok(*space);
         }
         let netns = netns.twin()?;
-        let mut neighbours = netns.enter(Neighbours::open)?.ok();
+        let (neighbours, room) = netns.enter(|| (Neighbours::open(), kernel::track_room()))?;
+        self.trackable = room.map_or(self.trackable, |room| self.trackable.min(room / 2));
+        let mut neighbours = neighbours.ok();
         let before = neighbours.as_mut().and_then(|it| it.all().ok());
         if before.is_none() {
             neighbours = None;
@@ -133,7 +143,8 @@ impl Station {
     /// Asks, and returns what came of the questions, in their order: [`conclude`] says what that
     /// means. Questions between two addresses are asked together, so that they share what the kernel
     /// has to learn for them, which it is made to forget afterwards: never more than half of its free
-    /// table of neighbours is taken.
+    /// table of neighbours is taken, and of its free table of tracked connections, whose entries of
+    /// ours it drops by itself.
     ///
     /// # Panics
     ///
@@ -154,7 +165,7 @@ impl Station {
             kernel::neighbour_fill(is_ipv6).unwrap_or(unknown)
         };
         let mut ledger = Ledger::new(fill(false), fill(true));
-        let Self { spaces, places, mouths, room, .. } = self;
+        let Self { spaces, places, mouths, room, trackable, tracked, .. } = self;
         // A connection has two ends.
         let most = limits.at_once.clamp(1, (*room / 2).max(1));
         let mut round = mouths.round(queries, limits);
@@ -162,9 +173,12 @@ impl Station {
         loop {
             let mut start = Vec::new();
             let mut planned = round.waiting();
+            while tracked.pop_front_if(|(asked, _)| asked.elapsed() > TRACKED).is_some() {}
             while let Some(next) = to_come.front() {
                 let size = groups[*next].queries.len();
-                if planned > 0 && planned + size > most {
+                let recent = tracked.iter().map(|(_, count)| count).sum::<usize>() + start.len();
+                let is_much = recent > 0 && recent + size > *trackable;
+                if is_much || planned > 0 && planned + size > most {
                     break;
                 }
                 if !ledger.take(&groups[*next].entries, false) {
@@ -183,9 +197,16 @@ impl Station {
                 start.extend(&groups[*next].queries);
                 to_come.pop_front();
             }
+            if !start.is_empty() {
+                tracked.push_back((Instant::now(), start.len()));
+            }
             lost.extend(begin(&mut round, spaces, places, queries, start));
             if round.is_over() && lost.is_empty() && to_come.is_empty() {
                 break;
+            }
+            if round.is_over() && lost.is_empty() {
+                // The kernel still remembers too many.
+                thread::sleep(Duration::from_millis(50));
             }
             for (query, result) in lost.drain(..).chain(round.turn()) {
                 results[query] = Some(result);
@@ -261,6 +282,10 @@ impl Station {
         }
     }
 }
+
+/// How long the kernel remembers a question: as long as a datagram by default (the setting
+/// `nf_conntrack_udp_timeout`); an echo as long, a connection that was reset for ten seconds.
+const TRACKED: Duration = Duration::from_secs(30);
 
 /// Questions that share their entries.
 #[derive(Debug)]

@@ -56,18 +56,19 @@ fn text(rows: &[Value]) -> String {
     );
     for row in rows {
         let number = |key: &str| row[key].as_f64().unwrap_or_default();
+        let count = |key: &str| row[key].to_string();
         // Where the machine's first namespace is out of reach, nobody can tell.
         let overflows =
             row["overflows"].as_u64().map_or_else(|| "?".to_owned(), |it| it.to_string());
         let line = format!(
             "{:>4} {:>10} {:>7.0} ms {:>7.0} ms {:>7.0} ms {:>11} {overflows:>10} {:>7}  {}",
-            row["pods"],
-            row["questions"],
+            count("pods"),
+            count("questions"),
             number("milliseconds"),
             number("bestMilliseconds"),
             number("processorMilliseconds"),
-            row["mostNeighbours"],
-            row["failed"],
+            count("mostNeighbours"),
+            count("failed"),
             verdict(row),
         );
         let _ = writeln!(text, "{}", line.trim_end());

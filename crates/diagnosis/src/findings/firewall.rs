@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use net::nft::Hook;
+use net::nft::{Hook, Object, Statement};
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
 
 use super::bridges::asks;
@@ -125,20 +125,22 @@ impl<'a> Firewall<'_, 'a> {
                 if let Some(effect) = self.dropped(&leaving) {
                     note(Code::PodsDropped, effect);
                 }
-                if asks(view, *pod, "ipMasq") && !self.is_masqueraded(&leaving) {
+                let by_plugin = asks(view, *pod, "ipMasq");
+                if (by_plugin || self.is_agents()) && !self.is_masqueraded(&leaving) {
                     let text = format!(
-                        "The configuration asks for masquerade, but no rule does it for {own} of {}.",
+                        "{} asks for masquerade, but no rule does it for {own} of {}.",
+                        if by_plugin { "The configuration" } else { "The node's agent" },
                         view.called(*pod)
                     );
+                    let remedy = match by_plugin {
+                        true => "recreate the pod, so that its plugin writes the rule again",
+                        false => "let the agent of the node look again: restart it",
+                    };
                     let consequence = "What the pod sends beyond the cluster goes out with an address that nobody there can answer.";
                     let about = vec![view.thing(end), view.space(self.home)];
                     let show = view.command(self.home, "nft list ruleset");
                     let finding = Finding::new(Code::MasqueradeMissing, text, consequence, about);
-                    findings.push(
-                        finding
-                            .remedy("recreate the pod, so that its plugin writes the rule again")
-                            .shown_by(show),
-                    );
+                    findings.push(finding.remedy(remedy).shown_by(show));
                 }
             }
         }
@@ -171,6 +173,18 @@ impl<'a> Firewall<'_, 'a> {
             effect.chain.name, effect.chain.table
         );
         Finding::new(code, text, consequence, about).remedy(remedy).shown_by(show)
+    }
+
+    /// Whether an agent on the node sees to masquerade: it has a chain for that.
+    fn is_agents(&self) -> bool {
+        self.view.namespace(self.home).dump.nft.iter().any(|object| match object {
+            Object::Chain(chain) => {
+                let masquerade = |it: &Statement| matches!(it, Statement::Masquerade { .. });
+                chain.table.name == AGENT_NFT_TABLE
+                    && chain.rules.iter().flat_map(|rule| &rule.statements).any(masquerade)
+            }
+            _ => false,
+        })
     }
 
     fn is_masqueraded(&self, packet: &Packet<'_>) -> bool {

@@ -149,18 +149,21 @@ impl Cluster<'_, '_> {
             }
         };
         let lost = "Packets to these pods are lost.";
+        let gateway = route.hops.iter().find_map(|hop| hop.gateway);
         if let Some(encap) = route.encap {
             owner(encap.to, "through the tunnel to")
                 .map_err(|(code, text)| wrong(code, text, lost, end))?;
             let (Some(end), Some(vxlan)) = (end, link.and_then(|link| link.vxlan)) else {
                 return Ok(None);
             };
+            let router = gateway.filter(|_| !vxlan.gpe).map(|it| self.router(from, to, end, it));
+            let mac =
+                router.transpose().map_err(|(code, text)| wrong(code, text, lost, Some(end)))?;
             return self
-                .received(end, vxlan, encap.vni, to, None)
+                .received(end, vxlan, encap.vni, to, mac)
                 .map(Some)
                 .map_err(|text| wrong(Code::TunnelMismatch, text, lost, Some(end)));
         }
-        let gateway = route.hops.iter().find_map(|hop| hop.gateway);
         match (end, link.and_then(|link| link.vxlan), gateway) {
             (Some(end), Some(vxlan), Some(gateway)) => {
                 let mac = self
@@ -186,6 +189,37 @@ impl Cluster<'_, '_> {
         Some(End { namespace: node, link })
     }
 
+    /// The hardware address of the neighbour that the route names: that of a tunnel of the far node.
+    fn router(
+        &self,
+        from: usize,
+        to: usize,
+        end: End,
+        gateway: IpAddr,
+    ) -> Result<net::Mac, (Code, String)> {
+        let view = self.view;
+        let device = view.device(end);
+        let mut neighbours =
+            view.namespace(from).dump.neighbours.iter().filter(|it| it.index == end.link);
+        let is_router = |it: &&Neighbour| !it.bridge && it.address == Some(gateway);
+        let Some(mac) = neighbours.find(is_router).and_then(|it| it.mac) else {
+            let text = format!(
+                "The tunnel {device} does not know the hardware address of {gateway}, its router on {}.",
+                view.called(to)
+            );
+            return Err((Code::NeighbourWrong, text));
+        };
+        let mut theirs = view.ends(to).filter(|(_, link)| link.vxlan.is_some());
+        if !theirs.any(|(_, link)| link.mac == Some(mac)) {
+            let text = format!(
+                "The tunnel {device} takes {mac} for the hardware address of {gateway}, but no tunnel of {} has it.",
+                view.called(to)
+            );
+            return Err((Code::NeighbourWrong, text));
+        }
+        Ok(mac)
+    }
+
     /// The entries by which a tunnel that learns nothing finds the far end: the neighbour that the
     /// route names, and behind which far end its hardware address is.
     fn classic(
@@ -196,28 +230,12 @@ impl Cluster<'_, '_> {
         gateway: IpAddr,
     ) -> Result<net::Mac, (Code, String)> {
         let view = self.view;
+        let mac = self.router(from, to, end, gateway)?;
         let device = view.device(end);
-        let neighbours =
-            || view.namespace(from).dump.neighbours.iter().filter(|it| it.index == end.link);
-        let is_router = |it: &&Neighbour| !it.bridge && it.address == Some(gateway);
-        let Some(mac) = neighbours().find(is_router).and_then(|it| it.mac) else {
-            let text = format!(
-                "The tunnel {device} does not know the hardware address of {gateway}, its router on {}.",
-                view.called(to)
-            );
-            return Err((Code::NeighbourWrong, text));
-        };
-        let mut theirs =
-            view.ends(to).filter(|(_, link)| link.vxlan.is_some_and(|it| !it.external));
-        if !theirs.any(|(_, link)| link.mac == Some(mac)) {
-            let text = format!(
-                "The tunnel {device} takes {mac} for the hardware address of {gateway}, but no tunnel of {} has it.",
-                view.called(to)
-            );
-            return Err((Code::NeighbourWrong, text));
-        }
+        let mut neighbours =
+            view.namespace(from).dump.neighbours.iter().filter(|it| it.index == end.link);
         let entry =
-            neighbours().find(|it| it.bridge && it.mac == Some(mac)).and_then(|it| it.address);
+            neighbours.find(|it| it.bridge && it.mac == Some(mac)).and_then(|it| it.address);
         match entry {
             Some(address) if view.owns(to, address) => Ok(mac),
             Some(address) => {

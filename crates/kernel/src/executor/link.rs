@@ -13,6 +13,9 @@ use crate::netlink::flag;
 use crate::observe;
 use crate::rtnetlink::{self, rtm};
 
+/// The master of what is no port (`IFLA_MASTER`).
+const NOBODY: u32 = 0;
+
 impl Kernel {
     pub(super) fn create_link(&mut self, space: &Space, link: &Link) -> Result<()> {
         let Some(kind) = &link.kind else {
@@ -136,6 +139,7 @@ impl Kernel {
     pub(super) fn set_link(&mut self, space: &Space, link: &Link, index: u32) -> Result<()> {
         let (_, handle) = self.handle(space)?;
         let master = link.master.as_ref().map(|name| handle.index(name)).transpose()?;
+        let master = master.or(link.free.then_some(NOBODY));
         let resolved = rtnetlink::link::Resolved { index, master, ..Default::default() };
         let request = rtnetlink::link::request(link, resolved);
         handle
@@ -175,6 +179,7 @@ fn is_satisfied(want: &Link, seen: &dump::Link, master: Option<u32>) -> bool {
         && want.up.is_none_or(|up| seen.up == up)
         && want.promiscuous.is_none_or(|on| seen.promiscuous == on)
         && master.is_none_or(|index| seen.master == Some(index))
+        && !(want.free && seen.master.is_some())
         && want.port.hairpin.is_none_or(|on| port.hairpin == on)
         && want.port.isolated.is_none_or(|on| port.isolated == on)
 }

@@ -63,6 +63,7 @@ pub(crate) fn link_object(
         mtu: Some(link.mtu),
         up: Some(link.up),
         master,
+        free: false,
         promiscuous: Some(link.promiscuous),
         tx_checksum: None,
         port: link.port.map_or_else(Port::default, port_object),

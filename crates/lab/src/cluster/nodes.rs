@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use fabric::{Config, Desired, Family, Machine, Node, NodeName, Nodes};
+use fabric::{Config, Desired, Family, Machine, Node, NodeName, Nodes, TunnelForm};
 use net::{Address, File, Link, Object};
 use serde_json::{Map, Value, json};
 
@@ -57,6 +57,9 @@ pub(super) fn config(network: &Cluster, directory: &Path, node: &Namespace) -> C
     config.node = node.name.parse().ok();
     config.backend = network.backend;
     config.fallback = network.fallback;
+    if network.classic {
+        config.tunnel.form = TunnelForm::Classic;
+    }
     config.state = home.join("state");
     config.run = home.join("run");
     config.listen = None;

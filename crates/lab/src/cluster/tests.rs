@@ -14,6 +14,7 @@ fn cluster(backend: Backend, families: Families, underlay: Underlay) -> (Lab, Cl
         nodes: 3,
         pods: 2,
         backend,
+        classic: false,
         fallback: None,
         families,
         underlay,

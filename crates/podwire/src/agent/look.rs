@@ -14,14 +14,14 @@ const NOWHERE: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// All that may be the agent's.
+/// All that may be the agent's, and what stands in front of its routes.
 pub(super) fn look<'a>(
     kernel: &mut Kernel,
     space: &Space,
     devices: impl Iterator<Item = &'a LinkName>,
 ) -> Result<Vec<Object>> {
     let table = TableId::new(net::nft::Family::Inet, owner::AGENT_NFT_TABLE);
-    let mut seen = Vec::new();
+    let mut seen = kernel.observe(space, &Query::RoutesBefore { protocol: owner::PROTOCOL })?;
     for device in devices {
         seen.extend(kernel.observe(space, &Query::On(device.clone()))?);
     }

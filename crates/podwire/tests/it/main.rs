@@ -7,6 +7,7 @@ mod cni;
 mod demo;
 mod doctor;
 mod explain;
+mod faults;
 mod ipam;
 mod kill;
 mod lab;

@@ -5,6 +5,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use kernel::Netns;
 use testbed::look::{eventually, source_seen};
 
 use super::cluster::{Cluster, Node, V4};
@@ -14,19 +15,19 @@ use super::traffic::{Pair, Traffic};
 const CONFIG: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
 
 /// A member at an address of the underlay, by its number.
-struct Etcd<'a> {
-    cluster: &'a Cluster,
+pub(super) struct Etcd {
+    switch: Netns,
     number: u16,
     member: Child,
 }
 
-impl<'a> Etcd<'a> {
-    fn start(cluster: &'a Cluster) -> Self {
+impl Etcd {
+    pub(super) fn start(cluster: &Cluster) -> Self {
         Self::start_one(cluster, 0, 1)
     }
 
     /// One of `count` that know one another.
-    fn start_one(cluster: &'a Cluster, number: u16, count: u16) -> Self {
+    fn start_one(cluster: &Cluster, number: u16, count: u16) -> Self {
         let directory = cluster.directory.path().join(format!("etcd{number}"));
         let url = &format!("http://192.0.2.200:{}", Self::port(number));
         let peer_url = |n: u16| format!("http://127.0.0.1:{}", Self::port(n) + 1);
@@ -38,15 +39,16 @@ impl<'a> Etcd<'a> {
         command.args(["--initial-advertise-peer-urls", &peer_url(number)]);
         command.args(["--name", &format!("m{number}"), "--initial-cluster", &all]);
         command.arg("--data-dir").arg(directory);
-        let member = cluster.switch.netns().spawn(&mut command).unwrap();
-        Self { cluster, number, member }
+        let switch = Netns::open(&cluster.switch.path()).unwrap();
+        let member = switch.spawn(&mut command).unwrap();
+        Self { switch, number, member }
     }
 
     fn port(number: u16) -> u16 {
         2379 + 10 * number
     }
 
-    fn put(&self, key: &str, value: &str) {
+    pub(super) fn put(&self, key: &str, value: &str) {
         use base64::Engine;
         let code = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let body = format!(r#"{{"key":"{}","value":"{}"}}"#, code(key), code(value));
@@ -56,7 +58,7 @@ impl<'a> Etcd<'a> {
     fn post(&self, path: &str, body: &str) -> Option<()> {
         use std::io::{Read, Write};
         let connect = || std::net::TcpStream::connect(("192.0.2.200", Self::port(self.number)));
-        let mut stream = self.cluster.switch.netns().enter(connect).unwrap().ok()?;
+        let mut stream = self.switch.enter(connect).unwrap().ok()?;
         let length = body.len();
         write!(stream, "POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
         let mut answer = String::new();
@@ -65,7 +67,7 @@ impl<'a> Etcd<'a> {
     }
 }
 
-impl Drop for Etcd<'_> {
+impl Drop for Etcd {
     fn drop(&mut self) {
         let _ = self.member.kill();
         let _ = self.member.wait();
@@ -82,7 +84,7 @@ fn two_nodes() -> (Cluster, Vec<Node>) {
 }
 
 /// Has agents run that know each other by etcd.
-fn start(etcd: &Etcd<'_>, nodes: &mut [Node]) {
+fn start(etcd: &Etcd, nodes: &mut [Node]) {
     etcd.put("/coreos.com/network/config", CONFIG);
     nodes.iter_mut().for_each(Node::start);
     for node in nodes {
