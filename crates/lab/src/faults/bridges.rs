@@ -1,6 +1,7 @@
 //! Faults of a node's bridge and of what it passes on.
 
 use diagnosis::Code;
+use diagnosis::verify::Rule;
 
 use super::site::{Made, Site, changed, delete};
 use super::{ALL, ALONE, CLUSTERS, Families, Fault, NOWHERE};
@@ -15,7 +16,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "pod-to-node", "node-to-pod", "outside"],
+        rules: &[Rule::PodToPod, Rule::PodToNode, Rule::NodeToPod, Rule::Outside],
         unfelt: ALONE,
         codes: &[Code::ForwardingOff],
         healed: true,
@@ -29,7 +30,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::LinkDown],
         healed: false,
@@ -43,7 +44,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::GatewayMissing],
         healed: false,
@@ -57,7 +58,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod"],
+        rules: &[Rule::PodToPod],
         unfelt: NOWHERE,
         codes: &[Code::PortIsolated],
         healed: false,
@@ -71,7 +72,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: CLUSTERS,
         families: Families::Any,
-        rules: &["hairpin"],
+        rules: &[Rule::Hairpin],
         unfelt: CLUSTERS,
         codes: &[Code::HairpinMissing],
         healed: false,
