@@ -51,6 +51,20 @@ pub(super) const FAULTS: &[Fault] = &[
         make: gateway_missing,
     },
     Fault {
+        name: "mtu-bridge",
+        what: "The bridge takes smaller packets than the pods on it.",
+        symptom: "Large answers from elsewhere are refused on the way, and lost where a firewall drops ICMP.",
+        repair: "ip -n NODE link set cni0 mtu SIZE",
+        on: Role::Node,
+        scenes: ALL,
+        families: Families::Any,
+        rules: &[Rule::Mtu],
+        unfelt: ALONE,
+        codes: &[Code::MtuMixed],
+        healed: false,
+        make: mtu_bridge,
+    },
+    Fault {
         name: "ports-isolated",
         what: "The ports of the node's pods are kept from each other.",
         symptom: "Pods reach everybody but pods of their own node.",
@@ -102,6 +116,12 @@ fn gateway_missing(site: &Site<'_>) -> Made {
     let bridge = bridge_of(site, site.on)?;
     let address = site.address(site.on, bridge.name.as_str())?;
     Ok(vec![delete(site.on, address, "takes the pods' router its address away")])
+}
+
+fn mtu_bridge(site: &Site<'_>) -> Made {
+    let bridge = bridge_of(site, site.on)?;
+    let shrink = |link: &mut net::Link| link.mtu = link.mtu.map(|mtu| mtu.saturating_sub(120));
+    Ok(vec![changed(site.on, &bridge, shrink, "has the bridge take smaller packets")])
 }
 
 fn ports_isolated(site: &Site<'_>) -> Made {

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use lab::faults::{self, Families, Fault, Scene};
 use serde_json::Value;
@@ -12,6 +14,8 @@ use crate::{Agents, podwire};
 
 /// What stands in the way of a fault being found and taken back, a line each.
 struct Score {
+    /// Whether packets are sent, too.
+    is_verified: bool,
     injected: usize,
     named: usize,
     wrong: Vec<String>,
@@ -49,15 +53,23 @@ fn tried(fault: &Fault, scene: Scene, score: &mut Score) {
         return wrong(format!("was not made: {}", made.stderr));
     }
     score.injected += 1;
-    look("broken.json");
-    let codes = found("broken.json");
     let declared: Vec<String> = fault.codes.iter().map(|code| word(*code)).collect();
-    if declared.iter().any(|code| codes.contains(code)) {
+    let mut codes = Vec::new();
+    // The kernel takes its time to find out that an address is somebody else's.
+    let is_named = (0..20).any(|attempt| {
+        thread::sleep(Duration::from_millis(if attempt == 0 { 0 } else { 200 }));
+        look("broken.json");
+        codes = found("broken.json");
+        declared.iter().any(|code| codes.contains(code))
+    });
+    if is_named {
         score.named += 1;
     } else {
         wrong(format!("{codes:?} instead of {declared:?}"));
     }
-    wrong_of_verify(fault, scene).into_iter().for_each(&mut wrong);
+    if score.is_verified {
+        wrong_of_verify(fault, scene).into_iter().for_each(&mut wrong);
+    }
     let fixed = podwire(&format!("lab fix {}", fault.name));
     if fixed.code != Some(0) {
         wrong(format!("was not taken back: {}{}", fixed.stdout, fixed.stderr));
@@ -67,7 +79,7 @@ fn tried(fault: &Fault, scene: Scene, score: &mut Score) {
     if !left.is_empty() {
         wrong(format!("leaves {left:?}"));
     }
-    let still = flagged("");
+    let still = if score.is_verified { flagged("") } else { Vec::new() };
     if !still.is_empty() {
         wrong(format!("verify flags {still:?} afterwards"));
     }
@@ -122,7 +134,8 @@ fn all(flags: &str, scene: Scene) {
         };
         fits && fault.exists_in(scene)
     };
-    let mut score = Score { injected: 0, named: 0, wrong: Vec::new() };
+    let is_verified = false;
+    let mut score = Score { is_verified, injected: 0, named: 0, wrong: Vec::new() };
     for fault in faults::all().filter(is_of_it) {
         tried(fault, scene, &mut score);
     }
