@@ -492,8 +492,13 @@ impl Builder<'_, '_> {
             return;
         }
         let at = self.plan.hosts[pod].at;
+        // What its programs have counts; what the plugins told may have come to nothing.
+        let own = &self.view.namespace(at).resolvers;
         let told = self.view.attachments(at).flat_map(|(_, it)| &it.nameservers);
-        let mut told: Vec<IpAddr> = told.copied().collect();
+        let mut told: Vec<IpAddr> = match own.is_empty() {
+            true => told.copied().collect(),
+            false => own.clone(),
+        };
         told.dedup();
         for address in told {
             let Some(own) = self.plan.hosts[pod].address(address.is_ipv6()) else { continue };
