@@ -79,7 +79,8 @@ fn assert_explained(machine: &Machine) {
 }
 
 /// What `podwire verify` finds between containers whose network it did not make. The container's own
-/// program listens at the port that is mapped by UDP, so that of this nobody can tell.
+/// program listens at the port that is mapped by UDP, so that of this nobody can tell; and the resolver
+/// that it is told is one of the machine that the test is on.
 fn assert_verified(machine: &Machine) {
     let answer = machine
         .podwire("verify container/web container/client --timeout 2s -o json || [ $? -eq 3 ]");
