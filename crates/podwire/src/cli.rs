@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod faults;
 pub(crate) mod ipam;
 pub(crate) mod lab;
+pub(crate) mod responder;
 pub(crate) mod verify;
 
 use std::io::{self, Write};
@@ -61,6 +62,10 @@ enum Command {
     /// Prove with packets that a network keeps its promises, and say why where it does not.
     #[command(after_help = verify::EXAMPLES)]
     Verify(Box<verify::Verify>),
+    /// Let those who have a certificate send packets from this node and its pods, to prove that the
+    /// network between nodes keeps its promises.
+    #[command(after_help = responder::EXAMPLES)]
+    Responder(responder::Responder),
     /// Write all that there is to see of this machine's network to a file, to be asked elsewhere.
     #[command(
         after_help = "Changes nothing. What this user may not see is told: use sudo for all \
@@ -141,6 +146,15 @@ pub(crate) enum Kind {
     /// What `podwire verify -o json` prints.
     #[value(alias = "VerifyReport")]
     Verify,
+    /// What `podwire explain -o json` prints.
+    #[value(alias = "Explanation")]
+    Explanation,
+    /// What `podwire lab graph -o json` prints.
+    #[value(alias = "Scene")]
+    Scene,
+    /// What `podwire doctor -o json` prints.
+    #[value(alias = "DoctorReport")]
+    DoctorReport,
 }
 
 /// What to do with labs.
@@ -465,6 +479,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Agent(agent) => crate::agent::run(&agent, terminal),
         Command::Explain(explain) => crate::explain::run(&explain, terminal),
         Command::Verify(verify) => crate::verify::run(&verify, terminal),
+        Command::Responder(responder) => crate::responder::run(&responder.config),
         Command::Doctor(doctor) => crate::doctor::run(&doctor, terminal),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot),
         Command::Diff(diff) => snapshot::diff(&diff, terminal),
@@ -479,6 +494,12 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
             Ok(Exit::Yes.into())
         }
     }
+}
+
+/// An answer for programs.
+pub(crate) fn document(answer: &impl topology::Document) -> Result<String> {
+    let failed = |error: serde_json::Error| Failure::new(Exit::Unknown, error.to_string());
+    answer.to_document().map_err(failed)
 }
 
 /// Writes an answer to standard output. A reader who has gone away wanted no more of it.

@@ -17,6 +17,7 @@ mod lab;
 mod look;
 mod progress;
 mod replace;
+mod responder;
 mod snapshot;
 mod table;
 mod terminal;

@@ -29,6 +29,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::lab::pretty;
 use crate::look;
+use crate::responder::Gathering;
 use crate::terminal::{Terminal, harmless};
 
 /// Runs it.
@@ -39,7 +40,13 @@ pub(crate) fn run(arguments: &Verify, terminal: Terminal) -> Result<ExitCode> {
         return list(arguments, &rules, form);
     }
     let interrupt = Interrupt::listen();
-    let machine = look::machine()?;
+    let (gathering, machine) = match &arguments.responders {
+        None => (None, look::machine()?),
+        Some(file) => {
+            let (gathering, machine) = Gathering::open(file)?;
+            (Some(gathering), machine)
+        }
+    };
     let wanted = Wanted {
         subjects: arguments.subjects.clone(),
         rules,
@@ -49,7 +56,7 @@ pub(crate) fn run(arguments: &Verify, terminal: Terminal) -> Result<ExitCode> {
     let plan = Plan::new(&machine, &wanted).map_err(|error| refused(&machine, &error))?;
     let usual = if plan.is_of_labs() { Profile::Strict } else { Profile::Current };
     let profile = arguments.profile.map_or(usual, Profile::from);
-    let asker = Asker::new(&plan, arguments.timeout, &interrupt);
+    let asker = Asker::new(&plan, gathering, arguments.timeout, &interrupt)?;
     let (questions, searches) = asker.questions()?;
     let calls = call::all(&asker, &plan)?;
     let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &searches };
@@ -77,10 +84,15 @@ fn refused(machine: &Machine, error: &PlanError) -> Failure {
     Failure::new(exit, harmless(&error.to_string())).remedy("`podwire explain` shows what there is")
 }
 
+/// Rules that ask others than ends of ours, which responders never do.
+const HERE: [Rule; 4] = [Rule::Dns, Rule::HostPort, Rule::Hairpin, Rule::Outside];
+
 fn rules(arguments: &Verify) -> Result<BTreeSet<Rule>> {
     let Verify { only, skip, .. } = arguments;
     let only = if only.is_empty() { &Rule::ALL[..] } else { only };
-    let rules: BTreeSet<Rule> = only.iter().copied().filter(|rule| !skip.contains(rule)).collect();
+    let is_askable = |rule: &Rule| arguments.responders.is_none() || !HERE.contains(rule);
+    let rules: BTreeSet<Rule> =
+        only.iter().copied().filter(|rule| !skip.contains(rule) && is_askable(rule)).collect();
     match rules.is_empty() {
         true => Err(Failure::new(Exit::Usage, "no rule is left to be asked about")),
         false => Ok(rules),

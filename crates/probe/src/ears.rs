@@ -19,7 +19,8 @@ use crate::sockets::{self, wait};
 use crate::wire::{self, Echo, SMALLEST};
 
 /// The ports at which a place is asked; 0 where it is not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Ends {
     /// That of datagrams.
     pub udp: u16,
@@ -40,7 +41,8 @@ impl Ends {
 }
 
 /// How a question arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sight {
     /// The address that it came from.
     pub source: IpAddr,

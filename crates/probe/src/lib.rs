@@ -30,7 +30,7 @@ use std::time::Duration;
 use kernel::Netns;
 
 pub use ears::{Ends, Sight};
-pub use meet::{ask, conclude, exchange, meet, meet_counting, token};
+pub use meet::{Met, ask, conclude, exchange, meet, meet_watched, token};
 pub use mouths::{Query, Reply};
 pub use responder::Responder;
 pub use station::Station;
@@ -63,7 +63,10 @@ pub struct Question<'a> {
 }
 
 /// How a question travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
 pub enum Protocol {
     /// An echo request. The kernel answers it; what the other end hears of it tells the source.
     Icmp,
@@ -87,7 +90,10 @@ pub struct Ask {
 }
 
 /// What the questions look like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
 pub struct Shape {
     /// The size of the IP packet, headers included. What is too small to hold a question is sent as
     /// the smallest packet that can.
@@ -97,7 +103,8 @@ pub struct Shape {
 }
 
 /// How much may be on the way, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// How many questions may wait for their answers at the same time.
     pub at_once: usize,
@@ -115,7 +122,8 @@ impl Default for Limits {
 }
 
 /// What came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Answer {
     /// The source address that the other end saw.
     pub seen_source: IpAddr,
@@ -128,7 +136,8 @@ pub struct Answer {
 }
 
 /// An ICMP message that tells of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Icmp {
     /// Who sent it.
     pub from: IpAddr,
@@ -139,7 +148,8 @@ pub struct Icmp {
 }
 
 /// Why a question has no good answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Failure {
     /// Nothing came back.
     #[error("no answer within {} ms", .0.as_millis())]
@@ -194,6 +204,9 @@ pub enum Failure {
         /// The address that the answer came from.
         answered_from: IpAddr,
     },
+    /// Whoever asks wanted no more.
+    #[error("asked to stop")]
+    Stopped,
     /// One end could not be set up: its namespace is gone, or does not hold the address.
     #[error("cannot use {address}: {reason}")]
     Unusable {

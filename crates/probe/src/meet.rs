@@ -22,16 +22,27 @@ pub fn meet(
     limits: Limits,
     seed: u64,
 ) -> Vec<Result<Answer, Failure>> {
-    meet_counting(places, asks, limits, seed).0
+    meet_watched(places, asks, limits, seed, &mut |_| true).answers
 }
 
-/// The same, and tells how many entries of the machine's tables of neighbours were taken at most.
-pub fn meet_counting(
+/// What came of a meeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// What came of the questions, in their order.
+    pub answers: Vec<Result<Answer, Failure>>,
+    /// How many entries of the machine's tables of neighbours were taken at most.
+    pub most_neighbours: usize,
+}
+
+/// The same, while `go_on` is told now and then how many questions more are answered, and ends it all
+/// by `false`.
+pub fn meet_watched(
     places: &[Place<'_>],
     asks: &[Ask],
     limits: Limits,
     seed: u64,
-) -> (Vec<Result<Answer, Failure>>, usize) {
+    go_on: &mut dyn FnMut(usize) -> bool,
+) -> Met {
     let mut protocols: Vec<Protocol> = asks.iter().map(|ask| ask.protocol).collect();
     protocols.sort_unstable();
     protocols.dedup();
@@ -42,7 +53,7 @@ pub fn meet_counting(
                 let address = places[ask.from].address;
                 Err(Failure::Unusable { address, reason: error.to_string() })
             };
-            return (asks.iter().map(failed).collect(), 0);
+            return Met { answers: asks.iter().map(failed).collect(), most_neighbours: 0 };
         }
     };
     let plan = |(number, ask): (usize, &Ask)| {
@@ -58,15 +69,15 @@ pub fn meet_counting(
     };
     let planned: Vec<Result<Query, Failure>> = asks.iter().enumerate().map(plan).collect();
     let queries: Vec<Query> = planned.iter().flatten().copied().collect();
-    let mut replies = station.ask(&queries, limits).into_iter();
+    let mut replies = station.ask(&queries, limits, go_on).into_iter();
     let seen = station.seen();
-    let results = planned.into_iter().map(|query| {
+    let answers = planned.into_iter().map(|query| {
         let query = query?;
-        let reply = replies.next().unwrap_or(Err(Failure::TimedOut(limits.patience)));
+        let reply = replies.next().unwrap_or(Err(Failure::Stopped));
         let heard = seen.get(&query.token).copied();
         conclude(places[query.from].address, query.to.ip(), reply, heard)
     });
-    (results.collect(), station.most_neighbours())
+    Met { answers: answers.collect(), most_neighbours: station.most_neighbours() }
 }
 
 /// What it means that this came back to `own` from `asked`, where `heard` is how the question
@@ -139,7 +150,7 @@ pub fn ask<'a>(
     };
     let queries: Vec<Query> = questions.iter().enumerate().map(query).collect();
     let replies = match Station::open(&places.all, &[]) {
-        Ok(mut station) => station.ask(&queries, limits),
+        Ok(mut station) => station.ask(&queries, limits, &mut |_| true),
         Err(error) => {
             let failed = |question: &Question<'_>| {
                 let address = question.from.address;

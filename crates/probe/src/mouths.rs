@@ -18,7 +18,8 @@ use crate::wire::{self, Echo, SMALLEST, Token};
 use crate::{Failure, Icmp, Limits, Protocol, Shape};
 
 /// A question of one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Query {
     /// The place, by its number.
     pub from: usize,
@@ -33,7 +34,8 @@ pub struct Query {
 }
 
 /// What came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Reply {
     /// The address that it came from.
     pub from: IpAddr,
@@ -269,9 +271,9 @@ impl Round<'_> {
         self.finish(query, Err(Failure::Unusable { address, reason }));
     }
 
-    /// Waits until something happens, at most until the next question is due, and returns what has
-    /// become of questions.
-    pub(crate) fn turn(&mut self) -> Vec<(usize, Result<Reply, Failure>)> {
+    /// Waits until something happens, at most so long or until the next question is due, and returns
+    /// what has become of questions.
+    pub(crate) fn turn(&mut self, most: Duration) -> Vec<(usize, Result<Reply, Failure>)> {
         let now = Instant::now();
         // Those that are done need no more.
         for queue in [&mut self.again, &mut self.late] {
@@ -282,8 +284,9 @@ impl Round<'_> {
         let due = [&self.again, &self.late].into_iter().filter_map(|it| it.front()).map(|it| it.0);
         let patience = due.min().map(|due| due.saturating_duration_since(now));
         let patience = if self.done.is_empty() { patience } else { Some(Duration::ZERO) };
+        let patience = patience.unwrap_or(most).min(most);
         if !self.asked.is_empty() {
-            for event in wait(&self.mouths.epoll, patience) {
+            for event in wait(&self.mouths.epoll, Some(patience)) {
                 self.hear(event.data.u64());
             }
         }

@@ -146,10 +146,17 @@ impl Station {
     /// table of neighbours is taken, and of its free table of tracked connections, whose entries of
     /// ours it drops by itself.
     ///
+    /// `go_on` is told now and then how many questions more are answered, and ends it all by `false`.
+    ///
     /// # Panics
     ///
     /// If a question names a place that is not there.
-    pub fn ask(&mut self, queries: &[Query], limits: Limits) -> Vec<Result<Reply, Failure>> {
+    pub fn ask(
+        &mut self,
+        queries: &[Query],
+        limits: Limits,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Vec<Result<Reply, Failure>> {
         let mut results: Vec<Option<Result<Reply, Failure>>> = vec![None; queries.len()];
         let mut groups = self.groups(queries);
         let mut to_come: VecDeque<usize> = (0..groups.len()).collect();
@@ -170,6 +177,7 @@ impl Station {
         let most = limits.at_once.clamp(1, (*room / 2).max(1));
         let mut round = mouths.round(queries, limits);
         let mut lost = Vec::new();
+        let (mut count, mut looked) = (0, Instant::now());
         loop {
             let mut start = Vec::new();
             let mut planned = round.waiting();
@@ -206,9 +214,10 @@ impl Station {
             }
             if round.is_over() && lost.is_empty() {
                 // The kernel still remembers too many.
-                thread::sleep(Duration::from_millis(50));
+                thread::sleep(LOOK);
             }
-            for (query, result) in lost.drain(..).chain(round.turn()) {
+            for (query, result) in lost.drain(..).chain(round.turn(LOOK)) {
+                count += 1;
                 results[query] = Some(result);
                 let group = &mut groups[group_of[query]];
                 group.left -= 1;
@@ -216,12 +225,18 @@ impl Station {
                     ledger.release(&group.entries);
                 }
             }
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                if !go_on(std::mem::take(&mut count)) {
+                    break;
+                }
+            }
         }
         drop(round);
+        go_on(count);
         self.peak = self.peak.max(ledger.peak());
         self.forget(queries, &groups);
-        let nothing = Failure::TimedOut(limits.patience);
-        results.into_iter().map(|it| it.unwrap_or_else(|| Err(nothing.clone()))).collect()
+        results.into_iter().map(|it| it.unwrap_or(Err(Failure::Stopped))).collect()
     }
 
     /// Questions between the same two addresses, in the order of their first.
@@ -282,6 +297,9 @@ impl Station {
         }
     }
 }
+
+/// How long at most nobody is asked whether to go on.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long the kernel remembers a question: as long as a datagram by default (the setting
 /// `nf_conntrack_udp_timeout`); an echo as long, a connection that was reset for ten seconds.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use kernel::Netns;
 use probe::{
-    Ask, Failure, Icmp, Limits, Pair, Place, Protocol, Question, Responder, Shape, ask, exchange,
-    meet, meet_counting,
+    Ask, Failure, Icmp, Limits, Met, Pair, Place, Protocol, Query, Question, Responder, Shape,
+    Station, ask, exchange, meet, meet_watched,
 };
 use testbed::{Namespace, isolated, need, sh};
 
@@ -283,7 +283,8 @@ fn what_was_learned_of_neighbours_is_forgotten() {
             asks.push(Ask { from, to, protocol, shape: Shape::default() });
         }
     }
-    let (results, most) = meet_counting(&places, &asks, QUICK, SEED);
+    let Met { answers: results, most_neighbours: most } =
+        meet_watched(&places, &asks, QUICK, SEED, &mut |_| true);
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(most, 8, "two ends, each with its gateway and the gateway with it, in two families");
     assert_eq!(neighbours(), before);
@@ -372,7 +373,14 @@ fn many_pods_on_a_bridge_do_not_fill_the_table_of_neighbours() {
     }
     let before = kernel::neighbour_fill(false).unwrap();
     let start = Instant::now();
-    let (results, most) = meet_counting(&places, &asks, Limits::default(), SEED);
+    let mut told = 0;
+    let mut count = |more| {
+        told += more;
+        true
+    };
+    let Met { answers: results, most_neighbours: most } =
+        meet_watched(&places, &asks, Limits::default(), SEED, &mut count);
+    assert_eq!(told, asks.len());
     println!("{} questions of {PODS} pods: {:?}", asks.len(), start.elapsed());
     let failed: Vec<_> = results.iter().filter_map(|it| it.as_ref().err()).collect();
     assert!(failed.is_empty(), "{}: {:?}", failed.len(), failed.first());
@@ -381,4 +389,26 @@ fn many_pods_on_a_bridge_do_not_fill_the_table_of_neighbours() {
     assert_eq!(after.refused, before.refused, "nobody was refused an entry");
     let left: Vec<_> = pods.iter().map(|pod| pod.sh("ip -4 neigh")).collect();
     assert_eq!(left.concat(), "");
+}
+
+#[test]
+fn whoever_wants_to_stop_is_heard_and_nothing_stays() {
+    isolated!();
+    let pods = Pods::new();
+    pods.blue.sh("ip link set eth0 down");
+    let mut station = Station::open(&[pods.red(RED)], &ALL).unwrap();
+    let query = |number| Query {
+        from: 0,
+        to: SocketAddr::new(ip(BLUE), 1),
+        protocol: Protocol::Udp,
+        shape: Shape::default(),
+        token: number,
+    };
+    let queries: Vec<_> = (0..50).map(query).collect();
+    let start = Instant::now();
+    let limits = Limits { patience: Duration::from_secs(60), ..QUICK };
+    let replies = station.ask(&queries, limits, &mut |_| start.elapsed().as_millis() < 200);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(replies.contains(&Err(Failure::Stopped)), "{:?}", replies.first());
+    assert_eq!(pods.red.sh("ip -4 neigh"), "");
 }

@@ -3,6 +3,7 @@
 //! [`Machine::collect`] reads a machine, once, and changes nothing; everything else is pure. A
 //! [document](Machine::from_document) stands in for a machine anywhere.
 
+mod across;
 mod collect;
 mod diff;
 mod document;
@@ -11,9 +12,10 @@ mod masquerade;
 mod node;
 pub mod origin;
 
+pub use across::part;
 pub use collect::{Files, NodeFiles, Place, Runtimes, Sources, Whole};
-pub use diff::{DIFF_KIND, Difference, Differences, Kind, diff};
-pub use document::{API_VERSION, DocumentError, KIND, MOST_BYTES};
+pub use diff::{Difference, Differences, Kind, diff};
+pub use document::{API_VERSION, Document, DocumentError, MOST_BYTES};
 /// Who a namespace is.
 pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.

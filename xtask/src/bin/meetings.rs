@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kernel::Netns;
-use probe::{Ask, Limits, Place, Protocol, Shape, meet_counting};
+use probe::{Ask, Limits, Place, Protocol, Shape, meet_watched};
 use serde_json::json;
 use testbed::sh;
 
@@ -46,11 +46,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             (Vec::new(), Vec::new(), 0, Vec::new());
         for round in 0..*rounds {
             let (start, used) = (Instant::now(), used());
-            let (results, entries) = meet_counting(&places, &asks, Limits::default(), round as u64);
+            let limits = Limits::default();
+            let met = meet_watched(&places, &asks, limits, round as u64, &mut |_| true);
             times.push(start.elapsed());
             processor.push(self::used() - used);
-            most = most.max(entries);
-            failed.extend(results.into_iter().filter_map(Result::err).map(|it| it.to_string()));
+            most = most.max(met.most_neighbours);
+            failed.extend(met.answers.into_iter().filter_map(Result::err).map(|it| it.to_string()));
         }
         times.sort();
         processor.sort();

@@ -30,6 +30,9 @@ pub(crate) struct Verify {
     /// lab/NAME, pod/NAME, pod/NAMESPACE/NAME or node/NAME: what has to do with these [default:
     /// everything on this machine].
     pub(crate) subjects: Vec<Reference>,
+    /// Ask the responders of several machines, which this file names, instead of this machine.
+    #[arg(long, value_name = "FILE", env = "PODWIRE_VERIFY_RESPONDERS")]
+    pub(crate) responders: Option<PathBuf>,
     /// Whose text is the measure [default: strict for labs, current for others].
     #[arg(long, value_enum, env = "PODWIRE_VERIFY_PROFILE")]
     pub(crate) profile: Option<Profile>,

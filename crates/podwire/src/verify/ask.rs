@@ -2,35 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use diagnosis::verify::{Outcome, Plan, Protocol, Question, Search};
+use diagnosis::verify::{Outcome, Place, Plan, Protocol, Question, Search};
 use kernel::{Netns, NetnsId};
-use probe::{Answer, Limits, Shape};
+use probe::{Answer, Ask, Limits, Shape};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::responder::Gathering;
 
-/// How many questions are asked before somebody who wants to stop is heard.
-const AT_ONCE: usize = 32_768;
-/// How long the questions that are on their way are waited for when somebody wants to stop, so that
-/// their traces are removed.
-const FAREWELL: Duration = Duration::from_secs(2);
 /// Why nobody can tell what has become of a packet.
 const FULL: &str = "the machine's table of neighbours was full (gc_thresh3), which loses packets";
-/// How often that is looked for.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
     plan: &'a Plan,
-    spaces: Arc<Spaces>,
+    reach: Reach,
     limits: Limits,
     interrupt: &'a Interrupt,
+}
+
+/// Where the places are.
+enum Reach {
+    /// On this machine.
+    Here(Spaces),
+    /// On machines with responders.
+    Across(Gathering),
 }
 
 /// The namespace of each place, or why it cannot be entered.
@@ -41,10 +40,24 @@ struct Spaces {
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(plan: &'a Plan, patience: Duration, interrupt: &'a Interrupt) -> Self {
+    pub(super) fn new(
+        plan: &'a Plan,
+        gathering: Option<Gathering>,
+        patience: Duration,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
         let usual = Limits::default();
         let limits = Limits { patience, again: usual.again.min(patience / 2), ..usual };
-        Self { plan, spaces: Arc::new(Spaces::open(plan)), limits, interrupt }
+        let reach = match gathering {
+            None => Reach::Here(Spaces::open(plan)),
+            Some(mut gathering) => {
+                let part = |place: &Place| Some((topology::part(place.netns)?, place.address));
+                let places: Vec<_> = plan.places.iter().filter_map(part).collect();
+                gathering.open_places(&places)?;
+                Reach::Across(gathering)
+            }
+        };
+        Ok(Self { plan, reach, limits, interrupt })
     }
 
     /// What came of all questions, and the largest sizes where the wanted ones do not pass.
@@ -85,7 +98,12 @@ impl<'a> Asker<'a> {
 
     /// The namespace of a place.
     pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
-        self.spaces.netns(place)
+        match &self.reach {
+            Reach::Here(spaces) => spaces.netns(place),
+            Reach::Across(_) => {
+                Err(Outcome::Unknown("it is on another machine, where only ours answer".to_owned()))
+            }
+        }
     }
 
     /// Ends what somebody wants to be ended.
@@ -134,6 +152,9 @@ impl<'a> Asker<'a> {
 
     fn is_gone(&self, place: usize) -> bool {
         let it = &self.plan.places[place];
+        if matches!(self.reach, Reach::Across(_)) {
+            return false;
+        }
         let Some(path) = &it.path else { return false };
         match std::fs::metadata(path) {
             Ok(found) => NetnsId { device: found.dev(), inode: found.ino() } != it.netns,
@@ -141,37 +162,23 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Asks on a thread of its own, while this one listens for a signal.
+    /// Asks, unless somebody wants to stop: then what is on its way is let go, and its traces are
+    /// removed.
     fn ask(&self, questions: &[Question], progress: &mut Progress) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::with_capacity(questions.len());
-        for batch in questions.chunks(AT_ONCE) {
-            let (sender, receiver) = channel();
-            let (spaces, limits, own) = (self.spaces.clone(), self.limits, batch.to_vec());
-            thread::spawn(move || {
-                let _ = sender.send(spaces.ask(&own, limits));
-            });
-            let mut since: Option<Instant> = None;
-            loop {
-                match receiver.recv_timeout(LOOK) {
-                    Ok(answers) => {
-                        progress.tell_more(batch.len());
-                        outcomes.extend(answers);
-                        self.go_on()?;
-                        break;
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => {
-                        let what = "the thread that asks has ended early";
-                        return Err(Failure::new(Exit::Unknown, what));
-                    }
-                }
-                if let Some(exit) = self.interrupt.exit()
-                    && since.get_or_insert_with(Instant::now).elapsed() > FAREWELL
-                {
-                    return Err(stopped(exit));
-                }
+        let outcomes = match &self.reach {
+            Reach::Here(spaces) => spaces.ask(questions, self.limits, &mut |more| {
+                progress.tell_more(more);
+                self.interrupt.exit().is_none()
+            }),
+            Reach::Across(gathering) => {
+                let asks: Vec<_> = questions.iter().map(|it| ask(it, it.from, it.to)).collect();
+                let seed = u64::from_ne_bytes(kernel::random());
+                let go_on = || self.interrupt.exit().is_none();
+                let told = gathering.ask(&asks, self.limits, seed, &go_on);
+                told.into_iter().map(|it| it.map_or_else(Outcome::Unknown, outcome)).collect()
             }
-        }
+        };
+        self.go_on()?;
         Ok(outcomes)
     }
 }
@@ -220,7 +227,12 @@ impl Spaces {
         self.open.get(id).ok_or_else(gone)
     }
 
-    fn ask(&self, questions: &[Question], limits: Limits) -> Vec<Outcome> {
+    fn ask(
+        &self,
+        questions: &[Question],
+        limits: Limits,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; questions.len()];
         let mut places = Vec::new();
         let mut known: BTreeMap<usize, usize> = BTreeMap::new();
@@ -244,24 +256,28 @@ impl Spaces {
                     continue;
                 }
             };
-            let protocol = match question.protocol {
-                Protocol::Icmp => probe::Protocol::Icmp,
-                Protocol::Udp => probe::Protocol::Udp,
-                Protocol::Tcp => probe::Protocol::Tcp,
-            };
-            let bytes = question.whole.unwrap_or_default();
-            let shape = Shape { bytes, dont_fragment: question.whole.is_some() };
-            asks.push(probe::Ask { from, to, protocol, shape });
+            asks.push(ask(question, from, to));
             asked.push(number);
         }
         let seed = u64::from_ne_bytes(kernel::random());
-        let answers = probe::meet(&places, &asks, limits, seed);
+        let answers = probe::meet_watched(&places, &asks, limits, seed, go_on).answers;
         for (number, answer) in asked.into_iter().zip(answers) {
             outcomes[number] = Some(outcome(answer));
         }
         let unasked = || Outcome::Unknown("it was not asked".to_owned());
         outcomes.into_iter().map(|it| it.unwrap_or_else(unasked)).collect()
     }
+}
+
+/// A question between two of some places.
+fn ask(question: &Question, from: usize, to: usize) -> Ask {
+    let protocol = match question.protocol {
+        Protocol::Icmp => probe::Protocol::Icmp,
+        Protocol::Udp => probe::Protocol::Udp,
+        Protocol::Tcp => probe::Protocol::Tcp,
+    };
+    let bytes = question.whole.unwrap_or_default();
+    Ask { from, to, protocol, shape: Shape { bytes, dont_fragment: question.whole.is_some() } }
 }
 
 /// What an answer says, or its lack.
@@ -287,6 +303,7 @@ pub(super) fn outcome(answer: std::result::Result<Answer, probe::Failure>) -> Ou
             Outcome::TooLarge(text + &by)
         }
         Failure::NotHeard { .. } => Outcome::Refused(text),
+        Failure::Stopped => Outcome::Unknown(text),
         Failure::Unreachable { by, .. } => {
             let by = by.map(|by| format!(" ({} says so)", by.from)).unwrap_or_default();
             Outcome::Refused(text + &by)

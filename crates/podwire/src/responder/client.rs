@@ -1,0 +1,161 @@
+//! The asker's end of a session: what a [`probe::Station`] does, on another machine.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use probe::{Ends, Limits, Query, Sight};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use topology::Machine;
+
+use super::protocol::{self, FrameError, Reply, Request, SILENCE};
+
+/// Why a responder is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// No connection.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(io::Error),
+    /// One of both does not trust the other.
+    #[error("it is not trusted, or does not trust us: {0}")]
+    Distrust(rustls::Error),
+    /// Its certificate has no such name.
+    #[error("{0} is no name that a certificate can have")]
+    Name(String),
+    /// Nothing came for too long.
+    #[error("it does not answer for {} s", SILENCE.as_secs())]
+    Silent,
+    /// The connection ended in the middle.
+    #[error("the connection broke: {0}")]
+    Cut(io::Error),
+    /// It speaks another version, or something else.
+    #[error(transparent)]
+    Frame(FrameError),
+    /// Whoever asks wanted no more.
+    #[error("asked to stop")]
+    Stopped,
+    /// It does not want to.
+    #[error("it refuses: {0}")]
+    Refused(String),
+}
+
+/// A session with the responder of a node.
+#[derive(Debug)]
+pub(crate) struct Client {
+    talk: StreamOwned<ClientConnection, TcpStream>,
+}
+
+impl Client {
+    /// Begins a session with the responder at `address`, whose certificate has to have this name.
+    pub(crate) fn open(
+        name: &str,
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+    ) -> Result<Self, ClientError> {
+        let wanted = ServerName::try_from(name.to_owned())
+            .map_err(|_| ClientError::Name(name.to_owned()))?;
+        let stream =
+            TcpStream::connect_timeout(&address, SILENCE).map_err(ClientError::Unreachable)?;
+        stream
+            .set_read_timeout(Some(SILENCE))
+            .and_then(|()| stream.set_write_timeout(Some(SILENCE)))
+            .and_then(|()| stream.set_nodelay(true))
+            .map_err(ClientError::Unreachable)?;
+        let connection = ClientConnection::new(config, wanted).map_err(ClientError::Distrust)?;
+        let mut talk = StreamOwned::new(connection, stream);
+        while talk.conn.is_handshaking() {
+            talk.conn.complete_io(&mut talk.sock).map_err(failed)?;
+        }
+        Ok(Self { talk })
+    }
+
+    /// The node and its pods.
+    pub(crate) fn look(&mut self) -> Result<Machine, ClientError> {
+        match self.call(&Request::Look, &|| true)? {
+            Reply::Machine(machine) => Ok(*machine),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Tells which addresses the other responders have told of.
+    pub(crate) fn announce(&mut self, addresses: Vec<IpAddr>) -> Result<(), ClientError> {
+        match self.call(&Request::Announce(addresses), &|| true)? {
+            Reply::Announced => Ok(()),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Opens places, and returns their ports.
+    pub(crate) fn open_places(
+        &mut self,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<Result<Ends, probe::Failure>>, ClientError> {
+        match self.call(&Request::Open(addresses), &|| true)? {
+            Reply::Opened(ends) => Ok(ends),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Asks from the places.
+    pub(crate) fn ask(
+        &mut self,
+        queries: Vec<Query>,
+        limits: Limits,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Result<probe::Reply, probe::Failure>>, ClientError> {
+        match self.call(&Request::Ask { queries, limits }, go_on)? {
+            Reply::Asked(replies) => Ok(replies),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Says that it is still wanted.
+    pub(crate) fn keep(&mut self) -> Result<(), ClientError> {
+        match self.call(&Request::Keep, &|| true)? {
+            Reply::Kept => Ok(()),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// How questions arrived at the places, by token.
+    pub(crate) fn seen(&mut self) -> Result<HashMap<u64, Sight>, ClientError> {
+        match self.call(&Request::Seen, &|| true)? {
+            Reply::Seen(seen) => Ok(seen.into_iter().collect()),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Waits for the reply, or until `go_on` wants no more of it.
+    fn call(&mut self, request: &Request, go_on: &dyn Fn() -> bool) -> Result<Reply, ClientError> {
+        protocol::send(&mut self.talk, request).map_err(failed)?;
+        loop {
+            match protocol::receive(&mut self.talk) {
+                Ok(Reply::Working) if go_on() => {}
+                Ok(Reply::Working) => return Err(ClientError::Stopped),
+                Ok(Reply::Refused(why)) => return Err(ClientError::Refused(why)),
+                Ok(reply) => return Ok(reply),
+                Err(FrameError::Io(error)) => return Err(failed(error)),
+                Err(error) => return Err(ClientError::Frame(error)),
+            }
+        }
+    }
+}
+
+fn strange(reply: &Reply) -> ClientError {
+    let mut text = format!("{reply:?}");
+    text.truncate(text.floor_char_boundary(60));
+    ClientError::Frame(FrameError::Strange(format!("{text} is no answer to what was asked")))
+}
+
+/// What an error of the connection means. That of TLS is inside of it.
+fn failed(error: io::Error) -> ClientError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent,
+        _ => match error.downcast::<rustls::Error>() {
+            Ok(error) => ClientError::Distrust(error),
+            Err(error) => ClientError::Cut(error),
+        },
+    }
+}
