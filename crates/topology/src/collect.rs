@@ -10,6 +10,7 @@ mod look;
 mod names;
 mod numbers;
 mod parallel;
+mod resolvers;
 mod runtimes;
 mod spaces;
 

@@ -122,6 +122,9 @@ pub struct Namespace {
     /// Sockets that wait for others.
     #[serde(default)]
     pub listeners: Vec<Listener>,
+    /// Whom its programs ask for names, where they have files of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolvers: Vec<IpAddr>,
     /// Tables of iptables-legacy, which nftables does not show.
     #[serde(default)]
     pub legacy_tables: Vec<String>,
@@ -280,6 +283,7 @@ impl Namespace {
             settings: BTreeMap::new(),
             conntrack: None,
             listeners: Vec::new(),
+            resolvers: Vec::new(),
             legacy_tables: Vec::new(),
         }
     }

@@ -492,9 +492,15 @@ impl Builder<'_, '_> {
             return;
         }
         let at = self.plan.hosts[pod].at;
+        // What its programs have counts; what the plugins told may have come to nothing.
+        let own = &self.view.namespace(at).resolvers;
         let told = self.view.attachments(at).flat_map(|(_, it)| &it.nameservers);
-        let mut told: Vec<IpAddr> = told.copied().collect();
+        let mut told: Vec<IpAddr> = match own.is_empty() {
+            true => told.copied().collect(),
+            false => own.clone(),
+        };
         told.dedup();
+        told.retain(|address| is_ours(*address));
         for address in told {
             let Some(own) = self.plan.hosts[pod].address(address.is_ipv6()) else { continue };
             let from = self.place(pod, own);
@@ -556,6 +562,17 @@ impl Builder<'_, '_> {
                 }
             }
         }
+    }
+}
+
+/// Whether an address is of somebody's own network, so that who asks it asks nobody else's.
+fn is_ours(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_link_local() || v4.is_documentation() || is_shared
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.segments()[..2] == [0x2001, 0xdb8],
     }
 }
 

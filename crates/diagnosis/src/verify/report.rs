@@ -273,7 +273,7 @@ fn nothing(plan: &Plan, rule: Rule) -> &'static str {
         Rule::NodeToPod | Rule::PodToNode => "no node with an address of its own",
         Rule::SelfView => "nobody to see it",
         Rule::UniqueAddress => "no pod with an address",
-        Rule::Dns => "no pod is told a resolver",
+        Rule::Dns => "no pod is told a resolver of its own network",
         Rule::HostPort | Rule::Hairpin => "no port of a node is mapped to a pod",
         Rule::Outside => "no host beyond the cluster is in sight",
     }

@@ -208,7 +208,10 @@ fn attachment(machine: &mut Machine, pod: usize, change: impl FnOnce(&mut Attach
 fn resolvers_and_ports_are_called_where_there_are_any() {
     let mut machine = lab(2, 2);
     attachment(&mut machine, 1, |it| {
-        it.nameservers = vec!["10.96.0.10".parse().unwrap()];
+        // Nobody public is ever asked.
+        it.nameservers = ["8.8.8.8", "10.96.0.10", "2606:4700::1111"]
+            .map(|address| address.parse().unwrap())
+            .to_vec();
         it.ports = vec![PortMapping {
             protocol: "tcp".to_owned(),
             host_ip: None,

@@ -362,7 +362,7 @@ fn ports_of_a_node_lead_to_its_pod() {
     let report = document(&verify("lab/default -o json").expect(0));
     assert_eq!(rule(&report, "host-port")["pass"], 2);
     assert_eq!(rule(&report, "hairpin")["pass"], 1);
-    assert_eq!(rule(&report, "dns")["skipped"], "no pod is told a resolver");
+    assert_eq!(rule(&report, "dns")["skipped"], "no pod is told a resolver of its own network");
     // What is optional and not there is an answer that is missing, for who wants all of them.
     verify("lab/default --strict").expect(3);
     sh("ip netns exec node1 nft flush map inet podwire_cni hostports4");

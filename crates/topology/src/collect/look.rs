@@ -7,7 +7,7 @@ use std::path::Path;
 use kernel::{Error, ErrorKind, Kernel, Listening, Netns, Result, Survey};
 use net::Space;
 
-use super::{numbers, spaces};
+use super::{numbers, resolvers, spaces};
 use crate::{Conntrack, Gap, Listener, Namespace};
 
 /// What came of it.
@@ -73,6 +73,7 @@ fn into(
     let namespace = Namespace {
         paths: space.paths.clone(),
         processes: space.processes.clone(),
+        resolvers: resolvers::of(&space.processes),
         known: known.into_iter().collect(),
         dump,
         settings,
