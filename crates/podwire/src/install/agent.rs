@@ -12,8 +12,9 @@ use crate::failure::{Exit, Failure, Result};
 use crate::replace::replace;
 
 /// What is written, below the root.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("etc/systemd/system/podwire-agent.service", UNIT),
+    ("etc/systemd/system/podwire-responder.service", RESPONDER),
     ("etc/systemd/networkd.conf.d/podwire.conf", NETWORKD),
     ("etc/systemd/network/10-podwire.network", NETWORK),
     ("etc/systemd/network/10-podwire.link", LINK),
@@ -40,6 +41,28 @@ ProtectHome=yes
 ProtectSystem=full
 ReadWritePaths=-/etc/cni
 PrivateTmp=yes
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// It enters the namespaces of pods, which the agent has no right to.
+const RESPONDER: &str = "\
+[Unit]
+Description=podwire: lets those with a certificate prove this node's part of the pod network
+After=network-online.target
+Wants=network-online.target
+# Off unless somebody has configured it.
+ConditionPathExists=/etc/podwire/responder.yaml
+
+[Service]
+Type=notify
+ExecStart=PROGRAM responder
+Restart=on-failure
+RestartSec=5
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_ADMIN CAP_NET_RAW CAP_DAC_READ_SEARCH
+NoNewPrivileges=yes
+ProtectHome=yes
 
 [Install]
 WantedBy=multi-user.target
