@@ -184,11 +184,13 @@ mod tests {
         let foreign = root.path().join("etc/systemd/network/10-podwire.link");
         fs::create_dir_all(foreign.parent().unwrap()).unwrap();
         fs::write(&foreign, "[Match]\n").unwrap();
-        assert_eq!(install(&files).unwrap().matches("is written").count(), 4);
+        assert_eq!(install(&files).unwrap().matches("is written").count(), 5);
         assert_eq!(install(&files).unwrap().matches("is written").count(), 0);
         let unit = fs::read_to_string(&files[0].0).unwrap();
         assert!(unit.contains("ExecStart=/usr/local/bin/podwire agent\n"), "{unit}");
-        assert_eq!(undo(&files).unwrap().matches("is removed").count(), 4);
+        let responder = fs::read_to_string(&files[1].0).unwrap();
+        assert!(responder.contains("ConditionPathExists=/etc/podwire/responder.yaml"), "off");
+        assert_eq!(undo(&files).unwrap().matches("is removed").count(), 5);
         assert_eq!(fs::read_to_string(&foreign).unwrap(), "[Match]\n");
     }
 }

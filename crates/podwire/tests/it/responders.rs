@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use testbed::{TempDir, isolated, need, sh};
 
@@ -177,6 +178,11 @@ fn without_trust_or_an_answer_nobody_can_tell() {
     // Nobody is there.
     cluster.name("asker", "ca", &["192.0.2.1", ADDRESSES[1], ADDRESSES[2]]);
     fails("it cannot be reached");
+    // Somebody is there who says nothing.
+    cluster.name("asker", "ca", &ADDRESSES);
+    let silent = Pid::from_child(&cluster.responders[1]);
+    kill_process(silent, Signal::STOP).unwrap();
+    fails("it does not answer for 10 s");
 }
 
 #[test]
