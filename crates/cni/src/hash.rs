@@ -63,6 +63,32 @@ pub fn comment(network_name: &str, ifname: &str, container_id: &str) -> String {
     comment
 }
 
+/// What the comment of an nftables rule or element says of its attachment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// What follows the network's hash: the attachment's own, or the name of its host link.
+    pub instance: &'a str,
+    /// The network.
+    pub network: &'a str,
+    /// The interface.
+    pub ifname: &'a str,
+    /// The container, or as much of its name as a long comment has had room for.
+    pub container_id: &'a str,
+}
+
+impl<'a> Named<'a> {
+    /// Reads a comment; `None` if it is somebody else's. Whether its hash is that of what it names is
+    /// for the reader to see.
+    pub fn read(comment: &'a str) -> Option<Self> {
+        let (mark, words) = comment.split_once(", net: ")?;
+        let (_, instance) = mark.split_once('-')?;
+        let (network, words) = words.split_once(", if: ")?;
+        let cut_short = || (words.split_once(',').map_or(words, |(ifname, _)| ifname), "");
+        let (ifname, container_id) = words.split_once(", id: ").unwrap_or_else(cut_short);
+        Some(Self { instance, network, ifname, container_id })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +110,19 @@ mod tests {
             comment("unit-test", "eth0", "one"),
             format!("{hash}, net: unit-test, if: eth0, id: one")
         );
+        let text = format!("{hash}, net: unit-test, if: eth0, id: one");
+        let named = Named {
+            instance: &hash[17..],
+            network: "unit-test",
+            ifname: "eth0",
+            container_id: "one",
+        };
+        assert_eq!(Named::read(&text), Some(named));
+        let cut = Named { container_id: "", ..named };
+        for end in [", id: one".len(), ", id: one".len() - 3, 1 + ": one".len()] {
+            assert_eq!(Named::read(&text[..text.len() - end]), Some(cut));
+        }
+        assert_eq!(Named::read("somebody else's, net: a"), None);
         assert!(comment("a\"b", "e\"0", "c\"").ends_with(", net: ab, if: e0, id: c"));
         assert_eq!(comment("unit-test", "eth0", &"x".repeat(200)).len(), 128);
         assert_eq!(comment("unit-test", "eth0", &"é".repeat(200)).len(), 127);

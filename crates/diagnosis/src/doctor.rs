@@ -3,9 +3,11 @@
 mod ability;
 mod conflict;
 mod leftover;
+mod report;
 mod surroundings;
 
 pub use ability::{Ability, Group, State, abilities};
 pub use conflict::conflicts;
 pub use leftover::{Leftover, leftovers};
+pub use report::{Host, Report};
 pub use surroundings::Surroundings;

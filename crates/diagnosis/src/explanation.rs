@@ -1,11 +1,13 @@
 //! How something is put together, in sentences.
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use topology::Document;
 
 use crate::{Finding, Thing};
 
 /// The answer to `podwire explain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// What was asked about, such as `pod/nginx`.
@@ -16,8 +18,12 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
 }
 
+impl Document for Explanation {
+    const KIND: &'static str = "Explanation";
+}
+
 /// Sentences on one topic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Chapter {
     /// The topic, such as `The cable`.
@@ -27,7 +33,7 @@ pub struct Chapter {
 }
 
 /// One fact, as a newcomer understands it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sentence {
     /// The fact. Names in it are as the kernel has them: whoever shows it has to escape them.

@@ -85,6 +85,10 @@ codes! {
     NoCarrier: Wrong,
     /// The far end of a cable is in no namespace that was seen.
     PeerUnseen: Unusual,
+    /// A pod cannot talk to itself, because its loopback device is down.
+    LoopbackDown: Warning,
+    /// A pod does not say which hardware address it has, so that nobody on its segment reaches it.
+    ArpSilent: Wrong,
     /// A pod's cable ends in no bridge and at no route.
     CableLoose: Wrong,
     /// A bridge does not pass on what a port takes.
@@ -93,7 +97,8 @@ codes! {
     PortIsolated: Unusual,
     /// The configuration asks for hairpin, and a port does not do it.
     HairpinMissing: Warning,
-    /// The two ends of a cable, or the ports of a bridge, take packets of different size.
+    /// The two ends of a cable, the ports of a bridge, or a bridge and its ports, take packets of
+    /// different size.
     MtuMixed: Warning,
     /// A tunnel takes packets that do not fit below it.
     MtuTunnel: Warning,

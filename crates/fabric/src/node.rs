@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use net::Mac;
@@ -48,10 +49,11 @@ impl Node {
 }
 
 /// The name of a node: an RFC 1123 subdomain, as Kubernetes has it (1 to 253 lower-case letters,
-/// digits, `-` and `.`, beginning and ending with a letter or digit).
+/// digits, `-` and `.`, beginning and ending with a letter or digit). Copies share the text: of
+/// thousands of nodes each is in several sets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NodeName(String);
+pub struct NodeName(Arc<str>);
 
 /// A text that is not a [`NodeName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +90,7 @@ impl TryFrom<String> for NodeName {
             && is_end(bytes.first())
             && is_end(bytes.last())
             && bytes.iter().all(|byte| is_end(Some(byte)) || matches!(byte, b'-' | b'.'));
-        if is_valid { Ok(Self(text)) } else { Err(NodeNameError(text)) }
+        if is_valid { Ok(Self(text.into())) } else { Err(NodeNameError(text)) }
     }
 }
 
@@ -102,7 +104,7 @@ impl FromStr for NodeName {
 
 impl From<NodeName> for String {
     fn from(name: NodeName) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 

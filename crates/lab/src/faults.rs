@@ -15,6 +15,7 @@ mod site;
 mod store;
 
 use diagnosis::Code;
+use diagnosis::verify::Rule;
 use net::Plan;
 
 use crate::{Lab, Network, Role};
@@ -41,7 +42,7 @@ pub struct Fault {
     /// The addresses with which it exists.
     pub families: Families,
     /// What `podwire verify` must flag, at least one of it; empty where pods do not feel it.
-    pub rules: &'static [&'static str],
+    pub rules: &'static [Rule],
     /// The labs in which pods do not feel it.
     pub unfelt: &'static [Scene],
     /// What `podwire explain` or `podwire doctor` must say, at least one of it.
@@ -136,7 +137,7 @@ impl Fault {
     }
 
     /// What `podwire verify` must flag in labs that are wired so.
-    pub fn felt_in(&self, scene: Scene) -> &'static [&'static str] {
+    pub fn felt_in(&self, scene: Scene) -> &'static [Rule] {
         if self.unfelt.contains(&scene) { &[] } else { self.rules }
     }
 

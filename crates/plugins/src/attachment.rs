@@ -59,9 +59,7 @@ impl Attachment {
 
     /// The attachment that a comment names, if all of its name has found room there.
     pub(crate) fn in_comment(comment: &str) -> Option<Self> {
-        let (_, words) = comment.split_once(", net: ")?;
-        let (network, words) = words.split_once(", if: ")?;
-        let (ifname, container_id) = words.split_once(", id: ")?;
+        let hash::Named { network, ifname, container_id, .. } = hash::Named::read(comment)?;
         let named = Self {
             network: network.to_owned(),
             container_id: container_id.to_owned(),
@@ -73,9 +71,9 @@ impl Attachment {
     /// Whether a comment is of another attachment of the same container. What a long comment has
     /// no room for is its end, which is the container.
     pub(crate) fn is_beside(&self, comment: &str) -> bool {
-        let words = comment.split_once(", net: ").map(|(_, words)| words.split_once(", if: "));
-        let Some(Some((network, words))) = words else { return false };
-        let ifname = words.split_once(',').map_or(words, |(ifname, _)| ifname);
+        let Some(hash::Named { network, ifname, .. }) = hash::Named::read(comment) else {
+            return false;
+        };
         let other = Self { network: network.into(), ifname: ifname.into(), ..self.clone() };
         other != *self && other.owns(Some(comment))
     }

@@ -146,6 +146,15 @@ pub(crate) enum Kind {
     /// What `podwire verify -o json` prints.
     #[value(alias = "VerifyReport")]
     Verify,
+    /// What `podwire explain -o json` prints.
+    #[value(alias = "Explanation")]
+    Explanation,
+    /// What `podwire lab graph -o json` prints.
+    #[value(alias = "Scene")]
+    Scene,
+    /// What `podwire doctor -o json` prints.
+    #[value(alias = "DoctorReport")]
+    DoctorReport,
 }
 
 /// What to do with labs.
@@ -485,6 +494,12 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
             Ok(Exit::Yes.into())
         }
     }
+}
+
+/// An answer for programs.
+pub(crate) fn document(answer: &impl topology::Document) -> Result<String> {
+    let failed = |error: serde_json::Error| Failure::new(Exit::Unknown, error.to_string());
+    answer.to_document().map_err(failed)
 }
 
 /// Writes an answer to standard output. A reader who has gone away wanted no more of it.

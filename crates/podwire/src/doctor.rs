@@ -5,16 +5,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use diagnosis::doctor::{
-    Ability, Group, Leftover, State, Surroundings, abilities, conflicts, leftovers,
+    Ability, Group, Host, Leftover, Report, State, Surroundings, abilities, conflicts, leftovers,
 };
 use diagnosis::{Code, Finding, Severity};
 use kernel::{Kernel, OnError};
-use serde_json::json;
 use topology::Machine;
 
-use crate::cli::{Doctor, Output, print};
+use crate::cli::{Doctor, Output, document, print};
 use crate::failure::{Exit, Failure, Result};
-use crate::lab::{pretty, remarks, require_no_script, store, tell};
+use crate::lab::{remarks, require_no_script, store, tell};
 use crate::look;
 use crate::terminal::{Terminal, harmless};
 
@@ -25,14 +24,6 @@ struct Look {
     leftovers: Vec<Leftover>,
     /// Labs that were not made whole, or not taken down whole.
     labs: Vec<lab::Name>,
-}
-
-/// All that is known of the machine's health.
-struct Report {
-    machine: Machine,
-    abilities: Vec<Ability>,
-    /// The worst first.
-    findings: Vec<Finding>,
 }
 
 /// Runs it.
@@ -49,12 +40,12 @@ pub(crate) fn run(arguments: &Doctor, terminal: Terminal) -> Result<ExitCode> {
         look.fix()?;
         look = Look::now()?;
     }
-    let report = Report::of(look);
+    let report = look.report();
     print(&match arguments.output {
-        Output::Json => pretty(&report.value()),
-        Output::Text | Output::Sh => report.text(terminal),
+        Output::Json => document(&report)?,
+        Output::Text | Output::Sh => text(&report, terminal),
     })?;
-    Ok(report.exit().into())
+    Ok(exit(&report).into())
 }
 
 impl Look {
@@ -105,11 +96,10 @@ impl Look {
         }
         Ok(())
     }
-}
 
-impl Report {
-    fn of(look: Look) -> Self {
-        let Look { machine, surroundings, leftovers, labs } = look;
+    /// What is told of it, and what can be done here.
+    fn report(self) -> Report {
+        let Self { machine, surroundings, leftovers, labs } = self;
         let labs = labs.iter().map(|name| Finding {
             code: Code::LabLeft,
             severity: Code::LabLeft.severity(),
@@ -126,90 +116,79 @@ impl Report {
         findings.extend(leftovers.into_iter().map(|it| it.finding));
         findings.extend(labs);
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        Self { machine, abilities: abilities(), findings }
+        let topology::Host { name, kernel, .. } = machine.host;
+        let host = Host { name, kernel };
+        Report { host, abilities: abilities(), findings, gaps: machine.gaps }
     }
+}
 
-    /// Whether all is well, as far as can be told.
-    fn exit(&self) -> Exit {
-        let lacks =
-            |state: State| move |ability: &Ability| ability.essential && ability.state == state;
-        let is_bad = self.findings.iter().any(|it| it.severity >= Severity::Warning);
-        if is_bad || self.abilities.iter().any(lacks(State::No)) {
-            Exit::No
-        } else if !self.machine.gaps.is_empty() || self.abilities.iter().any(lacks(State::Unknown))
-        {
-            Exit::Unknown
-        } else {
-            Exit::Yes
+/// Whether all is well, as far as can be told.
+fn exit(report: &Report) -> Exit {
+    let lacks = |state: State| move |ability: &Ability| ability.essential && ability.state == state;
+    let is_bad = report.findings.iter().any(|it| it.severity >= Severity::Warning);
+    if is_bad || report.abilities.iter().any(lacks(State::No)) {
+        Exit::No
+    } else if !report.gaps.is_empty() || report.abilities.iter().any(lacks(State::Unknown)) {
+        Exit::Unknown
+    } else {
+        Exit::Yes
+    }
+}
+
+fn text(report: &Report, terminal: Terminal) -> String {
+    let mut text = String::new();
+    let host = &report.host;
+    let _ = writeln!(
+        text,
+        "{}, Linux {}\n",
+        terminal.bold(&harmless(&host.name)),
+        harmless(&host.kernel)
+    );
+    for (group, title) in [
+        (Group::Rights, "rights"),
+        (Group::Kernel, "kernel"),
+        (Group::Devices, "devices"),
+        (Group::Firewall, "firewall"),
+    ] {
+        let of_group = report.abilities.iter().filter(|it| it.group == group);
+        let there: Vec<&str> = of_group
+            .clone()
+            .filter(|it| it.state == State::Yes)
+            .map(|it| it.name.as_str())
+            .collect();
+        if !there.is_empty() {
+            let _ = writeln!(
+                text,
+                "{title:<9} {}: {}",
+                terminal.good("has"),
+                harmless(&there.join(", "))
+            );
         }
-    }
-
-    fn value(&self) -> serde_json::Value {
-        json!({
-            "apiVersion": "podwire/v1",
-            "kind": "DoctorReport",
-            "host": { "name": self.machine.host.name, "kernel": self.machine.host.kernel },
-            "abilities": self.abilities,
-            "findings": self.findings,
-            "gaps": self.machine.gaps,
-        })
-    }
-
-    fn text(&self, terminal: Terminal) -> String {
-        let mut text = String::new();
-        let host = &self.machine.host;
-        let _ = writeln!(
-            text,
-            "{}, Linux {}\n",
-            terminal.bold(&harmless(&host.name)),
-            harmless(&host.kernel)
-        );
-        for (group, title) in [
-            (Group::Rights, "rights"),
-            (Group::Kernel, "kernel"),
-            (Group::Devices, "devices"),
-            (Group::Firewall, "firewall"),
-        ] {
-            let of_group = self.abilities.iter().filter(|it| it.group == group);
-            let there: Vec<&str> = of_group
-                .clone()
-                .filter(|it| it.state == State::Yes)
-                .map(|it| it.name.as_str())
-                .collect();
-            if !there.is_empty() {
-                let _ = writeln!(
-                    text,
-                    "{title:<9} {}: {}",
-                    terminal.good("has"),
-                    harmless(&there.join(", "))
-                );
-            }
-            for ability in of_group.filter(|it| it.state != State::Yes) {
-                let word = match (ability.state, ability.essential) {
-                    (State::Unknown, _) => terminal.bad("cannot tell"),
-                    (_, true) => terminal.bad("lacks"),
-                    (_, false) => terminal.dim("lacks"),
-                };
-                let _ = writeln!(
-                    text,
-                    "{title:<9} {word}: {}: {}",
-                    harmless(&ability.name),
-                    ability.consequence
-                );
-                if let (true, Some(remedy)) = (ability.essential, &ability.remedy) {
-                    let _ = writeln!(text, "{:<9}   fix: {remedy}", "");
-                }
+        for ability in of_group.filter(|it| it.state != State::Yes) {
+            let word = match (ability.state, ability.essential) {
+                (State::Unknown, _) => terminal.bad("cannot tell"),
+                (_, true) => terminal.bad("lacks"),
+                (_, false) => terminal.dim("lacks"),
+            };
+            let _ = writeln!(
+                text,
+                "{title:<9} {word}: {}: {}",
+                harmless(&ability.name),
+                ability.consequence
+            );
+            if let (true, Some(remedy)) = (ability.essential, &ability.remedy) {
+                let _ = writeln!(text, "{:<9}   fix: {remedy}", "");
             }
         }
-        if !self.findings.is_empty() {
-            let _ = write!(text, "\n{}", crate::explain::findings(&self.findings, true, terminal));
-        }
-        let verdict = match self.exit() {
-            Exit::Yes => "Nothing is in the way, and nothing is left over.",
-            Exit::No => "Something is wrong; see above.",
-            _ => "Nothing wrong was found, but not everything could be looked at.",
-        };
-        let _ = writeln!(text, "\n{verdict}");
-        text
     }
+    if !report.findings.is_empty() {
+        let _ = write!(text, "\n{}", crate::explain::findings(&report.findings, true, terminal));
+    }
+    let verdict = match exit(report) {
+        Exit::Yes => "Nothing is in the way, and nothing is left over.",
+        Exit::No => "Something is wrong; see above.",
+        _ => "Nothing wrong was found, but not everything could be looked at.",
+    };
+    let _ = writeln!(text, "\n{verdict}");
+    text
 }

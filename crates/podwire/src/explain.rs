@@ -3,19 +3,16 @@
 mod live;
 mod web;
 
-use std::io::ErrorKind;
-use std::path::Path;
 use std::process::ExitCode;
 
 use diagnosis::{Explanation, Finding, LookupError, Reference, Severity, Thing};
 use render::{Focus, Format, View};
-use serde_json::{Map, Value};
-use topology::{DocumentError, Machine, Namespace};
+use topology::{Machine, Namespace};
 
+use crate::cli::document;
 use crate::cli::explain::Explain;
 use crate::drawing::draw;
 use crate::failure::{Exit, Failure, Result};
-use crate::lab::pretty;
 use crate::look;
 use crate::terminal::{Terminal, harmless};
 
@@ -26,7 +23,7 @@ const WIDEST: usize = 100;
 pub(crate) fn run(arguments: &Explain, terminal: Terminal) -> Result<ExitCode> {
     let wanted = arguments.subject.clone().unwrap_or_default();
     let machine = match &arguments.from {
-        Some(file) => read(file)?,
+        Some(file) => look::snapshot(file)?,
         None => look::machine()?,
     };
     let answer = Answer::of(&machine, &wanted).map_err(|error| {
@@ -42,7 +39,7 @@ pub(crate) fn run(arguments: &Explain, terminal: Terminal) -> Result<ExitCode> {
     let explanation = &answer.explanation;
     drawing.put(&match drawing.format()? {
         Format::Text => text(view, explanation, *teach, terminal),
-        Format::Json => pretty(&document(explanation)?),
+        Format::Json => document(explanation)?,
         format => draw(format, view, terminal),
     })?;
     Ok(exit(&machine, explanation).into())
@@ -97,37 +94,6 @@ fn exit(machine: &Machine, explanation: &Explanation) -> Exit {
     } else {
         Exit::Yes
     }
-}
-
-/// The machine that a snapshot is of.
-fn read(file: &Path) -> Result<Machine> {
-    let failed = |exit: Exit, why: &str| {
-        Failure::new(exit, format!("read {}: {why}", harmless(&file.display().to_string())))
-    };
-    look::document(file).map_err(|error| match error {
-        DocumentError::Io(error) => {
-            let exit = match error.kind() {
-                ErrorKind::NotFound => Exit::NotFound,
-                ErrorKind::InvalidData => Exit::Usage,
-                _ => Exit::Unknown,
-            };
-            failed(exit, &error.to_string())
-        }
-        error => failed(Exit::Usage, &harmless(&error.to_string()))
-            .remedy("write one with `podwire snapshot FILE`"),
-    })
-}
-
-/// The answer for programs.
-fn document(explanation: &Explanation) -> Result<Value> {
-    let failed = |error: serde_json::Error| Failure::new(Exit::Unknown, error.to_string());
-    let mut document = Map::new();
-    document.insert("apiVersion".to_owned(), topology::API_VERSION.into());
-    document.insert("kind".to_owned(), "Explanation".into());
-    if let Value::Object(fields) = serde_json::to_value(explanation).map_err(failed)? {
-        document.extend(fields);
-    }
-    Ok(document.into())
 }
 
 /// The answer for people: picture, sentences, findings.

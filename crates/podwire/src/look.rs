@@ -8,6 +8,7 @@ use topology::{DocumentError, Gap, Machine, Sources};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::lab::store;
+use crate::terminal::harmless;
 
 /// This machine with all labs on it, as it is now.
 pub(crate) fn machine() -> Result<Machine> {
@@ -36,29 +37,37 @@ pub(crate) fn machine() -> Result<Machine> {
     Ok(machine)
 }
 
-/// The machine in a snapshot; `-` is standard input.
-pub(crate) fn document(path: &Path) -> std::result::Result<Machine, DocumentError> {
-    match path {
+/// The machine in a snapshot; `-` is standard input. A file that is not there, or is no snapshot, is
+/// wrong use; one that is there and cannot be read leaves the question open.
+pub(crate) fn snapshot(path: &Path) -> Result<Machine> {
+    let read = match path {
         path if path == Path::new("-") => Machine::read_document(io::stdin().lock()),
         path => File::open(path).map_err(DocumentError::from).and_then(Machine::read_document),
-    }
-}
-
-/// As [`document`], for `podwire diff`, which knows no file that is not found.
-pub(crate) fn snapshot(path: &Path) -> Result<Machine> {
-    document(path).map_err(|error| {
+    };
+    read.map_err(|error| {
         let exit = match &error {
-            DocumentError::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
-                Exit::Unknown
-            }
+            DocumentError::Io(error) if !is_bad_file(error.kind()) => Exit::Unknown,
             _ => Exit::Usage,
         };
-        let failure = Failure::new(exit, format!("snapshot {}: {error}", path.display()));
+        let what = format!("snapshot {}: {error}", path.display());
+        let failure = Failure::new(exit, harmless(&what));
         match error {
             DocumentError::Foreign { .. } => failure
                 .remedy("use the podwire that wrote it, or write it anew: podwire snapshot FILE"),
             DocumentError::CutShort { .. } => failure.remedy("write or copy it again"),
-            _ => failure,
+            DocumentError::Io(_) => failure,
+            _ => failure.remedy("write one with `podwire snapshot FILE`"),
         }
     })
+}
+
+/// Whether the file is another than was meant.
+fn is_bad_file(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidData
+    )
 }

@@ -5,10 +5,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
-use topology::{API_VERSION, DIFF_KIND, Differences, Machine};
+use diagnosis::Explanation;
+use diagnosis::doctor::Report;
+use render::Scene;
+use topology::{Differences, Document, Machine};
 
-use crate::cli::{self, Format, Snapshot, print};
+use crate::cli::{self, Format, Snapshot, document, print};
 use crate::failure::{Exit, Failure, Result};
 use crate::lab::{pretty, tell};
 use crate::look;
@@ -19,7 +21,7 @@ use crate::terminal::{Terminal, harmless};
 pub(crate) fn run(arguments: &Snapshot) -> Result<ExitCode> {
     let machine = look::machine()?;
     let failed = |what: String| Failure::new(Exit::Unknown, what);
-    let text = machine.to_document().map_err(|error| failed(error.to_string()))?;
+    let text = document(&machine)?;
     let path = &arguments.file;
     match path {
         path if path == Path::new("-") => print(&text)?,
@@ -41,13 +43,7 @@ pub(crate) fn diff(arguments: &cli::Diff, terminal: Terminal) -> Result<ExitCode
     }
     let found = topology::diff(&look::snapshot(before)?, &look::snapshot(after)?);
     print(&match output {
-        Format::Json => {
-            let Differences { differences, unknown } = &found;
-            pretty(&json!({
-                "apiVersion": API_VERSION, "kind": DIFF_KIND,
-                "differences": differences, "unknown": unknown,
-            }))
-        }
+        Format::Json => document(&found)?,
         Format::Text => text(&found, terminal),
     })?;
     Ok(match found {
@@ -96,6 +92,9 @@ pub(crate) fn schema(kind: cli::Kind) -> Result<ExitCode> {
         cli::Kind::Topology => Machine::schema(),
         cli::Kind::Diff => Differences::schema(),
         cli::Kind::Verify => diagnosis::verify::Report::schema(),
+        cli::Kind::Explanation => Explanation::schema(),
+        cli::Kind::Scene => Scene::schema(),
+        cli::Kind::DoctorReport => Report::schema(),
     }))?;
     Ok(Exit::Yes.into())
 }

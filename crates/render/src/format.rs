@@ -4,8 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use diagnosis::Explanation;
-use serde::Serialize;
-use topology::Machine;
+use topology::{Document, Machine};
 
 use crate::{DOTS, Focus, Pictures, Scene, canvas, graph, html, svg};
 
@@ -136,15 +135,6 @@ impl<'a> View<'a> {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Document<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    #[serde(flatten)]
-    scene: &'a Scene,
-}
-
 /// A picture in one of its forms.
 pub fn write(format: Format, view: &View<'_>) -> String {
     let scene = view.scene(format);
@@ -155,13 +145,7 @@ pub fn write(format: Format, view: &View<'_>) -> String {
         Format::Html => html::page(view),
         Format::Dot => graph::dot(&scene),
         Format::Mermaid => graph::mermaid(&scene),
-        Format::Json => {
-            let document =
-                Document { api_version: topology::API_VERSION, kind: "Scene", scene: &scene };
-            // Nothing in it can fail to be written: its keys are strings and its numbers whole.
-            let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
-            text.push('\n');
-            text
-        }
+        // Nothing in it can fail to be written: its keys are strings and its numbers whole.
+        Format::Json => scene.to_document().unwrap_or_default(),
     }
 }

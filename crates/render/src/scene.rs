@@ -2,10 +2,12 @@
 //! paints it decides nothing but strokes and colours.
 
 use diagnosis::{Finding, Thing};
+use schemars::JsonSchema;
 use serde::Serialize;
+use topology::Document;
 
 /// A picture.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Scene {
     /// What it shows, such as `pod1 on node1`.
     pub title: String,
@@ -21,8 +23,12 @@ pub struct Scene {
     pub notes: Vec<String>,
 }
 
+impl Document for Scene {
+    const KIND: &'static str = "Scene";
+}
+
 /// A box.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Shape {
     /// Unique in the picture, and the same in the next one of the same thing.
     pub id: String,
@@ -45,7 +51,7 @@ pub struct Shape {
 }
 
 /// Something that joins two boxes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Wire {
     /// Unique in the picture, and the same in the next one of the same thing.
     pub id: String,
@@ -67,7 +73,7 @@ pub struct Wire {
 }
 
 /// Words beside a wire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Label {
     /// Where the words begin.
     pub at: Point,
@@ -76,7 +82,7 @@ pub struct Label {
 }
 
 /// A cell of the grid.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Point {
     /// The column, from 0.
     pub x: usize,
@@ -85,7 +91,7 @@ pub struct Point {
 }
 
 /// A rectangle of cells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Area {
     /// The column of its left edge.
     pub x: usize,
@@ -110,7 +116,9 @@ impl Area {
 }
 
 /// What a box shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Class {
     /// A machine that runs pods, with all that is on it.
@@ -141,7 +149,7 @@ pub enum Class {
 }
 
 /// What a wire is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// A veth pair, or a device on another namespace's device.
@@ -159,7 +167,9 @@ pub enum Kind {
 }
 
 /// Whether something is as usual; the worst is the greatest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// As usual.

@@ -201,7 +201,7 @@ fn check_forms(name: &str, machine: &Machine, focus: &Focus) {
     }
 }
 
-/// A page without its style and script, which are files themselves, and their hashes.
+/// A drawing or page without its style and script, which are files themselves, and their hashes.
 fn without_assets(page: &str) -> String {
     let assets = |line: &&str| !line.contains("Content-Security-Policy");
     let page = page.lines().filter(assets).map(|line| format!("{line}\n")).collect::<String>();
@@ -212,7 +212,9 @@ fn without_assets(page: &str) -> String {
         }
         None => text,
     };
-    cut(cut(page, "<style>\n.scene {", "</style>"), "<script>", "</script>")
+    let own = cut(cut(page, "<style>", "</style>"), "<script>", "</script>");
+    assert!(!own.contains("--sheet:"), "the style is still there: {own}");
+    own
 }
 
 #[track_caller]

@@ -15,9 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Machine, Namespace, Role};
 
-/// What the document of differences says it is.
-pub const DIFF_KIND: &str = "Diff";
-
 /// One thing that became different.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

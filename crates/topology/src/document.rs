@@ -1,19 +1,22 @@
-//! A machine as a document: what `podwire snapshot` writes, and what every question can be asked of
-//! on another machine.
+//! Documents: what podwire writes for programs. The one of a machine, which `podwire snapshot`
+//! writes, is read as well: every question can be asked of it on another machine.
 //!
 //! A document comes from anywhere. It is refused with a reason and a place, never half understood;
 //! what it calls things is data, whatever is in it.
 
 use std::io::Read;
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 
-use crate::{DIFF_KIND, Differences, Machine};
+use crate::{Differences, Machine};
 
-/// What the document says it is.
+/// The version that all documents say they are of.
 pub const API_VERSION: &str = "podwire/v1";
-/// Its kind.
-pub const KIND: &str = "Topology";
+
+/// What the document of a machine says it is.
+const KIND: &str = "Topology";
 
 /// The largest document that is read, in bytes: a machine with 1,000 pods, 100,000 routes and as many
 /// rules has a quarter of it.
@@ -74,11 +77,45 @@ struct Head {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct Whole<'a, T> {
     api_version: &'a str,
     kind: &'a str,
     #[serde(flatten)]
-    machine: &'a Machine,
+    content: &'a T,
+}
+
+/// What can be written as a document of its own, which says what it is.
+pub trait Document: Serialize + JsonSchema + Sized {
+    /// What the document says it is.
+    const KIND: &'static str;
+
+    /// Writes it: the same content gives the same text.
+    fn to_document(&self) -> Result<String, serde_json::Error> {
+        let whole = Whole { api_version: API_VERSION, kind: Self::KIND, content: self };
+        let mut text = serde_json::to_string_pretty(&whole)?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// The JSON Schema of such a document.
+    fn schema() -> serde_json::Value {
+        let settings = SchemaSettings::default().for_serialize();
+        let mut schema = settings.into_generator().into_root_schema_for::<Self>().to_value();
+        let is = |value: &str, what: &str| serde_json::json!({ "type": "string", "const": value, "description": what });
+        schema["title"] = Self::KIND.into();
+        schema["properties"]["apiVersion"] = is(API_VERSION, "The version of the document.");
+        schema["properties"]["kind"] = is(Self::KIND, "The kind of the document.");
+        schema["required"] = serde_json::json!(["apiVersion", "kind"]);
+        schema
+    }
+}
+
+impl Document for Machine {
+    const KIND: &'static str = KIND;
+}
+
+impl Document for Differences {
+    const KIND: &'static str = "Diff";
 }
 
 impl Machine {
@@ -103,35 +140,4 @@ impl Machine {
         file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
         Self::from_document(&text)
     }
-
-    /// Writes a document: the same machine gives the same text.
-    pub fn to_document(&self) -> Result<String, DocumentError> {
-        let document = Document { api_version: API_VERSION, kind: KIND, machine: self };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
-    }
-
-    /// The JSON Schema of a document.
-    pub fn schema() -> serde_json::Value {
-        schema::<Self>(KIND)
-    }
-}
-
-impl Differences {
-    /// The JSON Schema of what `podwire diff -o json` prints.
-    pub fn schema() -> serde_json::Value {
-        schema::<Self>(DIFF_KIND)
-    }
-}
-
-/// The schema of a document of this kind.
-fn schema<T: schemars::JsonSchema>(kind: &str) -> serde_json::Value {
-    let mut schema = schemars::schema_for!(T).to_value();
-    let is = |value: &str, what: &str| serde_json::json!({ "type": "string", "const": value, "description": what });
-    schema["title"] = kind.into();
-    schema["properties"]["apiVersion"] = is(API_VERSION, "The version of the document.");
-    schema["properties"]["kind"] = is(kind, "The kind of the document.");
-    schema["required"] = serde_json::json!(["apiVersion", "kind"]);
-    schema
 }

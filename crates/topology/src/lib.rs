@@ -14,8 +14,8 @@ pub mod origin;
 
 pub use across::part;
 pub use collect::{Files, NodeFiles, Place, Runtimes, Sources, Whole};
-pub use diff::{DIFF_KIND, Difference, Differences, Kind, diff};
-pub use document::{API_VERSION, DocumentError, KIND, MOST_BYTES};
+pub use diff::{Difference, Differences, Kind, diff};
+pub use document::{API_VERSION, Document, DocumentError, MOST_BYTES};
 /// Who a namespace is.
 pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.

@@ -10,8 +10,9 @@ use topology::dump::{
     Port, Route, RouteKind, Rule, Stats, Vxlan,
 };
 use topology::{
-    Attachment, Configuration, Conntrack, Container, DocumentError, Gap, Host, Listener, Machine,
-    Namespace, NetnsId, Node, PodName, PortMapping, Process, Reservation, Reservations, Role,
+    Attachment, Configuration, Conntrack, Container, Document, DocumentError, Gap, Host, Listener,
+    Machine, Namespace, NetnsId, Node, PodName, PortMapping, Process, Reservation, Reservations,
+    Role,
 };
 
 fn text() -> impl Strategy<Value = String> {

@@ -10,10 +10,11 @@ use net::nft::{
     TableId, priority,
 };
 use net::{Change, Link, LinkKind, LinkName, Object, Space, Step, Sysctl, Vxlan, VxlanForm};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Something that podwire, plugins or clusters need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ability {
     /// What kind of thing it is.
@@ -36,7 +37,7 @@ pub struct Ability {
 }
 
 /// What kinds of abilities there are, in the order in which they are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Group {
     /// Rights of this process.
@@ -50,7 +51,7 @@ pub enum Group {
 }
 
 /// Whether something can be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// It was tried, and it works.

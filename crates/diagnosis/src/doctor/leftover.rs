@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use cni::hash::Named;
 use net::nft::{Element, Object as NftObject};
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
 use net::{Change, Object, Plan, Space, Step};
@@ -88,22 +89,22 @@ fn elements(node: &Node, namespace: &Namespace) -> Option<Leftover> {
         node.attachments.iter().any(|it| it.network == network)
             || node.reservations.iter().any(|it| it.network == network)
     };
-    let is_noted = |mark: &Mark<'_>| {
+    let is_noted = |mark: &Named<'_>| {
         // What a long comment has no room for is the end of the container's name.
         let attached = node.attachments.iter().any(|it| {
             !is_gone(it)
                 && it.network == mark.network
-                && it.container_id.starts_with(mark.container)
+                && it.container_id.starts_with(mark.container_id)
         });
         let reservations = node.reservations.iter().filter(|it| it.network == mark.network);
         let mut entries = reservations.flat_map(|it| &it.entries);
-        attached || entries.any(|it| it.container_id.starts_with(mark.container))
+        attached || entries.any(|it| it.container_id.starts_with(mark.container_id))
     };
     let is_left = |element: &&Element| {
-        let mark = element.comment.as_deref().and_then(Mark::read);
+        let mark = element.comment.as_deref().and_then(Named::read);
         element.table.name == PLUGIN_NFT_TABLE
-            && mark.is_some_and(|mark| {
-                !links.contains(mark.host_link) && knows(mark.network) && !is_noted(&mark)
+            && mark.filter(|mark| !mark.container_id.is_empty()).is_some_and(|mark| {
+                !links.contains(mark.instance) && knows(mark.network) && !is_noted(&mark)
             })
     };
     let all = namespace.dump.nft.iter().filter_map(|object| match object {
@@ -134,23 +135,6 @@ fn elements(node: &Node, namespace: &Namespace) -> Option<Leftover> {
         why: "the pod that it is for is gone".into(),
     };
     Some(Leftover { finding, repair: left.iter().map(delete).collect() })
-}
-
-/// What the comment of a plugin's element names: `HASH-HOSTLINK, net: N, if: I, id: C`.
-struct Mark<'a> {
-    host_link: &'a str,
-    network: &'a str,
-    container: &'a str,
-}
-
-impl<'a> Mark<'a> {
-    fn read(comment: &'a str) -> Option<Self> {
-        let (mark, words) = comment.split_once(", net: ")?;
-        let (_, host_link) = mark.split_once('-')?;
-        let (network, words) = words.split_once(", if: ")?;
-        let (_, container) = words.split_once(", id: ")?;
-        Some(Self { host_link, network, container })
-    }
 }
 
 /// The agent's network on a node where no agent runs.

@@ -8,8 +8,53 @@ use crate::view::View;
 
 pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     let all = view.all().flat_map(|(at, _)| view.ends(at));
-    all.filter_map(|(end, link)| down(view, end, link).or_else(|| loose(view, end, link))).collect()
+    let of_device = |(end, link): (End, &Link)| {
+        let of_cable = || down(view, end, link).or_else(|| loose(view, end, link));
+        loopback(view, end, link).or_else(|| silent(view, end, link)).or_else(of_cable)
+    };
+    all.filter_map(of_device).collect()
 }
+
+/// A pod's loopback device, which every runtime switches on.
+fn loopback(view: &View<'_>, end: End, link: &Link) -> Option<Finding> {
+    let at = end.namespace;
+    if link.name != "lo" || link.up || !view.is_pod(at) {
+        return None;
+    }
+    let text = format!("{} is down.", view.device(end));
+    let consequence = "What runs in the pod does not reach itself by localhost.";
+    let finding = Finding::new(Code::LoopbackDown, text, consequence, vec![view.thing(end)]);
+    let remedy = view.command(at, "ip link set lo up");
+    Some(finding.remedy(remedy).shown_by(view.command(at, "ip link show dev lo")))
+}
+
+/// A pod that answers no question for its hardware address (`arp_ignore` is 8).
+fn silent(view: &View<'_>, end: End, link: &Link) -> Option<Finding> {
+    let at = end.namespace;
+    if link.name == "lo" || !view.is_pod(at) || !link.up {
+        return None;
+    }
+    let has_v4 = view.addresses(end).any(|it| it.address.addr().is_ipv4());
+    let ignores = |name: &str| {
+        let text = view.of_device(at, "ipv4", name, "arp_ignore")?;
+        text.trim().parse::<u32>().ok()
+    };
+    // The kernel takes the larger of the two.
+    let who = ["all", &link.name].into_iter().find(|name| ignores(name) == Some(SILENT))?;
+    if !has_v4 {
+        return None;
+    }
+    let text = format!("{} answers no ARP: arp_ignore is {SILENT} for {who}.", view.device(end));
+    let consequence =
+        "Nobody on its segment learns its hardware address, so that nobody reaches it.";
+    let finding = Finding::new(Code::ArpSilent, text, consequence, vec![view.thing(end)]);
+    let key = format!("net.ipv4.conf.{}.arp_ignore", who.replace('.', "/"));
+    let remedy = view.command(at, &format!("sysctl -w {key}=0"));
+    Some(finding.remedy(remedy).shown_by(view.command(at, &format!("sysctl {key}"))))
+}
+
+/// The value of `arp_ignore` by which no question is answered.
+const SILENT: u32 = 8;
 
 /// Whether a device is one that packets of others depend on.
 fn matters(view: &View<'_>, end: End, link: &Link) -> bool {

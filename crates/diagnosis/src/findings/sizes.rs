@@ -14,7 +14,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     for (at, _) in view.all() {
         for (end, link) in view.ends(at) {
             if link.kind == "bridge" {
-                findings.extend(ports(view, end));
+                findings.extend(ports(view, end).or_else(|| bridge(view, end)));
             }
             findings.extend(cable(view, end));
         }
@@ -85,6 +85,23 @@ fn ports(view: &View<'_>, bridge: End) -> Option<Finding> {
             .remedy("give all ports and their far ends the same MTU")
             .shown_by(view.command(bridge.namespace, &show)),
     )
+}
+
+/// A bridge that takes less than its ports: what the node sends or passes on through it has to be
+/// smaller than what the ports' hosts send.
+fn bridge(view: &View<'_>, bridge: End) -> Option<Finding> {
+    let least = view.ports(bridge).iter().map(|port| mtu(view, *port)).min()?;
+    let own = mtu(view, bridge);
+    if own >= least {
+        return None;
+    }
+    let text = format!(
+        "The bridge {} takes packets of {own} bytes, and its ports {least}.",
+        view.device(bridge)
+    );
+    let consequence = "Larger packets to its ports from elsewhere are refused on the way, and lost where a firewall drops ICMP.";
+    let finding = Finding::new(Code::MtuMixed, text, consequence, vec![view.thing(bridge)]);
+    Some(with_remedy(view, finding, bridge, least))
 }
 
 /// Tunnels against what is below and above them.

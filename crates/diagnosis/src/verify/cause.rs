@@ -118,6 +118,21 @@ impl Writer<'_, '_> {
             Scope::Sent(pod) => format!("all that {} sends", self.name(pod)),
             Scope::Received(pod) => format!("all that is sent to {}", self.name(pod)),
             Scope::Pod(pod) => format!("all from and to {}", self.name(pod)),
+            Scope::PodAcross(pod) => {
+                format!("all between {} and other nodes", self.name(pod))
+            }
+            Scope::PodsAndNode(node, other) => {
+                format!("all between pods of {} and {}", self.node(node), self.node(other))
+            }
+            Scope::FromPods(node) => {
+                format!("all that pods of {} send to others", self.node(node))
+            }
+            Scope::ToPods(node) => {
+                format!("all that other nodes send to pods of {}", self.node(node))
+            }
+            Scope::Pods(node) => {
+                format!("all between pods of {} and other nodes", self.node(node))
+            }
             Scope::Within(node) => format!("every pair on {}", self.node(node)),
             Scope::NodeWay(one, other) => {
                 format!("every pair {} → {}, this direction only", self.node(one), self.node(other))
@@ -281,11 +296,18 @@ impl Writer<'_, '_> {
             Layer::Rule(_) => !is_size(code) && !is_translation(code) && !is_bookkeeping(code),
         };
         let lies_on = |finding: &&Finding| match finding.about.first() {
+            // Of two that are alike neither comes first.
+            _ if matches!(finding.code, Code::MacTwice | Code::AddressTwice) => {
+                finding.about.iter().any(|thing| way.contains(thing))
+            }
             // What is wrong with a machine as a whole is wrong for all.
             None => finding.code != Code::Unreadable,
             Some(first) => way.contains(first),
         };
-        let found = self.found.iter().filter(|it| it.severity >= Severity::Warning);
+        // Some are meant by whoever did it, and lose packets all the same.
+        let loses = |code: Code| matches!(code, Code::PortIsolated | Code::BridgeRulesApplied);
+        let found = self.found.iter();
+        let found = found.filter(|it| it.severity >= Severity::Warning || loses(it.code));
         let found = found.filter(|it| concerns(it.code)).filter(lies_on);
         found.take(MOST_FINDINGS).cloned().collect()
     }
@@ -341,8 +363,14 @@ impl Writer<'_, '_> {
                 Kind::Pod => of_pod(from),
                 _ => of_pod(to),
             },
-            Scope::Sent(pod) | Scope::Received(pod) | Scope::Pod(pod) => of_pod(pod),
+            Scope::Sent(pod) | Scope::Received(pod) | Scope::Pod(pod) | Scope::PodAcross(pod) => {
+                of_pod(pod)
+            }
             Scope::Within(node)
+            | Scope::FromPods(node)
+            | Scope::ToPods(node)
+            | Scope::Pods(node)
+            | Scope::PodsAndNode(node, _)
             | Scope::FromNode(node)
             | Scope::ToNode(node)
             | Scope::Node(node)

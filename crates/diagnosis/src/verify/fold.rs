@@ -24,12 +24,22 @@ pub(super) enum Scope {
     Received(usize),
     /// Both.
     Pod(usize),
+    /// Both, as far as another node is at the other end.
+    PodAcross(usize),
     /// Within a node.
     Within(usize),
     /// From one node to another.
     NodeWay(usize, usize),
+    /// Between the pods of the first node and all of the second.
+    PodsAndNode(usize, usize),
     /// Between two nodes.
     NodePair(usize, usize),
+    /// All that the pods of a node send to others.
+    FromPods(usize),
+    /// All that others send to the pods of a node.
+    ToPods(usize),
+    /// Both.
+    Pods(usize),
     /// All that leaves a node for others.
     FromNode(usize),
     /// All that comes to a node from others.
@@ -92,7 +102,7 @@ pub(super) fn fold(hosts: &[Host], cells: &[Cell]) -> Vec<Group> {
     // What every packet of a pod suffers, those to services do, too.
     let services: Vec<usize> = direct.extract_if(.., |it| is_service(cells[*it].rule)).collect();
     let mut groups = cover(hosts, cells, direct);
-    let left = follow(cells, services, &mut groups);
+    let left = follow(hosts, cells, services, &mut groups);
     groups.extend(cover(hosts, cells, left));
     views(cells, rest, &mut groups);
     groups
@@ -103,10 +113,11 @@ fn is_service(rule: Rule) -> bool {
 }
 
 /// Puts failures to the causes that explain them anyway; gives those that none does.
-fn follow(cells: &[Cell], places: Vec<usize>, groups: &mut [Group]) -> Vec<usize> {
+fn follow(hosts: &[Host], cells: &[Cell], places: Vec<usize>, groups: &mut [Group]) -> Vec<usize> {
     let mut left = Vec::new();
     for place in places {
         let Cell { from, to, v6, protocol, .. } = cells[place];
+        let home = hosts[from].home;
         let explains = |group: &&mut Group| {
             let Only { rule, protocol: only, v6: family } = group.only;
             let narrows = rule.is_some()
@@ -117,6 +128,12 @@ fn follow(cells: &[Cell], places: Vec<usize>, groups: &mut [Group]) -> Vec<usize
                 Scope::Sent(pod) => pod == from,
                 Scope::Received(pod) => pod == to,
                 Scope::All(_) => true,
+                // What leaves the node leaves the cluster by the same way.
+                Scope::FromPods(node)
+                | Scope::Pods(node)
+                | Scope::FromNode(node)
+                | Scope::Node(node) => cells[place].rule == Rule::Outside && home == Some(node),
+                Scope::PodAcross(pod) => cells[place].rule == Rule::Outside && pod == from,
                 _ => false,
             };
             group.layer == Layer::Lost && has && !narrows
@@ -306,10 +323,30 @@ fn scopes(hosts: &[Host], cell: &Cell) -> Vec<Scope> {
             scopes.push(Scope::Pod(to));
         }
     }
-    if let [Some(one), Some(other)] = [from, to].map(|place| hosts[place].home) {
+    let homes = [from, to].map(|place| hosts[place].home);
+    if cell.rule == Rule::Outside {
+        scopes.extend(homes[0].map(Scope::FromPods));
+    }
+    if let [Some(one), Some(other)] = homes {
         if one == other {
             scopes.push(Scope::Within(one));
         } else {
+            if pod(from) {
+                scopes.extend([
+                    Scope::PodAcross(from),
+                    Scope::PodsAndNode(one, other),
+                    Scope::FromPods(one),
+                    Scope::Pods(one),
+                ]);
+            }
+            if pod(to) {
+                scopes.extend([
+                    Scope::PodAcross(to),
+                    Scope::PodsAndNode(other, one),
+                    Scope::ToPods(other),
+                    Scope::Pods(other),
+                ]);
+            }
             scopes.extend([
                 Scope::NodeWay(one, other),
                 Scope::NodePair(one.min(other), one.max(other)),
@@ -433,6 +470,16 @@ mod tests {
         let of_node = |it: &Cell| crosses(it) && (home(it.from) == 100 || home(it.to) == 100);
         folds(|it| lost(of_node(it)), &[(Scope::Node(100), ANY)]);
         folds(|_| lost(true), &[(Scope::All(0), ANY)]);
+        // The node itself goes on.
+        let of_pods = |it: &Cell| crosses(it) && [it.from, it.to].iter().any(|end| *end < 2);
+        folds(|it| lost(of_pods(it)), &[(Scope::Pods(100), ANY)]);
+        let of_one = |it: &Cell| crosses(it) && [it.from, it.to].contains(&1);
+        folds(|it| lost(of_one(it)), &[(Scope::PodAcross(1), ANY)]);
+        let pods_and_node = |it: &Cell| {
+            let is_pod = |end: usize| end < 2;
+            (is_pod(it.from) && home(it.to) == 102) || (home(it.from) == 102 && is_pod(it.to))
+        };
+        folds(|it| lost(pods_and_node(it)), &[(Scope::PodsAndNode(100, 102), ANY)]);
     }
 
     #[test]
@@ -444,6 +491,22 @@ mod tests {
         let to_nodes = Only { rule: Some(Rule::PodToNode), ..ANY };
         let nat = Class::Changed("192.0.2.1".parse().unwrap());
         folds(|it| (it.rule == Rule::PodToNode).then_some(nat), &[(Scope::All(0), to_nodes)]);
+    }
+
+    /// The way there is fine, and the way back is not.
+    #[test]
+    fn answers_that_are_lost_are_of_the_other_direction() {
+        let home = |place: usize| hosts()[place].home.unwrap_or_default();
+        let mut cells = all(|it| {
+            let ends = [home(it.from), home(it.to)];
+            lost(ends == [100, 101] || ends == [101, 100])
+        });
+        for cell in &mut cells {
+            cell.backward = cell.class.is_some() && home(cell.from) == 101;
+        }
+        let groups = fold(&hosts(), &cells);
+        assert_eq!(groups.len(), 1);
+        assert_eq!((groups[0].scope, groups[0].only), (Scope::NodeWay(100, 101), ANY));
     }
 
     #[test]

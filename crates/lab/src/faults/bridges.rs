@@ -1,6 +1,7 @@
 //! Faults of a node's bridge and of what it passes on.
 
 use diagnosis::Code;
+use diagnosis::verify::Rule;
 
 use super::site::{Made, Site, changed, delete};
 use super::{ALL, ALONE, CLUSTERS, Families, Fault, NOWHERE};
@@ -15,7 +16,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "pod-to-node", "node-to-pod", "outside"],
+        rules: &[Rule::PodToPod, Rule::PodToNode, Rule::NodeToPod, Rule::Outside],
         unfelt: ALONE,
         codes: &[Code::ForwardingOff],
         healed: true,
@@ -29,7 +30,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::LinkDown],
         healed: false,
@@ -43,11 +44,25 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::GatewayMissing],
         healed: false,
         make: gateway_missing,
+    },
+    Fault {
+        name: "mtu-bridge",
+        what: "The bridge takes smaller packets than the pods on it.",
+        symptom: "Large answers from elsewhere are refused on the way, and lost where a firewall drops ICMP.",
+        repair: "ip -n NODE link set cni0 mtu SIZE",
+        on: Role::Node,
+        scenes: ALL,
+        families: Families::Any,
+        rules: &[Rule::Mtu],
+        unfelt: ALONE,
+        codes: &[Code::MtuMixed],
+        healed: false,
+        make: mtu_bridge,
     },
     Fault {
         name: "ports-isolated",
@@ -57,7 +72,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod"],
+        rules: &[Rule::PodToPod],
         unfelt: NOWHERE,
         codes: &[Code::PortIsolated],
         healed: false,
@@ -71,7 +86,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: CLUSTERS,
         families: Families::Any,
-        rules: &["hairpin"],
+        rules: &[Rule::Hairpin],
         unfelt: CLUSTERS,
         codes: &[Code::HairpinMissing],
         healed: false,
@@ -101,6 +116,12 @@ fn gateway_missing(site: &Site<'_>) -> Made {
     let bridge = bridge_of(site, site.on)?;
     let address = site.address(site.on, bridge.name.as_str())?;
     Ok(vec![delete(site.on, address, "takes the pods' router its address away")])
+}
+
+fn mtu_bridge(site: &Site<'_>) -> Made {
+    let bridge = bridge_of(site, site.on)?;
+    let shrink = |link: &mut net::Link| link.mtu = link.mtu.map(|mtu| mtu.saturating_sub(120));
+    Ok(vec![changed(site.on, &bridge, shrink, "has the bridge take smaller packets")])
 }
 
 fn ports_isolated(site: &Site<'_>) -> Made {

@@ -1,6 +1,7 @@
 //! Faults by rules: what is rewritten, or dropped, that should not be.
 
 use diagnosis::Code;
+use diagnosis::verify::Rule as Promise;
 use net::nft::{
     self, Base, Chain, ChainKind, Element, Field, Hook, Policy, Rule, Statement, Table, TableId,
     Test, Transport, Value, Verdict, priority,
@@ -21,7 +22,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: CLUSTERS,
         families: Families::Any,
-        rules: &["pod-to-pod", "outside", "node-to-pod", "pod-to-node"],
+        rules: &[Promise::PodToPod, Promise::Outside, Promise::NodeToPod, Promise::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::PodsDropped],
         healed: false,
@@ -35,7 +36,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: CLUSTERS,
         families: Families::Any,
-        rules: &["pod-to-pod", "self-view"],
+        rules: &[Promise::PodToPod, Promise::SelfView],
         unfelt: NOWHERE,
         codes: &[Code::MasqueradeBetweenPods],
         healed: false,
@@ -49,7 +50,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::Any,
-        rules: &["outside"],
+        rules: &[Promise::Outside],
         unfelt: ALONE,
         codes: &[Code::MasqueradeMissing],
         healed: true,
@@ -63,7 +64,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: TUNNELS,
         families: Families::Any,
-        rules: &["pod-to-pod", "pod-to-node", "node-to-pod"],
+        rules: &[Promise::PodToPod, Promise::PodToNode, Promise::NodeToPod],
         unfelt: NOWHERE,
         codes: &[Code::TunnelDropped],
         healed: false,
@@ -77,7 +78,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: ALL,
         families: Families::V4,
-        rules: &["pod-to-pod"],
+        rules: &[Promise::PodToPod],
         unfelt: NOWHERE,
         codes: &[Code::BridgeRulesApplied, Code::PodsDropped],
         healed: false,

@@ -1,6 +1,7 @@
 //! Faults of what joins nodes: routes, rules, tunnels and the wire below them.
 
 use diagnosis::Code;
+use diagnosis::verify::Rule as Promise;
 use net::{Change, Encap, Fdb, Link, LinkKind, Mac, Neighbour, Object, Plan};
 use net::{Route, RouteKind, Rule, Step, Vni, Vxlan, VxlanForm};
 
@@ -8,7 +9,7 @@ use super::site::{Made, Site, UPLINK, changed, create, delete, replace};
 use super::{CLUSTERS, Families, Fault, NOWHERE, Scene, TUNNELS};
 use crate::{Namespace, Role};
 
-const FELT: &[&str] = &["pod-to-pod", "pod-to-node", "node-to-pod"];
+const FELT: &[Promise] = &[Promise::PodToPod, Promise::PodToNode, Promise::NodeToPod];
 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
@@ -187,7 +188,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Node,
         scenes: CLUSTERS,
         families: Families::Any,
-        rules: &["mtu"],
+        rules: &[Promise::Mtu],
         unfelt: NOWHERE,
         codes: &[Code::MtuMixed],
         healed: false,

@@ -1,7 +1,8 @@
 //! Faults of a pod's own cable, addresses and routes.
 
 use diagnosis::Code;
-use net::{Address, Route};
+use diagnosis::verify::Rule;
+use net::{Address, Route, Step};
 
 use super::site::{Made, POD_LINK, Site, changed, create, delete, last, replace};
 use super::{ALL, ALONE, Families, Fault, NOWHERE, TUNNELS};
@@ -16,7 +17,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::LinkDown],
         healed: false,
@@ -30,7 +31,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::LinkDown],
         healed: false,
@@ -44,7 +45,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::CableLoose],
         healed: false,
@@ -58,7 +59,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "pod-to-node", "node-to-pod", "outside"],
+        rules: &[Rule::PodToPod, Rule::PodToNode, Rule::NodeToPod, Rule::Outside],
         unfelt: ALONE,
         codes: &[Code::DefaultRouteMissing],
         healed: false,
@@ -72,7 +73,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "pod-to-node", "node-to-pod", "outside"],
+        rules: &[Rule::PodToPod, Rule::PodToNode, Rule::NodeToPod, Rule::Outside],
         unfelt: ALONE,
         codes: &[Code::GatewayMissing],
         healed: false,
@@ -86,7 +87,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod"],
+        rules: &[Rule::PodToPod],
         unfelt: ALONE,
         codes: &[Code::AddressMismatch],
         healed: false,
@@ -100,7 +101,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["unique-address", "pod-to-pod", "self-view"],
+        rules: &[Rule::UniqueAddress, Rule::PodToPod, Rule::SelfView],
         unfelt: NOWHERE,
         codes: &[Code::AddressTwice],
         healed: false,
@@ -114,7 +115,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["pod-to-pod", "node-to-pod", "pod-to-node"],
+        rules: &[Rule::PodToPod, Rule::NodeToPod, Rule::PodToNode],
         unfelt: NOWHERE,
         codes: &[Code::MacTwice],
         healed: false,
@@ -128,7 +129,7 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: ALL,
         families: Families::Any,
-        rules: &["mtu"],
+        rules: &[Rule::Mtu],
         unfelt: NOWHERE,
         codes: &[Code::MtuMixed],
         healed: false,
@@ -142,11 +143,53 @@ pub(super) const FAULTS: &[Fault] = &[
         on: Role::Pod,
         scenes: TUNNELS,
         families: Families::Any,
-        rules: &["mtu"],
+        rules: &[Rule::Mtu],
         unfelt: NOWHERE,
         codes: &[Code::MtuPod],
         healed: false,
         make: mtu_pod,
+    },
+    Fault {
+        name: "loopback-down",
+        what: "The pod's loopback device is switched off.",
+        symptom: "What runs in the pod does not reach itself by localhost; everything else works.",
+        repair: "ip -n POD link set lo up",
+        on: Role::Pod,
+        scenes: ALL,
+        families: Families::Any,
+        rules: &[],
+        unfelt: NOWHERE,
+        codes: &[Code::LoopbackDown],
+        healed: false,
+        make: loopback_down,
+    },
+    Fault {
+        name: "arp-silent",
+        what: "The pod answers no question for its hardware address (arp_ignore).",
+        symptom: "Who has talked with the pod a moment ago still reaches it; nobody else does.",
+        repair: "ip netns exec POD sysctl -w net.ipv4.conf.eth0.arp_ignore=0",
+        on: Role::Pod,
+        scenes: ALL,
+        families: Families::V4,
+        rules: &[],
+        unfelt: NOWHERE,
+        codes: &[Code::ArpSilent],
+        healed: false,
+        make: arp_silent,
+    },
+    Fault {
+        name: "address-refused",
+        what: "The pod's IPv6 address was found to be another pod's when the pod took it (duplicate address detection).",
+        symptom: "The pod has the address and does not use it: it is marked dadfailed.",
+        repair: "ip -n OTHER addr del ADDRESS dev eth0, then ip -n POD addr del ADDRESS dev eth0 && ip -n POD addr add ADDRESS dev eth0",
+        on: Role::Pod,
+        scenes: ALL,
+        families: Families::V6,
+        rules: &[Rule::UniqueAddress, Rule::PodToPod, Rule::SelfView],
+        unfelt: NOWHERE,
+        codes: &[Code::AddressRefused],
+        healed: false,
+        make: address_refused,
     },
 ];
 
@@ -220,4 +263,31 @@ fn mtu_pod(site: &Site<'_>) -> Made {
         changed(node, &end, grow, "has the node's end of the cable take larger packets"),
         changed(site.on, &own, grow, "has the pod take larger packets than the tunnel"),
     ])
+}
+
+fn loopback_down(site: &Site<'_>) -> Made {
+    let lo = site.link(site.on, "lo")?;
+    let why = "switches the pod's loopback device off";
+    Ok(vec![changed(site.on, &lo, |link| link.up = Some(false), why)])
+}
+
+fn arp_silent(site: &Site<'_>) -> Made {
+    let why = "has the pod answer no question for its hardware address";
+    Ok(vec![site.set(site.on, "net/ipv4/conf/eth0/arp_ignore", "8", why)?])
+}
+
+fn address_refused(site: &Site<'_>) -> Made {
+    let own = site.address(site.on, POD_LINK)?;
+    let theirs = Address { nodad: true, ..own.clone() };
+    let asks = Address { nodad: false, ..own.clone() };
+    let key = "net/ipv6/conf/eth0/accept_dad";
+    let mut plan: Vec<Step> = Vec::new();
+    if site.seen(site.on)?.settings.get(&key.replace('/', ".")).map(String::as_str) != Some("1") {
+        plan.push(site.set(site.on, key, "1", "has the pod ask whether an address is free")?);
+    }
+    let sibling = site.sibling()?;
+    plan.push(create(sibling, theirs, "gives another pod the pod's address"));
+    plan.push(delete(site.on, own, "takes the pod its address away"));
+    plan.push(create(site.on, asks, "gives it back, for the pod to find that somebody has it"));
+    Ok(plan)
 }

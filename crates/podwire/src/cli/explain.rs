@@ -15,8 +15,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
   podwire explain lab/default --web    the page, renewed as the network changes
   podwire snapshot FILE                then, anywhere: podwire explain lab/demo --from FILE
 
-Exit codes: 0 answered, and nothing is wrong; 1 answered, and something is wrong; 3 answered, but
-something could not be read; 4 there is no such thing, or several.";
+Exit codes: 0 answered, and nothing is wrong; 1 answered, and something is wrong; 2 wrong use, or no
+such snapshot; 3 answered, but something could not be read; 4 there is no such thing, or several.";
 
 /// `podwire explain`
 #[derive(Debug, Args)]

@@ -160,7 +160,10 @@ fn page(fault: &Fault, terminal: Terminal) -> String {
     };
     let verify = match fault.rules {
         [] => "nothing: pods do not feel it".to_owned(),
-        rules => format!("one of {}", rules.join(", ")),
+        rules => {
+            let names: Vec<&str> = rules.iter().map(|rule| rule.name()).collect();
+            format!("one of {}", names.join(", "))
+        }
     };
     let heals = if *healed { "heals it within a second" } else { "does not heal it" };
     format!(

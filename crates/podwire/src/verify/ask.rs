@@ -13,6 +13,9 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::responder::Gathering;
 
+/// Why nobody can tell what has become of a packet.
+const FULL: &str = "the machine's table of neighbours was full (gc_thresh3), which loses packets";
+
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
     plan: &'a Plan,
@@ -59,10 +62,12 @@ impl<'a> Asker<'a> {
 
     /// What came of all questions, and the largest sizes where the wanted ones do not pass.
     pub(super) fn questions(&self) -> Result<(Vec<Outcome>, Vec<Search>)> {
+        let refused = refused();
         let mut progress = Progress::new(self.plan.questions.len());
         let asked = self.ask(&self.plan.questions, &mut progress);
         progress.end();
         let mut outcomes = asked?;
+        self.settle(&mut outcomes, refused)?;
         self.bury(&mut outcomes);
         let mut searches = self.plan.searches(&outcomes);
         loop {
@@ -107,6 +112,27 @@ impl<'a> Asker<'a> {
             Some(exit) => Err(stopped(exit)),
             None => Ok(()),
         }
+    }
+
+    /// Asks those again that were lost while the machine's table of neighbours was full, which loses
+    /// packets without a word. If it is full again, nobody can tell why they were lost.
+    fn settle(&self, outcomes: &mut [Outcome], before: u64) -> Result<()> {
+        let meanwhile = refused();
+        let is_lost = |outcome: &Outcome| matches!(outcome, Outcome::Silent(_));
+        let lost: Vec<usize> = (0..outcomes.len()).filter(|it| is_lost(&outcomes[*it])).collect();
+        if meanwhile == before || lost.is_empty() {
+            return Ok(());
+        }
+        let again: Vec<Question> = lost.iter().map(|it| self.plan.questions[*it]).collect();
+        let answers = self.ask(&again, &mut Progress::new(again.len()))?;
+        let is_full = refused() != meanwhile;
+        for (place, answer) in lost.into_iter().zip(answers) {
+            outcomes[place] = match is_lost(&answer) && is_full {
+                true => Outcome::Unknown(FULL.to_owned()),
+                false => answer,
+            };
+        }
+        Ok(())
     }
 
     /// Places whose namespace has gone meanwhile say nothing about the network.
@@ -155,6 +181,12 @@ impl<'a> Asker<'a> {
         self.go_on()?;
         Ok(outcomes)
     }
+}
+
+/// How many neighbours the machine's tables have had no room for; 0 where that is not told.
+fn refused() -> u64 {
+    let fills = [false, true].into_iter().filter_map(kernel::neighbour_fill);
+    fills.map(|fill| fill.refused).sum()
 }
 
 fn stopped(exit: Exit) -> Failure {

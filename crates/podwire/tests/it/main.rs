@@ -12,6 +12,7 @@ mod ipam;
 mod kill;
 mod lab;
 mod responders;
+mod schema;
 mod script;
 mod snapshot;
 mod usage;

@@ -77,23 +77,13 @@ fn what_is_no_snapshot_is_refused_with_the_reason() {
         ("/no/such/file", "No such file"),
         ("/dev/null", "ends in the middle"),
     ] {
-        let run = podwire(&format!("diff {whole} {after}")).expect(2);
-        assert!(run.stderr.contains(reason), "{after}: {}", run.stderr);
-        assert_eq!(run.stdout, "");
+        for question in [format!("diff {whole} {after}"), format!("explain --from {after}")] {
+            let run = podwire(&question).expect(2);
+            assert!(run.stderr.contains(reason), "{question}: {}", run.stderr);
+            assert_eq!(run.stdout, "");
+        }
     }
     podwire("diff - -").expect(2);
-}
-
-#[test]
-fn schemas_are_printed() {
-    for (arguments, title) in
-        [("schema", "Topology"), ("schema topology", "Topology"), ("schema diff", "Diff")]
-    {
-        let schema: Value = serde_json::from_str(&podwire(arguments).expect(0).stdout).unwrap();
-        assert_eq!(schema["title"], title);
-        assert_eq!(schema["properties"]["kind"]["const"], title);
-    }
-    podwire("schema nothing").expect(2);
 }
 
 #[test]

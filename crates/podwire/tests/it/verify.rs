@@ -339,3 +339,93 @@ fn the_report_on_a_broken_lab() {
     golden("broken", 1);
     podwire("lab down").expect(0);
 }
+
+/// Ports of a node that lead to a pod, as a runtime has asked for them; and a resolver that does not
+/// answer.
+#[test]
+fn ports_of_a_node_lead_to_its_pod() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1 --backend host-gw").expect(0);
+    let lab = "/run/podwire/lab/default";
+    sh("ip netns add extra");
+    let add = |ports: &str| {
+        format!(
+            "ip netns exec node1 {} cni add podwire extra --cache-dir {lab}/nodes/node1/cni \
+             --conf-dir {lab}/nodes/node1/net.d --plugin-dir {lab}/cni/bin \
+             --capability-args '{{\"portMappings\":[{ports}]}}'",
+            env!("CARGO_BIN_EXE_podwire")
+        )
+    };
+    let tcp = "{\"hostPort\":8080,\"containerPort\":80,\"protocol\":\"tcp\"}";
+    let udp = "{\"hostPort\":5353,\"containerPort\":53,\"protocol\":\"udp\"}";
+    sh(&add(&format!("{tcp},{udp}")));
+    let report = document(&verify("lab/default -o json").expect(0));
+    assert_eq!(rule(&report, "host-port")["pass"], 2);
+    assert_eq!(rule(&report, "hairpin")["pass"], 1);
+    assert_eq!(rule(&report, "dns")["skipped"], "no pod is told a resolver");
+    // What is optional and not there is an answer that is missing, for who wants all of them.
+    verify("lab/default --strict").expect(3);
+    sh("ip netns exec node1 nft flush map inet podwire_cni hostports4");
+    let report = document(&verify("lab/default --only host-port,hairpin -o json").expect(1));
+    assert_eq!(rule(&report, "host-port")["fail"], 2, "{report:#}");
+    podwire("lab down").expect(0);
+}
+
+/// A resolver that answers, and one that is not there.
+#[test]
+fn the_resolver_that_pods_are_told_has_to_answer() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1").expect(0);
+    let file = "/run/podwire/lab/default/nodes/node1/cni/results/podwire-default-pod1-eth0";
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    record["result"]["dns"] = serde_json::json!({ "nameservers": ["10.244.2.2"] });
+    fs::write(file, record.to_string()).unwrap();
+    let gone = document(&verify("lab/default --only dns -o json").expect(1));
+    assert_eq!(rule(&gone, "dns")["fail"], 1);
+    assert!(gone["causes"][0]["text"].as_str().unwrap().contains("resolver"), "{gone:#}");
+    let netns = kernel::Netns::open("/run/netns/pod2".as_ref()).unwrap();
+    let (udp, tcp) = netns
+        .enter(|| {
+            let udp = std::net::UdpSocket::bind("10.244.2.2:53").unwrap();
+            (udp, std::net::TcpListener::bind("10.244.2.2:53").unwrap())
+        })
+        .unwrap();
+    // What was asked comes back as an answer: there is no such name.
+    let answered = |mut query: Vec<u8>| {
+        (query[2], query[3]) = (query[2] | 0x80, 3);
+        query
+    };
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        let (length, from) = udp.recv_from(&mut query).unwrap();
+        udp.send_to(&answered(query[..length].to_vec()), from).unwrap();
+    });
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = tcp.accept().unwrap();
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut query).unwrap();
+        stream.write_all(&[&length[..], &answered(query)].concat()).unwrap();
+    });
+    verify("lab/default --only dns").expect(0);
+    podwire("lab down").expect(0);
+}
+
+/// The page tells the rules in their own words, and shows what podwire says.
+#[test]
+fn the_page_is_of_these_rules() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("../../docs/verify.md")).unwrap();
+    let list = document(&podwire("verify --list -o json").expect(0));
+    for item in list["items"].as_array().unwrap() {
+        for key in ["rule", "text", "source"] {
+            let text = item[key].as_str().unwrap();
+            assert!(page.contains(text), "{text}");
+        }
+    }
+    let answer = fs::read_to_string(root.join("tests/golden/verify-broken.txt")).unwrap();
+    let shown = page.split("```text\n").nth(1).and_then(|text| text.split("```").next()).unwrap();
+    assert!(answer.contains(shown), "{shown}");
+}
