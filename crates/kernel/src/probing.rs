@@ -32,7 +32,7 @@ impl PathError {
 }
 
 /// Has every ICMP error that a packet of this socket causes come back from the next call as an error
-/// and with [`path_errors`], connected or not (`IP_RECVERR`, ip(7)).
+/// and with [`path_error`], connected or not (`IP_RECVERR`, ip(7)).
 pub fn tell_errors(socket: BorrowedFd<'_>, is_ipv6: bool) -> Result<()> {
     let (level, option) = if is_ipv6 {
         (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)

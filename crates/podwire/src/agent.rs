@@ -20,6 +20,7 @@ use kernel::{Kernel, OnError};
 use net::Space;
 
 use self::driver::{Driver, Mode};
+pub(crate) use self::run::log;
 use crate::cli::agent::{Agent, AgentCommand};
 use crate::cli::{Format, Output, print};
 use crate::failure::{Exit, Failure, Result};

@@ -27,6 +27,7 @@ pub(crate) use self::gathering::Gathering;
 use self::protocol::SILENCE;
 use self::session::Session;
 use self::tls::Files;
+use crate::agent::log;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::terminal::harmless;
@@ -51,6 +52,7 @@ struct Settings {
 
 /// Runs until a signal.
 pub(crate) fn run(config: &Path) -> Result<ExitCode> {
+    log();
     let settings = read(config)?;
     let files = Files {
         authority: settings.authority,

@@ -140,7 +140,7 @@ impl Station {
         Ok(self.spaces.len() - 1)
     }
 
-    /// Asks, and returns what came of the questions, in their order: [`conclude`] says what that
+    /// Asks, and returns what came of the questions, in their order: [`conclude`](crate::conclude) says what that
     /// means. Questions between two addresses are asked together, so that they share what the kernel
     /// has to learn for them, which it is made to forget afterwards: never more than half of its free
     /// table of neighbours is taken, and of its free table of tracked connections, whose entries of

@@ -174,6 +174,21 @@ mod tests {
     }
 
     #[test]
+    fn an_echo_carries_a_question_of_its_size() {
+        let v4 = echo(TOKEN, 1400, "10.1.0.4".parse().unwrap());
+        assert_eq!(v4.len() + 20, 1400);
+        assert_eq!(checksum(&v4), 0, "the sum of all, with the checksum, is nothing");
+        let packet = [&[0x45; 1][..], &[0; 19], &v4].concat();
+        assert_eq!(echoed(&packet, false, Echo::Request), Some(TOKEN));
+        assert_eq!(echoed(&packet, false, Echo::Reply), None);
+        let v6 = echo(TOKEN, 1400, "fd00:1::4".parse().unwrap());
+        assert_eq!(v6.len() + 40, 1400);
+        assert_eq!(echoed(&v6, true, Echo::Request), Some(TOKEN));
+        assert_eq!(echoed(&[], false, Echo::Request), None);
+        assert_eq!(echoed(&[0x4f; 30], false, Echo::Request), None, "cut off");
+    }
+
+    #[test]
     fn strays_are_neither_questions_nor_answers() {
         let source = "10.1.0.4".parse().unwrap();
         let good = question(TOKEN, 0, source);

@@ -395,7 +395,9 @@ fn many_pods_on_a_bridge_do_not_fill_the_table_of_neighbours() {
 fn whoever_wants_to_stop_is_heard_and_nothing_stays() {
     isolated!();
     let pods = Pods::new();
-    pods.blue.sh("ip link set eth0 down");
+    need("nft", "nftables");
+    sh("nft add table inet t
+        nft add chain inet t forward { type filter hook forward priority 0 \\; policy drop \\; }");
     let mut station = Station::open(&[pods.red(RED)], &ALL).unwrap();
     let query = |number| Query {
         from: 0,

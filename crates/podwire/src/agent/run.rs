@@ -271,7 +271,7 @@ fn only_one(config: &Config) -> Result<File> {
 }
 
 /// Logs to standard error: for people on a terminal, else one JSON object a line.
-fn log() {
+pub(crate) fn log() {
     use std::io::IsTerminal;
     let filter = tracing_subscriber::EnvFilter::try_from_env("PODWIRE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

@@ -12,8 +12,9 @@ use crate::failure::{Exit, Failure, Result};
 use crate::replace::replace;
 
 /// What is written, below the root.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("etc/systemd/system/podwire-agent.service", UNIT),
+    ("etc/systemd/system/podwire-responder.service", RESPONDER),
     ("etc/systemd/networkd.conf.d/podwire.conf", NETWORKD),
     ("etc/systemd/network/10-podwire.network", NETWORK),
     ("etc/systemd/network/10-podwire.link", LINK),
@@ -40,6 +41,28 @@ ProtectHome=yes
 ProtectSystem=full
 ReadWritePaths=-/etc/cni
 PrivateTmp=yes
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// It enters the namespaces of pods, which the agent has no right to.
+const RESPONDER: &str = "\
+[Unit]
+Description=podwire: lets those with a certificate prove this node's part of the pod network
+After=network-online.target
+Wants=network-online.target
+# Off unless somebody has configured it.
+ConditionPathExists=/etc/podwire/responder.yaml
+
+[Service]
+Type=notify
+ExecStart=PROGRAM responder
+Restart=on-failure
+RestartSec=5
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_ADMIN CAP_NET_RAW CAP_DAC_READ_SEARCH
+NoNewPrivileges=yes
+ProtectHome=yes
 
 [Install]
 WantedBy=multi-user.target
@@ -161,11 +184,13 @@ mod tests {
         let foreign = root.path().join("etc/systemd/network/10-podwire.link");
         fs::create_dir_all(foreign.parent().unwrap()).unwrap();
         fs::write(&foreign, "[Match]\n").unwrap();
-        assert_eq!(install(&files).unwrap().matches("is written").count(), 4);
+        assert_eq!(install(&files).unwrap().matches("is written").count(), 5);
         assert_eq!(install(&files).unwrap().matches("is written").count(), 0);
         let unit = fs::read_to_string(&files[0].0).unwrap();
         assert!(unit.contains("ExecStart=/usr/local/bin/podwire agent\n"), "{unit}");
-        assert_eq!(undo(&files).unwrap().matches("is removed").count(), 4);
+        let responder = fs::read_to_string(&files[1].0).unwrap();
+        assert!(responder.contains("ConditionPathExists=/etc/podwire/responder.yaml"), "off");
+        assert_eq!(undo(&files).unwrap().matches("is removed").count(), 5);
         assert_eq!(fs::read_to_string(&foreign).unwrap(), "[Match]\n");
     }
 }

@@ -131,3 +131,41 @@ pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, Fr
     }
     serde_json::from_slice::<Message<T>>(&text).map(|message| message.body).map_err(strange)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_what_is_received() {
+        let mut bytes = Vec::new();
+        let address: IpAddr = "10.1.0.2".parse().unwrap();
+        send(&mut bytes, &Request::Announce(vec![address])).unwrap();
+        send(&mut bytes, &Request::Keep).unwrap();
+        let mut bytes = &bytes[..];
+        let first: Request = receive(&mut bytes).unwrap();
+        assert!(matches!(first, Request::Announce(addresses) if addresses == [address]));
+        assert!(matches!(receive(&mut bytes), Ok(Request::Keep)));
+        assert!(matches!(receive::<Request>(&mut bytes), Err(FrameError::Io(_))), "it has ended");
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name_whatever_it_says() {
+        let text = br#"{"apiVersion":"podwire/v2","body":{"something":"else"}}"#;
+        let mut bytes = Vec::from((text.len() as u32).to_be_bytes());
+        bytes.extend(text);
+        let error = receive::<Reply>(&mut &bytes[..]).unwrap_err();
+        assert_eq!(error.to_string(), "it speaks podwire/v2, and this is podwire/v1");
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 2, b'{', b'}'], &[0xff; 64]] {
+            let error = receive::<Request>(&mut &bytes[..]).unwrap_err();
+            assert!(matches!(error, FrameError::Strange(_)), "{error:?}");
+        }
+        // A length alone takes no memory.
+        let error = receive::<Request>(&mut &[0, 0xff, 0xff, 0xff][..]).unwrap_err();
+        assert!(matches!(error, FrameError::Io(_)), "{error:?}");
+    }
+}

@@ -163,3 +163,65 @@ impl<'a> Session<'a> {
         Ok(Reply::Asked(replies))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use probe::Shape;
+
+    use super::*;
+
+    const OWN: &str = "10.1.0.2";
+    const OTHER: &str = "10.1.1.2";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Whether a question to this address is refused, and why; asked by a session that has named
+    /// one other's address.
+    fn refusal(to: &str, port: u16, protocol: Protocol) -> Option<String> {
+        let networks = ["10.1.0.0/16".parse().unwrap()];
+        let mut session = Session::new(&networks);
+        let mut nowhere = Vec::new();
+        let announce = Request::Announce(vec![ip(OTHER)]);
+        session.answer(announce, &mut nowhere).unwrap();
+        session.places = vec![ip(OWN)];
+        let to = SocketAddr::new(ip(to), port);
+        let query = Query { from: 0, to, protocol, shape: Shape::default(), token: 1 };
+        session.ask(&[query], Limits::default(), &mut nowhere).err()
+    }
+
+    #[test]
+    fn packets_go_to_addresses_of_the_cluster_only() {
+        // What is allowed fails later: nothing is open here.
+        let allowed = Some("no place is open".to_owned());
+        assert_eq!(refusal(OTHER, 40_000, Protocol::Udp), allowed);
+        assert_eq!(refusal(OWN, 40_000, Protocol::Tcp), allowed);
+        assert_eq!(refusal(OTHER, 0, Protocol::Icmp), allowed);
+        let unknown = |it: &str| Some(format!("{it} is no address that a responder has told of"));
+        assert_eq!(refusal("10.1.1.3", 40_000, Protocol::Udp), unknown("10.1.1.3"));
+        assert_eq!(refusal("192.0.2.1", 40_000, Protocol::Udp), unknown("192.0.2.1"));
+        let port = Some("port 53 is not one of ours".to_owned());
+        assert_eq!(refusal(OTHER, 53, Protocol::Udp), port);
+    }
+
+    #[test]
+    fn nobody_announces_addresses_beyond_the_configured_networks() {
+        let networks = ["10.1.0.0/16".parse().unwrap()];
+        let mut session = Session::new(&networks);
+        let announce = Request::Announce(vec![ip(OTHER), ip("192.0.2.1")]);
+        let why = session.answer(announce, &mut Vec::new()).unwrap_err();
+        assert_eq!(why, "192.0.2.1 is in none of the networks of this responder");
+    }
+
+    #[test]
+    fn only_places_of_this_node_are_opened() {
+        let networks = ["10.1.0.0/16".parse().unwrap()];
+        let mut session = Session::new(&networks);
+        session.machine = Some(Machine::default());
+        let why = session.open(vec![ip(OWN)]).unwrap_err();
+        assert_eq!(why, "10.1.0.2 is of nobody on this node");
+    }
+}

@@ -11,6 +11,7 @@ mod faults;
 mod ipam;
 mod kill;
 mod lab;
+mod responders;
 mod schema;
 mod script;
 mod snapshot;

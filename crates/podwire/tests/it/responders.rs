@@ -1,0 +1,222 @@
+//! `podwire verify --responders`, on labs whose nodes each have a responder of their own.
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
+#![expect(clippy::disallowed_methods, reason = "tests start processes")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use testbed::{TempDir, isolated, need, sh};
+
+use crate::{Run, finish, podwire};
+
+/// A cluster of three nodes, with a responder on each.
+struct Cluster {
+    directory: TempDir,
+    responders: Vec<Child>,
+}
+
+const NODES: [&str; 3] = ["node1", "node2", "node3"];
+/// Where the lab has them.
+const ADDRESSES: [&str; 3] = ["192.0.2.11", "192.0.2.12", "192.0.2.13"];
+
+impl Cluster {
+    fn new() -> Self {
+        need("openssl", "openssl");
+        podwire("lab up --nodes 3 --pods 2 --backend vxlan").expect(0);
+        let directory = TempDir::new().unwrap();
+        let mut cluster = Self { directory, responders: Vec::new() };
+        cluster.authority("ca");
+        for name in NODES.into_iter().chain(["asker"]) {
+            cluster.certificate(name, "ca");
+        }
+        for (name, address) in NODES.into_iter().zip(ADDRESSES) {
+            cluster.start(name, address);
+        }
+        cluster.name("asker", "ca", &ADDRESSES);
+        cluster
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn openssl(&self, script: &str) {
+        sh(&format!("cd {}; ({script}) 2>/dev/null", self.directory.path().display()));
+    }
+
+    fn authority(&self, name: &str) {
+        self.openssl(&format!(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+             -keyout {name}.key -out {name}.crt -subj /CN={name}"
+        ));
+    }
+
+    fn certificate(&self, name: &str, authority: &str) {
+        fs::write(self.path("names"), format!("subjectAltName=DNS:{name}\n")).unwrap();
+        self.openssl(&format!(
+            "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {name}.key \
+             -out {name}.csr -subj /CN={name} && openssl x509 -req -in {name}.csr -days 2 \
+             -CA {authority}.crt -CAkey {authority}.key -CAcreateserial -extfile names -out {name}.crt"
+        ));
+    }
+
+    fn tls(&self, name: &str, authority: &str) -> String {
+        let at = self.directory.path().display();
+        format!(
+            "authority: {at}/{authority}.crt\ncertificate: {at}/{name}.crt\nkey: {at}/{name}.key\n"
+        )
+    }
+
+    /// Starts the responder of a node, and waits until it listens.
+    fn start(&mut self, node: &str, address: &str) {
+        let settings = self.path(&format!("{node}.yaml"));
+        let tls = self.tls(node, "ca");
+        fs::write(
+            &settings,
+            format!("listen: {address}:7481\n{tls}networks: [10.244.0.0/16, 192.0.2.0/24]\n"),
+        )
+        .unwrap();
+        let arguments = format!("responder --config {}", settings.display());
+        self.responders.push(inside(node, &arguments));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !podwire(&format!("lab exec {node} -- ss -Hltn")).stdout.contains(":7481") {
+            assert!(Instant::now() < deadline, "the responder of {node} does not listen");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Writes down whom to ask, as whom.
+    fn name(&self, asker: &str, authority: &str, addresses: &[&str]) {
+        let mut text = self.tls(asker, authority) + "responders:\n";
+        for (name, address) in NODES.iter().zip(addresses) {
+            text += &format!("- {{name: {name}, address: '{address}:7481'}}\n");
+        }
+        fs::write(self.path("responders.yaml"), text).unwrap();
+    }
+
+    fn start_verify(&self, flags: &str) -> Child {
+        let file = self.path("responders.yaml");
+        inside("node1", &format!("verify --responders {} {flags}", file.display()))
+    }
+
+    fn verify(&self, flags: &str) -> Run {
+        finish(self.start_verify(flags))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in &mut self.responders {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        podwire("lab down");
+    }
+}
+
+/// Starts podwire in the namespace of a node, as the very process that it is then.
+fn inside(node: &str, arguments: &str) -> Child {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{node}")).arg(env!("CARGO_BIN_EXE_podwire"));
+    command.args(arguments.split_whitespace()).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Who has a socket of ours in a pod.
+fn sockets() -> String {
+    let all = (1..=6).map(|pod| podwire(&format!("lab exec pod{pod} -- ss -Htuwan")).stdout);
+    all.collect()
+}
+
+#[test]
+fn three_nodes_prove_their_network_over_tls() {
+    isolated!();
+    let cluster = Cluster::new();
+    let run = cluster.verify("--profile strict -o json").expect(0);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    let rules = report["rules"].as_array().unwrap();
+    for (name, pairs) in [("pod-to-pod", 30), ("node-to-pod", 18), ("pod-to-node", 18)] {
+        let rule = rules.iter().find(|it| it["rule"] == name).unwrap();
+        assert_eq!(rule["pairs"], pairs, "{name}");
+        assert_eq!(rule["pass"], pairs, "{name}");
+    }
+    assert_eq!(sockets(), "", "a session leaves nothing open");
+    // What is wrong between two nodes is found, whichever machine sees it.
+    let node3 = "ip route replace blackhole 10.244.3.0/24";
+    podwire(&format!("lab exec node2 -- {node3}")).expect(0);
+    let run = cluster.verify("--timeout 500ms").expect(1);
+    assert!(run.stdout.contains("node2") && run.stdout.contains("node3"), "{}", run.stdout);
+    assert_eq!(sockets(), "");
+}
+
+#[test]
+fn without_trust_or_an_answer_nobody_can_tell() {
+    isolated!();
+    let cluster = Cluster::new();
+    let fails = |words: &str| {
+        let run = cluster.verify("").expect(3);
+        assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
+        assert_eq!(run.stdout, "", "nothing is claimed");
+        assert_eq!(run.stderr.matches("the responder of").count(), 1, "{}", run.stderr);
+    };
+    // An asker of another authority is let go by the responder …
+    cluster.authority("other");
+    cluster.certificate("stranger", "other");
+    cluster.name("stranger", "ca", &ADDRESSES);
+    fails("it is not trusted, or does not trust us");
+    // … and a responder of another one by the asker.
+    cluster.name("asker", "other", &ADDRESSES);
+    fails("it is not trusted, or does not trust us");
+    // The certificate of another node is not this one's.
+    cluster.name("asker", "ca", &[ADDRESSES[1], ADDRESSES[0], ADDRESSES[2]]);
+    fails("it is not trusted, or does not trust us");
+    // Nobody is there.
+    cluster.name("asker", "ca", &["192.0.2.1", ADDRESSES[1], ADDRESSES[2]]);
+    fails("it cannot be reached");
+    // Somebody is there who says nothing.
+    cluster.name("asker", "ca", &ADDRESSES);
+    let silent = Pid::from_child(&cluster.responders[1]);
+    kill_process(silent, Signal::STOP).unwrap();
+    fails("it does not answer for 10 s");
+}
+
+#[test]
+fn a_responder_that_dies_in_the_middle_is_no_fault_of_the_network() {
+    isolated!();
+    let mut cluster = Cluster::new();
+    // Nothing arrives on node 1's pods, so that its questions take their time.
+    podwire("lab exec node1 -- nft add table ip t").expect(0);
+    podwire("lab exec node1 -- nft add chain ip t f { type filter hook forward priority 0 ; }")
+        .expect(0);
+    podwire("lab exec node1 -- nft add rule ip t f ip daddr 10.244.1.0/24 drop").expect(0);
+    let verify = cluster.start_verify("--timeout 4s --only pod-to-pod -o json");
+    sleep(Duration::from_millis(1500));
+    let mut last = cluster.responders.pop().unwrap();
+    last.kill().unwrap();
+    last.wait().unwrap();
+    let run = finish(verify);
+    assert_ne!(run.code, Some(0), "{}", run.stdout);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    let text = report.to_string();
+    assert!(text.contains("the responder of node3: the connection broke"), "{text}");
+    // Of an asker that is killed nothing stays, soon.
+    let mut verify = {
+        cluster.start("node3", ADDRESSES[2]);
+        cluster.start_verify("--timeout 4s --only pod-to-pod")
+    };
+    sleep(Duration::from_millis(1000));
+    assert_ne!(sockets(), "", "it is at work");
+    verify.kill().unwrap();
+    verify.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while !sockets().is_empty() {
+        assert!(Instant::now() < deadline, "{}", sockets());
+        sleep(Duration::from_millis(100));
+    }
+    assert!(Path::new("/run/netns/pod1").exists());
+}
