@@ -140,6 +140,8 @@ codes! {
     MasqueradeBetweenPods: Wrong,
     /// Masquerade is asked for, and no rule does it.
     MasqueradeMissing: Wrong,
+    /// A port of the node leads to an address that no pod has.
+    HostPortStale: Wrong,
     /// Rules drop what pods send or receive.
     PodsDropped: Wrong,
     /// Rules drop what a tunnel sends or receives.

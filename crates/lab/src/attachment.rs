@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cni::runtime::Parameters;
 use cni::{Attachment, Command};
 use net::Space;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{Invocation, Lab, Namespace, Network, Step, cluster, pods};
 
@@ -58,12 +58,28 @@ pub(crate) fn check(lab: &Lab, directory: &Path, pod: &Namespace) -> Option<Invo
     Some(call.attachment(Command::Check))
 }
 
+/// The port of the node that leads to a pod: the first of each node has one, if it was asked for.
+fn host_port(lab: &Lab, pod: &Namespace) -> Option<u16> {
+    let Network::Cluster(network) = &lab.network else { return None };
+    let first = lab.pods().find(|it| it.node == pod.node)?;
+    network.host_port.filter(|_| first == pod)
+}
+
+/// What a runtime tells plugins of such a port.
+fn port_mappings(host_port: u16) -> Map<String, Value> {
+    let mapping = |protocol: &str| json!({ "hostPort": host_port, "containerPort": 80, "protocol": protocol });
+    let mappings = ["tcp", "udp"].map(mapping);
+    Map::from_iter([("portMappings".to_owned(), json!(mappings))])
+}
+
 /// What all calls for one pod have in common.
 struct Call {
     container_id: String,
     wiring: Wiring,
     space: Space,
     netns: PathBuf,
+    /// The port of the node that leads to the pod.
+    host_port: Option<u16>,
 }
 
 impl Call {
@@ -82,7 +98,8 @@ impl Call {
             }
         };
         let container_id = format!("{}-{}", lab.name, pod.name);
-        Some(Self { container_id, wiring, space, netns })
+        let host_port = host_port(lab, pod);
+        Some(Self { container_id, wiring, space, netns, host_port })
     }
 
     /// containerd does the same with a network of its own before all others.
@@ -114,13 +131,16 @@ impl Call {
         let container_id = self.container_id.clone();
         let attachment = Attachment { container_id, ifname: ifname.to_owned() };
         let netns = Some(self.netns.clone());
+        // A loopback device has no ports of the node.
+        let host_port = self.host_port.filter(|_| ifname != "lo");
+        let capability_args = host_port.map(port_mappings).unwrap_or_default();
         Invocation {
             space: self.space.clone(),
             command,
             list,
             file,
             path: self.wiring.plugins.clone(),
-            parameters: Parameters { attachment, netns, ..Parameters::default() },
+            parameters: Parameters { attachment, netns, capability_args, ..Parameters::default() },
             cache: self.wiring.cache.clone(),
             why,
         }

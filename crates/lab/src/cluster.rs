@@ -40,6 +40,9 @@ pub struct Cluster {
     /// With host-gw: how nodes are joined that share no link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Backend>,
+    /// The port of each node that leads to port 80 of its first pod, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<u16>,
     /// The addresses that nodes and pods have.
     pub families: Families,
     /// What the nodes are cabled to.

@@ -245,6 +245,9 @@ pub(crate) struct Network {
     /// With host-gw: how nodes are joined that share no link.
     #[arg(long, value_enum, env = "PODWIRE_LAB_FALLBACK")]
     pub(crate) fallback: Option<Fallback>,
+    /// This port of each node leads to port 80 of its first pod.
+    #[arg(long, value_name = "PORT", env = "PODWIRE_LAB_HOST_PORT")]
+    pub(crate) host_port: Option<std::num::NonZeroU16>,
     /// A router between the nodes: odd ones on one side, even ones on the other.
     #[arg(long, env = "PODWIRE_LAB_ROUTED")]
     pub(crate) routed: bool,

@@ -41,6 +41,7 @@ pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
     let lab = Lab::new(name, &prefix, self::network(network, Defaults::default())?)?;
     let store = store();
     if dry_run {
+        require_no_ports(&lab, output)?;
         let plan = lab.plan(&store.directory(&lab.name));
         print(&dry_run::up(&plan, output, terminal))?;
         return Ok(Exit::Yes.into());
@@ -72,6 +73,17 @@ pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
         }
     }
     Ok(Exit::Yes.into())
+}
+
+/// Refuses a script of what takes more than a network's first plugin.
+fn require_no_ports(lab: &Lab, output: Output) -> Result<()> {
+    match (&lab.network, output) {
+        (Network::Cluster(Cluster { host_port: Some(_), .. }), Output::Sh) => {
+            Err(Failure::new(Exit::Usage, "-o sh makes no ports of nodes that lead to pods")
+                .remedy("leave --host-port out"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `podwire lab down`
@@ -298,6 +310,7 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
             ("--backend", flags.backend.is_some()),
             ("--fallback", flags.fallback.is_some()),
             ("--classic", flags.classic),
+            ("--host-port", flags.host_port.is_some()),
             ("--routed", flags.routed),
             ("--ipv6", flags.ipv6),
             ("--agents", flags.agents),
@@ -333,6 +346,7 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
             Some(cli::Backend::Auto) => fabric::Backend::Auto,
         },
         classic: flags.classic,
+        host_port: flags.host_port.map(std::num::NonZeroU16::get),
         fallback: flags.fallback.map(|fallback| match fallback {
             cli::Fallback::Vxlan => fabric::Backend::Vxlan,
             cli::Fallback::Gpe => fabric::Backend::Gpe,
@@ -381,6 +395,7 @@ pub(crate) fn flags(network: &Network) -> String {
                 fabric::Backend::Auto => Some("--backend auto".to_owned()),
                 fabric::Backend::Vxlan => None,
             });
+            flags.extend(it.host_port.map(|port| format!("--host-port {port}")));
             flags.extend(it.classic.then(|| "--classic".to_owned()));
             flags.extend(it.fallback.map(|fallback| match fallback {
                 fabric::Backend::Gpe => "--fallback gpe".to_owned(),

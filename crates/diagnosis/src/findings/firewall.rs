@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use net::nft::{Hook, Object, Statement};
+use net::nft::{Hook, Key, Mapped, Object, Statement, Value};
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
 
 use super::bridges::asks;
@@ -30,6 +30,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
         }
         let node = Firewall { view, home, rules: Rules::new(&namespace.dump.nft) };
         findings.extend(node.pods(&pods));
+        findings.extend(node.ports());
         if has_tunnel {
             findings.extend(node.tunnels());
         }
@@ -146,6 +147,44 @@ impl<'a> Firewall<'_, 'a> {
         }
         findings.extend(seen.into_iter().map(|(key, seen)| self.told(key, seen)));
         findings
+    }
+
+    /// Ports of the node that lead to nobody, among those that plugins of ours wrote.
+    fn ports(&self) -> Vec<Finding> {
+        let view = self.view;
+        // Who was not looked at may have the address.
+        if !view.machine.gaps.is_empty() {
+            return Vec::new();
+        }
+        let guests = view.guests(self.home);
+        let is_had = |address: IpAddr| guests.iter().any(|guest| view.owns(*guest, address));
+        let stale = |object: &Object| {
+            let Object::Element(element) = object else { return None };
+            let is_ours =
+                element.table.name == PLUGIN_NFT_TABLE && element.set.starts_with("hostports");
+            let (Key::Point(key), Some(Mapped::Data(to))) = (&element.key, &element.value) else {
+                return None;
+            };
+            let (Some(Value::Port(port)), [Value::Address(address), ..]) = (key.last(), &to[..])
+            else {
+                return None;
+            };
+            if !is_ours || is_had(*address) {
+                return None;
+            }
+            let text = format!(
+                "Port {port} of {} leads to {address}, which no pod of the node has.",
+                view.called(self.home)
+            );
+            let consequence = "Who asks for the port gets no answer.";
+            let about = vec![view.space(self.home)];
+            let family = if address.is_ipv6() { 6 } else { 4 };
+            let list = format!("nft list map inet {PLUGIN_NFT_TABLE} hostports{family}");
+            let finding = Finding::new(Code::HostPortStale, text, consequence, about);
+            let remedy = "recreate the pod that has the port, or remove what is left of one that is gone: podwire cni gc";
+            Some(finding.remedy(remedy).shown_by(view.command(self.home, &list)))
+        };
+        view.namespace(self.home).dump.nft.iter().filter_map(stale).collect()
     }
 
     fn told(

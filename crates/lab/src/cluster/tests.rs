@@ -15,6 +15,7 @@ fn cluster(backend: Backend, families: Families, underlay: Underlay) -> (Lab, Cl
         pods: 2,
         backend,
         classic: false,
+        host_port: None,
         fallback: None,
         families,
         underlay,

@@ -9,7 +9,7 @@ use net::nft::{
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
 use net::{Change, Object, Plan, Step};
 
-use super::site::{Made, POD_LINK, Site, create, replace};
+use super::site::{Made, POD_LINK, Site, create, delete, replace};
 use super::{ALL, ALONE, CLUSTERS, Families, Fault, NOWHERE, TUNNELS};
 use crate::{Namespace, Role};
 
@@ -55,6 +55,20 @@ pub(super) const FAULTS: &[Fault] = &[
         codes: &[Code::MasqueradeMissing],
         healed: true,
         make: masquerade_missing,
+    },
+    Fault {
+        name: "host-port-stale",
+        what: "The port of the node still leads to the address of a pod that is gone (in labs with --host-port).",
+        symptom: "Who asks for the port gets no answer; the pod itself is reached.",
+        repair: "podwire lab pod rm POD && podwire lab pod add NODE",
+        on: Role::Pod,
+        scenes: CLUSTERS,
+        families: Families::Any,
+        rules: &[Promise::HostPort],
+        unfelt: NOWHERE,
+        codes: &[Code::HostPortStale],
+        healed: false,
+        make: host_port_stale,
     },
     Fault {
         name: "tunnel-blocked",
@@ -203,6 +217,32 @@ fn masquerade_missing(site: &Site<'_>) -> Made {
     let plan: Plan = elements.filter(is_ours).map(gone).collect();
     if plan.is_empty() {
         return Err(format!("{} masquerades nothing", site.on.name));
+    }
+    Ok(plan)
+}
+
+fn host_port_stale(site: &Site<'_>) -> Made {
+    let (node, own) = (site.node()?, site.address(site.on, POD_LINK)?.address);
+    let nobody = Value::Address(super::site::last(own));
+    let mut plan = Plan::new();
+    for object in site.objects(node)? {
+        let Object::Nft(nft::Object::Element(element)) = object else { continue };
+        let Some(nft::Mapped::Data(to)) = &element.value else { continue };
+        let is_its = to.first() == Some(&Value::Address(own.addr()));
+        if element.table.name != PLUGIN_NFT_TABLE || !is_its {
+            continue;
+        }
+        let elsewhere = std::iter::once(nobody.clone()).chain(to.iter().skip(1).cloned());
+        let value = Some(nft::Mapped::Data(elsewhere.collect()));
+        let wrong = Element { value, ..element.clone() };
+        plan.push(delete(node, element, "forgets where the port leads"));
+        plan.push(create(node, wrong, "leads the port to the address of a pod that is gone"));
+    }
+    if plan.is_empty() {
+        return Err(format!(
+            "no port of {} leads to {}: --host-port of `podwire lab up` makes one",
+            node.name, site.on.name
+        ));
     }
     Ok(plan)
 }

@@ -115,7 +115,17 @@ impl Before {
             refused.map(|it| Step::new(&self.space, Change::Delete(it), back)).collect();
         let objects: Vec<Object> = seen.objects.into_iter().filter(is_known).collect();
         let made = |it: &Object| self.made.iter().any(|made| Key::of(made) == Key::of(it));
-        for step in net::diff(&self.space, &self.objects, &objects, made) {
+        // A cable that is gone went with its pod or node, and so did all that was on it.
+        let is_gone = |it: &&Object| match it {
+            Object::Link(Link { kind: None, .. }) => {
+                !objects.iter().any(|seen| Key::of(seen) == Key::of(it))
+            }
+            _ => false,
+        };
+        let gone: Vec<&Object> = self.objects.iter().filter(is_gone).collect();
+        let stays = |it: &&Object| !gone.iter().any(|cable| depends(it, cable));
+        let wanted: Vec<Object> = self.objects.iter().filter(stays).cloned().collect();
+        for step in net::diff(&self.space, &wanted, &objects, made) {
             let change = match &step.change {
                 Change::Replace { from: Object::Link(from), to: Object::Link(to) } => {
                     replace(from, to)
