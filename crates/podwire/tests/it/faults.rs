@@ -22,6 +22,13 @@ struct Score {
     wrong: Vec<String>,
 }
 
+/// A directory for what is looked at, in which the test goes on.
+fn home() -> testbed::TempDir {
+    let home = testbed::TempDir::new().unwrap();
+    std::env::set_current_dir(home.path()).unwrap();
+    home
+}
+
 /// Looks at the labs of this machine, and at nothing else: where the test runs is none of its business.
 fn look(file: &str) {
     let mut machine: Value = serde_json::from_str(&podwire("snapshot -").expect(0).stdout).unwrap();
@@ -127,8 +134,7 @@ fn flagged(question: &str) -> Vec<String> {
 #[track_caller]
 fn all(flags: &str, scene: Scene) {
     let _agents = Agents;
-    let home = testbed::TempDir::new().unwrap();
-    std::env::set_current_dir(home.path()).unwrap();
+    let _home = home();
     podwire(&format!("lab up {flags}")).expect(0);
     look("whole.json");
     assert_eq!(found("whole.json"), [""; 0], "lab up {flags}");
@@ -155,7 +161,6 @@ fn all(flags: &str, scene: Scene) {
     assert_eq!(score.wrong, [""; 0], "lab up {flags}");
     podwire("lab down").expect(0);
     assert!(!Path::new("/run/podwire").exists());
-    let _ = fs::remove_dir_all(home.path());
 }
 
 #[test]
@@ -267,6 +272,7 @@ const MARK: &str = "<!-- What follows is written from the catalogue. -->\n";
 fn a_fault_is_shown_before_it_is_made() {
     isolated!();
     let _agents = Agents;
+    let _home = home();
     podwire("lab up --pods 2").expect(0);
     let shown = podwire("lab break cable-down --on pod2 --dry-run -o sh").expect(0);
     assert!(shown.stdout.contains("ip -n node1 link set veth"), "{}", shown.stdout);
@@ -282,6 +288,7 @@ fn a_fault_is_shown_before_it_is_made() {
 fn what_cannot_be_broken_is_said() {
     isolated!();
     let _agents = Agents;
+    let _home = home();
     podwire("lab up --nodes 2 --pods 1").expect(0);
     podwire("lab break gremlins").expect(2);
     let missing = podwire("lab break cable-down --on pod/pod9").expect(4);
@@ -315,6 +322,7 @@ fn what_cannot_be_broken_is_said() {
 fn what_an_agent_heals_is_not_pretended_to_be_broken() {
     isolated!();
     let _agents = Agents;
+    let _home = home();
     podwire("lab up --nodes 2 --pods 1 --agents").expect(0);
     let refused = podwire("lab break peer-route-missing").expect(1);
     assert!(refused.stderr.contains("heals it within a second"), "{}", refused.stderr);
@@ -336,8 +344,7 @@ fn what_an_agent_heals_is_not_pretended_to_be_broken() {
 fn a_half_repair_is_completed() {
     isolated!();
     let _agents = Agents;
-    let home = testbed::TempDir::new().unwrap();
-    std::env::set_current_dir(home.path()).unwrap();
+    let _home = home();
     podwire("lab up --pods 2 --dual-stack").expect(0);
     for (fault, repair) in [
         (
@@ -365,8 +372,7 @@ fn a_half_repair_is_completed() {
 fn a_quiz_is_solved_by_repairing() {
     isolated!();
     let _agents = Agents;
-    let home = testbed::TempDir::new().unwrap();
-    std::env::set_current_dir(home.path()).unwrap();
+    let _home = home();
     podwire("lab up --nodes 2 --pods 2").expect(0);
     podwire("lab quiz --check").expect(1);
     look("before.json");
