@@ -3,6 +3,7 @@
 mod live;
 mod web;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use diagnosis::{Explanation, Finding, LookupError, Reference, Severity, Thing};
@@ -46,19 +47,19 @@ pub(crate) fn run(arguments: &Explain, terminal: Terminal) -> Result<ExitCode> {
 }
 
 /// What is said about a subject, and what is shown of the machine.
-struct Answer {
+struct Answer<'a> {
     explanation: Explanation,
-    shown: Machine,
+    shown: Cow<'a, Machine>,
     focus: Focus,
 }
 
-impl Answer {
-    fn of(machine: &Machine, wanted: &Reference) -> std::result::Result<Self, LookupError> {
+impl<'a> Answer<'a> {
+    fn of(machine: &'a Machine, wanted: &Reference) -> std::result::Result<Self, LookupError> {
         let explanation = diagnosis::explain(machine, wanted)?;
         let thing = diagnosis::thing(machine, wanted)?;
         let shown = match &thing {
             Some(thing) => surroundings(machine, thing),
-            None => diagnosis::excerpt(machine, wanted)?,
+            None => Cow::Owned(diagnosis::excerpt(machine, wanted)?),
         };
         Ok(Self { explanation, shown, focus: thing.map(Focus::from).unwrap_or_default() })
     }
@@ -73,16 +74,19 @@ impl Answer {
 }
 
 /// What a thing is among: the lab that it is in, or the machine without its labs.
-fn surroundings(machine: &Machine, thing: &Thing) -> Machine {
+fn surroundings<'a>(machine: &'a Machine, thing: &Thing) -> Cow<'a, Machine> {
     let is_it = |namespace: &&Namespace| match thing {
         Thing::Node(name) => namespace.node.as_ref() == Some(name),
         Thing::Namespace(id) | Thing::Link(id, _) => namespace.id == *id,
     };
     let lab = machine.namespaces.iter().find(is_it).and_then(|namespace| namespace.lab.as_ref());
     let is_near = |namespace: &&Namespace| namespace.lab.as_ref() == lab;
+    if machine.namespaces.iter().all(|it| is_near(&it)) {
+        return Cow::Borrowed(machine);
+    }
     let namespaces = machine.namespaces.iter().filter(is_near).cloned().collect();
     let (host, nodes, gaps) = (machine.host.clone(), machine.nodes.clone(), machine.gaps.clone());
-    Machine { host, nodes, namespaces, gaps }
+    Cow::Owned(Machine { host, nodes, namespaces, gaps })
 }
 
 /// A proven fault outranks what could not be read.

@@ -5,6 +5,7 @@
 //! take no more than a share of the time, however long one takes. A namespace that is listened to
 //! lives on for as long, so one that its path leads to no more is let go at the next tick.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -69,12 +70,12 @@ impl Subject {
 }
 
 /// What is shown where the subject is not there any more: that, and what is there.
-fn lost(machine: &Machine, wanted: &Reference, why: String) -> Answer {
+fn lost<'a>(machine: &'a Machine, wanted: &Reference, why: String) -> Answer<'a> {
     let sentence = Sentence { text: why, about: Vec::new(), command: None, findings: Vec::new() };
     let chapter = Chapter { title: wanted.to_string(), sentences: vec![sentence] };
     let explanation =
         Explanation { subject: wanted.to_string(), chapters: vec![chapter], findings: Vec::new() };
-    Answer { explanation, shown: machine.clone(), focus: Focus::Machine }
+    Answer { explanation, shown: Cow::Borrowed(machine), focus: Focus::Machine }
 }
 
 /// Renews the page for as long as the process lives; `machine` is what the first page shows.

@@ -166,6 +166,23 @@ fn what_is_looked_at_goes_all_the_same() {
     assert_eq!(served.end(Signal::INT), Some(130));
 }
 
+/// Processes that are not for this user to know come and go; those of the machine are outside the test's
+/// user namespace.
+#[test]
+fn a_page_on_which_nothing_changes_stays() {
+    isolated!();
+    sh("ip link set lo up; ip netns add pod");
+    let served = Served::start("netns/pod");
+    let page = || served.ask(&format!("GET /{}/", served.token), &served.own());
+    let before = page();
+    assert!(before.contains("processes of other users"), "{before}");
+    sh("for i in 1 2 3; do sleep 8 >/dev/null 2>&1 & done");
+    // More than two looks of the slow timer.
+    sleep(Duration::from_secs(6));
+    assert!(page() == before, "{}", page());
+    assert_eq!(served.end(Signal::INT), Some(130));
+}
+
 #[test]
 fn a_pod_appears_while_somebody_looks() {
     isolated!();

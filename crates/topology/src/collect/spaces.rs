@@ -124,12 +124,8 @@ impl Search {
         let told = parallel::each(&pids, |_, pid| Told::of(*pid, &files))?;
         let told: Vec<Told> = told.into_iter().flatten().collect();
         self.mounts(&told);
-        let mut closed = 0;
         for it in &told {
-            let Some(id) = it.netns else {
-                closed += 1;
-                continue;
-            };
+            let Some(id) = it.netns else { continue };
             self.inodes.insert(id.inode, id);
             self.found.entry(id).or_default().1.push(it.process.clone());
         }
@@ -152,8 +148,9 @@ impl Search {
             }
             processes.sort();
         }
-        if closed > 0 {
-            let what = format!("{closed} of {} processes", told.len());
+        // Without their count, which changes all the time.
+        if told.iter().any(|it| it.netns.is_none()) {
+            let what = "processes of other users".to_owned();
             let why = "which network namespaces they are in is not for this user to know; those \
                 that nothing else leads to are missing: use sudo";
             gaps.push(Gap { what, why: why.to_owned() });
