@@ -1,11 +1,12 @@
 //! What a pod has of its attachment to a network: an interface, addresses, and ways to everybody.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use cni::Version;
 use serde_json::{Value, json};
+use testbed::Namespace;
 use testbed::look::{addresses, link, links, routes, sysctl};
 
 use super::MAIN;
@@ -281,10 +282,20 @@ fn address_moves(node: &Node) {
             &[(place(&witness.namespace, from), to), (place(&node.namespace, gateway), to)],
         );
     };
+    // Probes have those who ask forget whom they did not know before.
+    for asker in [&witness.namespace, &node.namespace] {
+        greet(asker, address);
+    }
     knows(&first);
     node.del(&first, &asked, &result);
     node.add(&second, &asked);
     knows(&second);
+}
+
+/// Has a neighbour learned by a packet that nobody waits for.
+fn greet(from: &Namespace, to: IpAddr) {
+    let send = || UdpSocket::bind("0.0.0.0:0")?.send_to(b"hello", (to, 9));
+    from.netns().enter(send).unwrap().unwrap();
 }
 
 fn ipv6_is_switched_on(node: &Node) {
