@@ -88,22 +88,14 @@ pub(super) fn markdown(report: &Report) -> String {
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for character in plain(text).chars() {
+        // A backslash is enough for Markdown, but not for those who look for markup before it is read.
+        if character == '<' {
+            out.push_str("&lt;");
+            continue;
+        }
         if matches!(
             character,
-            '\\' | '`'
-                | '*'
-                | '_'
-                | '{'
-                | '}'
-                | '['
-                | ']'
-                | '<'
-                | '>'
-                | '#'
-                | '|'
-                | '!'
-                | '~'
-                | '&'
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '>' | '#' | '|' | '!' | '~' | '&'
         ) {
             out.push('\\');
         }
