@@ -401,19 +401,7 @@ mod tests {
                 };
                 for v6 in [false, true] {
                     for protocol in [Protocol::Icmp, Protocol::Udp, Protocol::Tcp] {
-                        let mut cell = Cell {
-                            rule,
-                            from,
-                            to,
-                            v6,
-                            protocol: Some(protocol),
-                            verdict: Verdict::Pass,
-                            class: None,
-                            backward: false,
-                            why: String::new(),
-                            by: None,
-                            whole: None,
-                        };
+                        let mut cell = Cell::passed(rule, from, to, v6, Some(protocol));
                         if let Some(class) = fails(&cell) {
                             (cell.verdict, cell.class) = (Verdict::Fail, Some(class));
                         }

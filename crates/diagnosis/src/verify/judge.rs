@@ -64,6 +64,31 @@ pub(super) struct Cell {
     pub(super) whole: Option<(usize, Route)>,
 }
 
+impl Cell {
+    /// One in which nothing is wrong; what is not about packets has no protocol.
+    pub(super) fn passed(
+        rule: Rule,
+        from: usize,
+        to: usize,
+        v6: bool,
+        protocol: Option<Protocol>,
+    ) -> Self {
+        Self {
+            rule,
+            from,
+            to,
+            v6,
+            protocol,
+            verdict: Verdict::Pass,
+            class: None,
+            backward: false,
+            why: String::new(),
+            by: None,
+            whole: None,
+        }
+    }
+}
+
 /// All that is known of the outcomes.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcomes<'a> {
@@ -126,19 +151,7 @@ impl<'j, 'a> Judge<'j, 'a> {
 
     fn cell(&self, question: &Question) -> Cell {
         let (from, to, v6) = self.ends(question);
-        Cell {
-            rule: question.rule,
-            from,
-            to,
-            v6,
-            protocol: Some(question.protocol),
-            verdict: Verdict::Pass,
-            class: None,
-            backward: false,
-            why: String::new(),
-            by: None,
-            whole: None,
-        }
+        Cell::passed(question.rule, from, to, v6, Some(question.protocol))
     }
 
     fn same_node(&self, from: usize, to: usize) -> bool {
@@ -291,19 +304,8 @@ impl<'j, 'a> Judge<'j, 'a> {
             Service::Resolver => from.host,
             Service::Port { place, .. } => self.plan.places[*place].host,
         };
-        let cell = Cell {
-            rule: call.rule,
-            from: from.host,
-            to,
-            v6: from.address.is_ipv6(),
-            protocol: Some(call.protocol),
-            verdict: Verdict::Pass,
-            class: None,
-            backward: false,
-            why: String::new(),
-            by: None,
-            whole: None,
-        };
+        let cell =
+            Cell::passed(call.rule, from.host, to, from.address.is_ipv6(), Some(call.protocol));
         if outcome.has_arrived() {
             return cell;
         }
@@ -324,19 +326,7 @@ impl<'j, 'a> Judge<'j, 'a> {
             seen.entry((cell.from, cell.v6)).or_default().push(cell);
         }
         let judge = |((pod, v6), of_it): ((usize, bool), Vec<&Cell>)| {
-            let cell = Cell {
-                rule: Rule::SelfView,
-                from: pod,
-                to: pod,
-                v6,
-                protocol: None,
-                verdict: Verdict::Pass,
-                class: None,
-                backward: false,
-                why: String::new(),
-                by: None,
-                whole: None,
-            };
+            let cell = Cell::passed(Rule::SelfView, pod, pod, v6, None);
             let changed = of_it.iter().find(|it| matches!(it.class, Some(Class::Changed(_))));
             if let Some(changed) = changed {
                 let class = changed.class.unwrap_or(Class::Lost);
@@ -368,19 +358,13 @@ impl<'j, 'a> Judge<'j, 'a> {
             for address in &host.addresses {
                 let all = owners.get(&(host.lab.as_deref(), *address));
                 let other = all.into_iter().flatten().find(|it| *it != pod);
-                let cell = Cell {
-                    rule: Rule::UniqueAddress,
-                    from: *pod,
-                    to: other.copied().unwrap_or(*pod),
-                    v6: address.is_ipv6(),
-                    protocol: None,
-                    verdict: Verdict::Pass,
-                    class: None,
-                    backward: false,
-                    why: String::new(),
-                    by: None,
-                    whole: None,
-                };
+                let cell = Cell::passed(
+                    Rule::UniqueAddress,
+                    *pod,
+                    other.copied().unwrap_or(*pod),
+                    address.is_ipv6(),
+                    None,
+                );
                 cells.push(match other {
                     Some(other) => {
                         let why = format!("{} has {address}, too", hosts[*other].name);

@@ -114,7 +114,7 @@ fn ask(machine: &Value, arguments: &str) -> Run {
 
 /// Holds an answer against its file.
 #[track_caller]
-fn golden(name: &str, answer: &str) {
+pub(crate) fn golden(name: &str, answer: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("PODWIRE_BLESS").is_some() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
