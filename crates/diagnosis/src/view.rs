@@ -294,6 +294,7 @@ impl<'a> View<'a> {
         // A packet that nobody marked passes none of the other rules, as far as can be told.
         let plain = dump.rules.iter().filter(|rule| rule.v6 == to.is_ipv6());
         let mut rules: Vec<_> = plain.filter_map(topology::dump::Rule::object).collect();
+        rules.retain(|rule| rule.fwmark.is_none_or(|(mark, mask)| mark & mask == 0));
         rules.sort_by_key(|rule| rule.priority);
         let known =
             rules.iter().filter(|rule| covers(rule.from, from) && covers(rule.to, Some(to)));

@@ -125,6 +125,8 @@ pub fn publication(config: &Config, name: &NodeName, machine: &Machine) -> Publi
 /// The preference of the rule by which pods reach other nodes through the tunnel: before the main
 /// table (32766).
 const RULE_PRIORITY: u32 = 3112;
+/// That of the rule before it, for what came by the underlay and has to go back there.
+const DIRECT_PRIORITY: u32 = RULE_PRIORITY - 1;
 
 impl Joint<'_> {
     /// Whether packets to some peer may go through the tunnel.
@@ -220,14 +222,23 @@ impl Joint<'_> {
                 }
                 .into(),
             );
-            objects.push(Object::Rule(Rule {
+            let by_tunnel = Rule {
                 priority: RULE_PRIORITY,
                 v6: family == Family::V6,
+                fwmark: None,
                 from: Some(*subnet),
                 to: None,
                 table: owner::TABLE,
                 protocol: owner::PROTOCOL,
-            }));
+            };
+            let direct = Rule {
+                priority: DIRECT_PRIORITY,
+                fwmark: Some((owner::DIRECT_MARK, owner::DIRECT_MARK)),
+                from: None,
+                table: net::MAIN_TABLE,
+                ..by_tunnel
+            };
+            objects.extend([direct, by_tunnel].map(Object::Rule));
         }
         objects
     }

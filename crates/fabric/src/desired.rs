@@ -178,6 +178,12 @@ pub(crate) fn is_tunnel(link: &Link) -> bool {
 /// A node forwards, as routers do.
 fn sysctls(joint: &Joint<'_>) -> Vec<Object> {
     let mut sysctls = Vec::new();
+    // The check of where packets come from has to see the marks of `firewall::direct`. Where it is not
+    // strict, all goes well without.
+    if let Some(uplink) = joint.uplinks.v4.as_ref().filter(|_| joint.has_tunnel()) {
+        let key = format!("net/ipv4/conf/{}/src_valid_mark", uplink.link);
+        sysctls.push(Sysctl::nicety(key, "1"));
+    }
     if joint.me.subnets.v4.is_some() {
         sysctls.push(Sysctl::new("net/ipv4/ip_forward", "1"));
     }

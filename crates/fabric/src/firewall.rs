@@ -1,5 +1,6 @@
 //! The agent's nftables table: what leaves the cluster is masqueraded, what is tunnelled is not
-//! tracked, and tunnels are open to peers only.
+//! tracked, tunnels are open to peers only, and what leads to a pod by a port of the node is answered
+//! the way it came.
 //!
 //! ```text
 //! table inet podwire {
@@ -8,6 +9,7 @@
 //!     set spared4 { type ipv4_addr; flags interval; }    masquerade.except
 //!     chain postrouting { type nat hook postrouting priority srcnat; ip saddr <own pods> jump masquerade4 }
 //!     chain masquerade4 { ip daddr @pods4 return; …; masquerade fully-random }
+//!     chain direct { type filter hook prerouting priority dstnat + 10; iifname eth0 ct status dnat meta mark set … }
 //!     chain tunnel_in { type filter hook prerouting priority raw; udp dport 8472 … }
 //!     chain tunnel_out { type filter hook output priority raw; udp dport 8472 notrack }
 //! }
@@ -17,10 +19,10 @@
 
 use ipnet::IpNet;
 use net::nft::{
-    AddressType, Base, Chain, ChainKind, Element, Field, Hook, Key, KeyType, Policy, Rule, Set,
-    SetFlags, Statement, TableId, Test, Transport, Value, Verdict, priority,
+    AddressType, Base, Chain, ChainKind, CtDirection, CtStatus, Element, Field, Hook, Key, KeyType,
+    Policy, Rule, Set, SetFlags, Statement, TableId, Test, Transport, Value, Verdict, priority,
 };
-use net::{Object, nft, owner};
+use net::{LinkName, Object, nft, owner};
 
 use crate::{Config, Family, Joint, Node};
 
@@ -52,6 +54,7 @@ pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
     objects.extend(Family::ALL.map(|family| masquerade(config, family).into()));
     objects.push(postrouting(config, me).into());
     if joint.has_tunnel() {
+        objects.push(direct(joint).into());
         objects.push(tunnel_in(joint).into());
         objects.push(tunnel_out(config).into());
     }
@@ -182,6 +185,37 @@ fn masquerade(config: &Config, family: Family) -> Chain {
     let spared = [PODS, NODES, SPARED].map(spare);
     let rules = spared.into_iter().chain(multicast).chain([rest]).collect();
     chain(named("masquerade", family), None, rules)
+}
+
+/// A port of the node that leads to one of its pods is asked by the underlay and answered by it. Our
+/// rule for what pods send to nodes would have the answer go by the tunnel, so that both are marked,
+/// and another rule has what is marked go by the main table: the answer by its way, and the question
+/// because the kernel looks for its way back (`rp_filter`) with the mark that it carries.
+///
+/// What a pod asks of a service is no such thing, though its destination is rewritten too.
+fn direct(joint: &Joint<'_>) -> Chain {
+    let by = |name: &LinkName, negated: bool| Statement::Match {
+        field: Field::InputName,
+        negated,
+        test: Test::Is(Value::Interface(name.clone())),
+    };
+    let rewritten = || {
+        let test = Test::Any(CtStatus::DNAT.into());
+        Statement::Match { field: Field::CtStatus, negated: false, test }
+    };
+    let mark = || Statement::SetMark { mask: owner::DIRECT_MARK, value: owner::DIRECT_MARK };
+    let mut uplinks: Vec<&LinkName> =
+        joint.uplinks.iter().map(|(_, uplink)| &uplink.link).collect();
+    uplinks.dedup();
+    let mut tunnels: Vec<LinkName> =
+        joint.me.subnets.iter().map(|(it, _)| joint.device(it)).collect();
+    tunnels.dedup();
+    let asked = uplinks.iter().map(|name| Rule::new([by(name, false), rewritten(), mark()]));
+    let elsewhere = uplinks.iter().copied().chain(&tunnels).map(|name| by(name, true));
+    let answer = [Statement::is(Field::CtDirection, CtDirection::REPLY), rewritten(), mark()];
+    let answered = Rule::new(elsewhere.chain(answer).collect::<Vec<_>>());
+    let base = base_chain(ChainKind::Filter, Hook::Prerouting, priority::DSTNAT + 10);
+    chain("direct", Some(base), asked.chain([answered]).collect())
 }
 
 /// A tunnel takes packets of its network from anybody, so that others' are kept out before it sees

@@ -237,12 +237,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The rule as a plan can speak of it; `None` for one that matches by more than addresses, or
+    /// The rule as a plan can speak of it; `None` for one that matches by more than a mark and addresses, or
     /// does more than look in a table.
     pub fn object(&self) -> Option<net::Rule> {
-        let Self { priority, v6, from, to, table, protocol, .. } = *self;
-        let plain = Self { priority, v6, from, to, table, protocol, ..Self::default() };
-        let rule = net::Rule { priority, v6, from, to, table, protocol };
+        let Self { priority, v6, fwmark, from, to, table, protocol, .. } = *self;
+        let plain = Self { priority, v6, fwmark, from, to, table, protocol, ..Self::default() };
+        let rule = net::Rule { priority, v6, fwmark, from, to, table, protocol };
         (table != 0 && *self == plain).then_some(rule)
     }
 }

@@ -54,6 +54,7 @@ fn plan(space: &Space) -> Plan {
     let rule = |n: u8| Rule {
         priority: 1000 + u32::from(n),
         v6: n.is_multiple_of(2),
+        fwmark: None,
         from: None,
         to: None,
         table: 112,

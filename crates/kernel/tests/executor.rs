@@ -69,6 +69,7 @@ fn everything(a: &Space, b: &Space) -> Plan {
     let rule = |from: &str| Rule {
         priority: 1000,
         v6: from.contains(':'),
+        fwmark: Some((0x10, 0xf0)),
         from: Some(from.parse().unwrap()),
         to: None,
         table: 112,

@@ -132,7 +132,15 @@ fn what_others_change_is_told() {
     check("ip route add 10.9.0.0/16 proto 112 nexthop dev ext0 nexthop dev br0", &[]);
 
     for (family, v6) in [("-4", false), ("-6", true)] {
-        let rule = Rule { priority: 100, v6, from: None, to: None, table: 113, protocol: 112 };
+        let rule = Rule {
+            priority: 100,
+            v6,
+            fwmark: None,
+            from: None,
+            to: None,
+            table: 113,
+            protocol: 112,
+        };
         let line = "lookup 113 priority 100 protocol 112";
         check(&format!("ip {family} rule add {line}"), &[seen(rule.clone())]);
         check(&format!("ip {family} rule del {line}"), &[gone(rule)]);
@@ -276,7 +284,15 @@ fn what_the_executor_does_is_told() {
     testbed::isolated!();
     let node = node();
     let mut monitor = Monitor::new(&node.space()).unwrap();
-    let rule = Rule { priority: 100, v6: true, from: None, to: None, table: 113, protocol: 112 };
+    let rule = Rule {
+        priority: 100,
+        v6: true,
+        fwmark: None,
+        from: None,
+        to: None,
+        table: 113,
+        protocol: 112,
+    };
     let address = Address::new(name("under"), "192.0.2.1/24".parse().unwrap());
     let mut objects: Vec<Object> = vec![rule.into(), address.into()];
     objects.extend((1..=200).flat_map(peer));

@@ -216,8 +216,9 @@ fn routes_rules_and_neighbours_are_as_ip_tells_them() {
     assert_eq!((rule(102).suppress, rule(102).table), (Some(0), 254));
     assert_eq!((rule(103).goto, rule(103).action.as_deref()), (Some(32766), Some("goto")));
     assert!(rule(104).more);
+    assert_eq!(rule(100).object().unwrap().fwmark, rule(100).fwmark);
     // Of these a plan cannot speak.
-    assert!((100..105).all(|priority| rule(priority).object().is_none()));
+    assert!((101..105).all(|priority| rule(priority).object().is_none()));
     assert!(rule(0).object().is_some() && rule(32766).object().is_some());
 
     let state = |address: &str| {

@@ -65,7 +65,7 @@ enum Kind<'a> {
     Link(&'a LinkName),
     Address(&'a LinkName, IpNet),
     Route(u32, IpNet, u32),
-    Rule(u32, bool, Option<IpNet>, Option<IpNet>),
+    Rule(u32, bool, Option<(u32, u32)>, Option<IpNet>, Option<IpNet>),
     Neighbour(&'a LinkName, IpAddr),
     Fdb(&'a LinkName, Mac, Option<IpAddr>),
     Vni(&'a LinkName, u32),
@@ -87,7 +87,7 @@ impl<'a> Key<'a> {
             Object::Address(it) => Kind::Address(&it.link, it.address),
             Object::Route(it) => Kind::Route(it.table, it.destination, it.effective_metric()),
             // A rule that matches addresses has their family, whatever its flag says.
-            Object::Rule(it) => Kind::Rule(it.priority, it.is_v6(), it.from, it.to),
+            Object::Rule(it) => Kind::Rule(it.priority, it.is_v6(), it.fwmark, it.from, it.to),
             Object::Neighbour(it) => Kind::Neighbour(&it.link, it.address),
             Object::Fdb(it) => Kind::Fdb(&it.link, it.mac, it.to),
             Object::Vni(it) => Kind::Vni(&it.link, it.vni),

@@ -180,6 +180,8 @@ pub struct Rule {
     pub priority: u32,
     /// IPv6 instead of IPv4, for rules that match neither source nor destination.
     pub v6: bool,
+    /// Packets with this mark, and the bits of it that count.
+    pub fwmark: Option<(u32, u32)>,
     /// Packets from here.
     pub from: Option<IpNet>,
     /// Packets to here.

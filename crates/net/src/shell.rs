@@ -350,6 +350,9 @@ fn rule(it: &Rule) -> String {
     if let Some(to) = it.to {
         let _ = write!(text, " to {to}");
     }
+    if let Some((mark, mask)) = it.fwmark {
+        let _ = write!(text, " fwmark {mark:#x}/{mask:#x}");
+    }
     let _ = write!(text, " lookup {} protocol {}", it.table, it.protocol);
     text
 }

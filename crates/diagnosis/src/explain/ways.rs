@@ -162,16 +162,34 @@ pub(super) fn on_from(view: &View<'_>, home: usize) -> Vec<Sentence> {
     sentences
 }
 
-/// What rules say of other tables than the usual ones.
+/// What rules say of other tables than the usual ones, and of packets with a mark.
 fn tables(view: &View<'_>, at: usize) -> Vec<Sentence> {
     let dump = &view.namespace(at).dump;
-    let rules = dump.rules.iter().filter(|rule| !(253..=255).contains(&rule.table));
+    let rules = dump
+        .rules
+        .iter()
+        .filter(|rule| !(253..=255).contains(&rule.table) || rule.fwmark.is_some());
     let sentence = |rule: &topology::dump::Rule| {
-        let who = match (rule.from, rule.to) {
-            (Some(from), Some(to)) => format!("What comes from {from} and goes to {to}"),
-            (Some(from), None) => format!("What comes from {from}"),
-            (None, Some(to)) => format!("What goes to {to}"),
-            (None, None) => "Every packet".to_owned(),
+        let marked = rule.fwmark.map(|(mark, mask)| match mask {
+            u32::MAX => format!("carries mark {mark:#x}"),
+            mask => format!("carries mark {mark:#x}/{mask:#x}"),
+        });
+        let asked: Vec<String> = [
+            rule.from.map(|from| format!("comes from {from}")),
+            rule.iif.as_ref().map(|by| format!("arrives by {by}")),
+            rule.oif.as_ref().map(|by| format!("a socket on {by} sends")),
+            rule.to.map(|to| format!("goes to {to}")),
+            marked,
+            rule.more.then(|| "also fits what podwire does not read".to_owned()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let who = match (asked.len(), rule.not) {
+            (0, false) => "Every packet".to_owned(),
+            (0, true) => "No packet".to_owned(),
+            (_, false) => format!("What {}", asked.join(" and ")),
+            (_, true) => format!("All but what {}", asked.join(" and ")),
         };
         let routes: Vec<String> = dump
             .routes
@@ -185,10 +203,16 @@ fn tables(view: &View<'_>, at: usize) -> Vec<Sentence> {
             0 => "which is empty".to_owned(),
             _ => format!("which has ways to {}", words::some(&routes, 4)),
         };
-        let text = format!(
-            "{who} is looked up in table {} first, {there} (rule {}).",
-            rule.table, rule.priority
-        );
+        let number = rule.priority;
+        let text = match (&rule.action, rule.table) {
+            (Some(action), _) => format!("{who} is in no table: rule {number} is `{action}`."),
+            (None, net::MAIN_TABLE) => {
+                format!("{who} is looked up in the main table at once (rule {number}).")
+            }
+            (None, table) => {
+                format!("{who} is looked up in table {table} first, {there} (rule {number}).")
+            }
+        };
         let family = if rule.v6 { "ip -6 rule" } else { "ip rule" };
         Sentence::new(text, vec![view.space(at)]).shown_by(view.command(at, family))
     };

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use net::nft::{AddressType, CtState, Field, Key, Statement, TableId, Test, Transport, Value};
+use net::nft::{
+    AddressType, CtDirection, CtState, Field, Key, Statement, TableId, Test, Transport, Value,
+};
 
 use super::{Packet, Rules, Truth, xtables};
 use crate::words;
@@ -203,6 +205,10 @@ fn field_holds(field: Field, test: &Test, packet: &Packet<'_>) -> Truth {
             }
             _ => Truth::Maybe,
         },
+        Field::CtDirection => match test {
+            Test::Is(Value::CtDirection(way)) => truth(*way == CtDirection::ORIGINAL),
+            _ => Truth::Maybe,
+        },
         Field::DestinationType => match (local, test) {
             (Some(local), Test::Is(Value::AddressType(AddressType::LOCAL))) => truth(local),
             _ => Truth::Maybe,
@@ -279,6 +285,10 @@ fn said(field: Field, value: &str, negated: bool) -> Option<String> {
         Field::CtState => {
             let not = if negated { "not " } else { "" };
             return Some(format!("is of a connection that is {not}{value}"));
+        }
+        Field::CtDirection if value == "reply" => ("is an answer", "is no answer"),
+        Field::CtDirection => {
+            ("goes the way of the connection", "does not go the way of the connection")
         }
         Field::CtStatus => ("is of a connection with", "is of a connection without"),
         Field::DestinationType if value == "local" => {

@@ -415,7 +415,7 @@ fn cleaning_up_takes_what_is_ours() {
     world.objects.push(foreign);
     let plan = cleanup(&world.agent.config, &world.objects);
     let kinds: Vec<&str> = plan.iter().map(|step| kind(&step.change)).collect();
-    assert_eq!(kinds, ["rule", "nft", "link"]);
+    assert_eq!(kinds, ["rule", "rule", "nft", "link"]);
 }
 
 #[test]

@@ -31,6 +31,9 @@ fn subject(nodes: &Nodes, object: &Object) -> Option<String> {
         Object::Link(link) => format!("the tunnel device {}", link.name),
         Object::Vni(vni) => format!("the virtual network of {}", vni.link),
         Object::Address(_) => "this node's own address in the tunnel".to_owned(),
+        Object::Rule(rule) if rule.fwmark.is_some() => {
+            "the rule by which what came by the underlay is answered by it".to_owned()
+        }
         Object::Rule(_) => "the rule by which pods reach other nodes through the tunnel".to_owned(),
         Object::Neighbour(neighbour) => {
             format!("the hardware address of the tunnel end of {}", who(neighbour.address))

@@ -28,6 +28,7 @@ pub(super) fn key_type(field: Field) -> KeyType {
         Field::Mark => KeyType::Mark,
         Field::CtState => KeyType::CtState,
         Field::CtStatus => KeyType::CtStatus,
+        Field::CtDirection => KeyType::CtDirection,
         Field::DestinationType => KeyType::FibAddrtype,
     }
 }
@@ -38,7 +39,7 @@ pub(super) fn length(field: Field) -> usize {
 }
 
 /// All fields; where several are loaded alike, the more special ones come first.
-pub(super) const FIELDS: [Field; 25] = [
+pub(super) const FIELDS: [Field; 26] = [
     Field::IpSource,
     Field::IpDestination,
     Field::Ip6Source,
@@ -63,6 +64,7 @@ pub(super) const FIELDS: [Field; 25] = [
     Field::Mark,
     Field::CtState,
     Field::CtStatus,
+    Field::CtDirection,
     Field::DestinationType,
 ];
 
@@ -90,6 +92,7 @@ pub(super) fn load(field: Field, to: Register) -> Expr {
         Field::Mark => meta(expr::META_MARK),
         Field::CtState => Expr::Ct { key: expr::CT_STATE, to },
         Field::CtStatus => Expr::Ct { key: expr::CT_STATUS, to },
+        Field::CtDirection => Expr::Ct { key: expr::CT_DIRECTION, to },
         Field::DestinationType => {
             Expr::Fib { result: expr::FIB_ADDRTYPE, flags: expr::FIB_DADDR, to }
         }

@@ -163,6 +163,7 @@ pub(super) mod expr {
     pub(crate) const CT_KEY: u16 = 2;
     /// `NFT_CT_*`
     pub(crate) const CT_STATE: u32 = 0;
+    pub(crate) const CT_DIRECTION: u32 = 1;
     pub(crate) const CT_STATUS: u32 = 2;
 
     pub(crate) const FIB_DREG: u16 = 1;

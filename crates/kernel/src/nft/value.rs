@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use net::Mac;
-use net::nft::{AddressType, CtState, CtStatus, KeyType, Value};
+use net::nft::{AddressType, CtDirection, CtState, CtStatus, KeyType, Value};
 
 /// The length of a device name in a register: `IFNAMSIZ`.
 pub(super) const NAME_LENGTH: usize = 16;
@@ -25,7 +25,7 @@ pub(super) enum ByteOrder {
 
 /// Every known type with nft's number for it (`enum datatypes` in include/datatype.h of nft), its
 /// length and its byte order.
-const TYPES: [(KeyType, u32, usize, ByteOrder); 13] = [
+const TYPES: [(KeyType, u32, usize, ByteOrder); 14] = [
     (KeyType::Ipv4Addr, 7, 4, ByteOrder::Network),
     (KeyType::Ipv6Addr, 8, 16, ByteOrder::Network),
     (KeyType::EtherAddr, 9, 6, ByteOrder::Network),
@@ -37,6 +37,7 @@ const TYPES: [(KeyType, u32, usize, ByteOrder); 13] = [
     (KeyType::InetService, 13, 2, ByteOrder::Network),
     (KeyType::Mark, 19, 4, ByteOrder::Host),
     (KeyType::CtState, 26, 4, ByteOrder::Host),
+    (KeyType::CtDirection, 27, 1, ByteOrder::None),
     (KeyType::CtStatus, 28, 4, ByteOrder::Host),
     (KeyType::FibAddrtype, 38, 4, ByteOrder::Host),
 ];
@@ -109,6 +110,7 @@ pub(super) fn type_of(value: &Value) -> Option<KeyType> {
         Value::Mark(_) => KeyType::Mark,
         Value::CtState(_) => KeyType::CtState,
         Value::CtStatus(_) => KeyType::CtStatus,
+        Value::CtDirection(_) => KeyType::CtDirection,
         Value::AddressType(_) => KeyType::FibAddrtype,
         Value::Raw(_) => return None,
     })
@@ -125,7 +127,9 @@ pub(super) fn encode(value: &Value) -> Vec<u8> {
             bytes.resize(NAME_LENGTH, 0);
             bytes
         }
-        Value::Protocol(number) | Value::NetworkFamily(number) => vec![*number],
+        Value::Protocol(number)
+        | Value::NetworkFamily(number)
+        | Value::CtDirection(CtDirection(number)) => vec![*number],
         Value::EtherType(number) | Value::Port(number) => number.to_be_bytes().to_vec(),
         Value::DeviceType(number) => number.to_ne_bytes().to_vec(),
         Value::Mark(number)
@@ -178,6 +182,7 @@ fn try_decode(kind: &KeyType, bytes: &[u8]) -> Option<Value> {
         KeyType::Mark => Value::Mark(word()?),
         KeyType::CtState => Value::CtState(CtState(word()?)),
         KeyType::CtStatus => Value::CtStatus(CtStatus(word()?)),
+        KeyType::CtDirection => Value::CtDirection(CtDirection(byte()?)),
         KeyType::FibAddrtype => Value::AddressType(AddressType(word()?)),
         KeyType::Other { .. } => return None,
     })

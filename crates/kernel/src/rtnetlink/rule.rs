@@ -48,6 +48,10 @@ pub(crate) fn request(rule: &Rule) -> Vec<u8> {
         writer.put(SRC, &octets(from.addr()));
     }
     writer.put(PRIORITY, &rule.priority.to_ne_bytes());
+    if let Some((mark, mask)) = rule.fwmark {
+        writer.put(MARK, &mark.to_ne_bytes());
+        writer.put(MASK, &mask.to_ne_bytes());
+    }
     writer.put(TABLE, &rule.table.to_ne_bytes());
     writer.put(PROTOCOL, &[rule.protocol]);
     writer.bytes().to_vec()
@@ -70,7 +74,7 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Rule> {
         more: header[3] != 0,
         ..dump::Rule::default()
     };
-    let mut mark = (None, u32::MAX);
+    let mut mark = (0, 0);
     for (kind, value) in iterate(&payload[HEADER..]) {
         match kind {
             DST => to = ip(value)?,
@@ -79,9 +83,8 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Rule> {
             OIF => rule.oif = Some(text(value)),
             GOTO => rule.goto = u32_of(value),
             PRIORITY => rule.priority = u32_of(value)?,
-            // Without a mark to look for there is none.
-            MARK => mark.0 = u32_of(value).filter(|mark| *mark != 0),
-            MASK => mark.1 = u32_of(value).unwrap_or(u32::MAX),
+            MARK => mark.0 = u32_of(value)?,
+            MASK => mark.1 = u32_of(value)?,
             TABLE => rule.table = u32_of(value)?,
             // -1 stands for none.
             SUPPRESS => rule.suppress = u32_of(value).filter(|length| *length != u32::MAX),
@@ -92,7 +95,8 @@ pub(crate) fn parse(payload: &[u8]) -> Option<dump::Rule> {
             _ => {}
         }
     }
-    rule.fwmark = mark.0.map(|value| (value, mark.1));
+    // The kernel tells no mark that is zero, but which bits of it count.
+    rule.fwmark = (mark != (0, 0)).then_some(mark);
     if rule.action.is_some() {
         rule.table = 0;
     }

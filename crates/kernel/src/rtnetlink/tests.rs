@@ -151,6 +151,7 @@ fn rules_and_neighbours_are_read_back() {
     let wanted = Rule {
         priority: 1000,
         v6: true,
+        fwmark: Some((0, 0x0070_0000)),
         from: Some("fd00::/64".parse().unwrap()),
         to: None,
         table: 112,

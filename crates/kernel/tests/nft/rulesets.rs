@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use net::nft::{
-    AddressFamily, AddressType, Base, Chain, ChainKind, CtState, CtStatus, Element, Family, Field,
-    Hook, Key, KeyType, MapValue, Mapped, Nat, NatKind, NatTarget, Object, Policy, Rule, Set,
-    SetFlags, Statement, TableId, Test, Transport, Value, Verdict, priority,
+    AddressFamily, AddressType, Base, Chain, ChainKind, CtDirection, CtState, CtStatus, Element,
+    Family, Field, Hook, Key, KeyType, MapValue, Mapped, Nat, NatKind, NatTarget, Object, Policy,
+    Rule, Set, SetFlags, Statement, TableId, Test, Transport, Value, Verdict, priority,
 };
 
 /// All of them, with their names.
@@ -262,6 +262,8 @@ pub(crate) fn every_statement() -> Vec<Object> {
         test(Field::CtState, true, Test::Is(CtState::NEW.into())),
         test(Field::CtStatus, false, Test::Any(CtStatus::DNAT.into())),
         test(Field::CtStatus, true, Test::Any(CtStatus::SNAT.into())),
+        Statement::is(Field::CtDirection, CtDirection::REPLY),
+        test(Field::CtDirection, true, Test::Is(CtDirection::ORIGINAL.into())),
         Statement::is(Field::Vni, Value::Raw(vec![0x01, 0x11, 0x70])),
         test(Field::Vni, true, Test::Is(Value::Raw(vec![0, 0, 1]))),
         Statement::is(Field::Mark, Value::Mark(0x10)),

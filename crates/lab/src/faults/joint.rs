@@ -270,8 +270,15 @@ fn shadow(site: &Site<'_>, rule: Rule, destination: ipnet::IpNet, why: &'static 
 
 fn rule_shadows_route(site: &Site<'_>) -> Made {
     let pods = site.pod_net(site.peer()?)?;
-    let rule =
-        Rule { priority: 90, v6: site.v6, from: None, to: Some(pods), table: 90, protocol: 4 };
+    let rule = Rule {
+        priority: 90,
+        v6: site.v6,
+        fwmark: None,
+        from: None,
+        to: Some(pods),
+        table: 90,
+        protocol: 4,
+    };
     let default = if site.v6 { "::/0" } else { "0.0.0.0/0" };
     let default = default.parse().map_err(|_| "no default route".to_owned())?;
     shadow(site, rule, default, "has packets to another node's pods look there")
@@ -281,7 +288,7 @@ fn path_asymmetric(site: &Site<'_>) -> Made {
     let strict = "net/ipv4/conf/all/rp_filter";
     let (own, pods) = (site.pod_net(site.on)?, site.pod_net(site.peer()?)?);
     let (from, to) = (Some(own), Some(pods));
-    let rule = Rule { priority: 91, v6: false, from, to, table: 91, protocol: 4 };
+    let rule = Rule { priority: 91, v6: false, fwmark: None, from, to, table: 91, protocol: 4 };
     let mut plan = shadow(site, rule, pods, "has answers of the node's pods look there")?;
     if site.seen(site.on)?.settings.get("net.ipv4.conf.all.rp_filter").map(String::as_str)
         != Some("1")

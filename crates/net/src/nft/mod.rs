@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use statement::{
     AddressFamily, Expression, Field, Nat, NatKind, NatTarget, Statement, Test, Transport, Verdict,
 };
-pub use value::{AddressType, CtState, CtStatus, KeyType, Value};
+pub use value::{AddressType, CtDirection, CtState, CtStatus, KeyType, Value};
 
 use crate::LinkName;
 

@@ -104,6 +104,8 @@ pub enum Field {
     CtState,
     /// `ct status`
     CtStatus,
+    /// `ct direction`
+    CtDirection,
     /// `fib daddr type`
     DestinationType,
 }

@@ -344,6 +344,7 @@ impl Display for Field {
             Self::Mark => f.write_str("meta mark"),
             Self::CtState => f.write_str("ct state"),
             Self::CtStatus => f.write_str("ct status"),
+            Self::CtDirection => f.write_str("ct direction"),
             Self::DestinationType => f.write_str("fib daddr type"),
         }
     }
@@ -375,6 +376,7 @@ impl Display for KeyType {
             Self::Mark => "mark",
             Self::CtState => "ct_state",
             Self::CtStatus => "ct_status",
+            Self::CtDirection => "ct_dir",
             Self::FibAddrtype => "fib_addrtype",
             Self::Other { number, bytes } => return write!(f, "<type {number}, {bytes} bytes>"),
         })

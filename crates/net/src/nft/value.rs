@@ -33,6 +33,8 @@ pub enum Value {
     CtState(CtState),
     /// What happened to a connection.
     CtStatus(CtStatus),
+    /// Which way of a connection.
+    CtDirection(CtDirection),
     /// Whose address it is.
     AddressType(AddressType),
     /// Bytes as the kernel holds them, of a type that podwire does not know.
@@ -66,6 +68,8 @@ pub enum KeyType {
     CtState,
     /// `ct_status`
     CtStatus,
+    /// `ct_dir`
+    CtDirection,
     /// `fib_addrtype`
     FibAddrtype,
     /// A type that podwire does not know.
@@ -113,6 +117,17 @@ impl CtStatus {
     pub const DNAT: Self = Self(1 << 5);
 }
 
+/// Which way of a connection a packet goes (`enum ip_conntrack_dir`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CtDirection(pub u8);
+
+impl CtDirection {
+    /// From the one that opened it.
+    pub const ORIGINAL: Self = Self(0);
+    /// Back to the one that opened it.
+    pub const REPLY: Self = Self(1);
+}
+
 /// Whose an address is, by the routing tables: `RTN_*` in include/uapi/linux/rtnetlink.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AddressType(pub u32);
@@ -146,6 +161,7 @@ value_from!(
     LinkName => Interface,
     CtState => CtState,
     CtStatus => CtStatus,
+    CtDirection => CtDirection,
     AddressType => AddressType,
 );
 
@@ -188,6 +204,9 @@ impl fmt::Display for Value {
                 ];
                 flags(f, *bits, &NAMES)
             }
+            Self::CtDirection(CtDirection::ORIGINAL) => f.write_str("original"),
+            Self::CtDirection(CtDirection::REPLY) => f.write_str("reply"),
+            Self::CtDirection(CtDirection(number)) => number.fmt(f),
             Self::CtStatus(CtStatus(bits)) => {
                 const NAMES: [(u32, &str); 7] = [
                     (1 << 0, "expected"),

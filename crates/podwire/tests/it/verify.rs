@@ -39,7 +39,11 @@ fn holds(flags: &str) {
         assert_eq!(run.code, Some(0), "{flags}: {}{}", run.stdout, run.stderr);
         let report = document(&run);
         assert_eq!(report["kind"], "VerifyReport");
-        for name in ["pod-to-pod", "node-to-pod", "pod-to-node", "self-view", "mtu"] {
+        let mut asked = vec!["pod-to-pod", "node-to-pod", "pod-to-node", "self-view", "mtu"];
+        if flags.contains("--host-port") {
+            asked.extend(["host-port", "hairpin"]);
+        }
+        for name in asked {
             let rule = rule(&report, name);
             assert!(rule["pairs"].as_u64().unwrap() > 0, "{flags}: {name} asks nobody");
             assert_eq!(rule["pass"], rule["pairs"], "{flags}: {name}");
@@ -53,7 +57,7 @@ fn holds(flags: &str) {
 fn vxlan_holds() {
     isolated!();
     for flags in ["", "--ipv6", "--dual-stack", "--routed --dual-stack"] {
-        holds(&format!("--nodes 3 --pods 2 --backend vxlan {flags}"));
+        holds(&format!("--nodes 3 --pods 2 --host-port 8080 --backend vxlan {flags}"));
     }
 }
 
@@ -61,7 +65,7 @@ fn vxlan_holds() {
 fn gpe_holds() {
     isolated!();
     for flags in ["", "--ipv6", "--dual-stack", "--routed --dual-stack"] {
-        holds(&format!("--nodes 3 --pods 2 --backend gpe {flags}"));
+        holds(&format!("--nodes 3 --pods 2 --host-port 8080 --backend gpe {flags}"));
     }
 }
 
@@ -69,7 +73,7 @@ fn gpe_holds() {
 fn host_gw_holds() {
     isolated!();
     for flags in ["", "--ipv6", "--dual-stack", "--routed --fallback vxlan --dual-stack"] {
-        holds(&format!("--nodes 3 --pods 2 --backend host-gw {flags}"));
+        holds(&format!("--nodes 3 --pods 2 --host-port 8080 --backend host-gw {flags}"));
     }
 }
 
@@ -348,7 +352,7 @@ fn the_report_on_a_broken_lab() {
 #[test]
 fn ports_of_a_node_lead_to_its_pod() {
     isolated!();
-    podwire("lab up --nodes 2 --pods 1 --backend host-gw").expect(0);
+    podwire("lab up --nodes 2 --pods 1").expect(0);
     let lab = "/run/podwire/lab/default";
     sh("ip netns add extra");
     let add = |ports: &str| {
