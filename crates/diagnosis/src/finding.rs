@@ -140,6 +140,8 @@ codes! {
     MasqueradeBetweenPods: Wrong,
     /// Masquerade is asked for, and no rule does it.
     MasqueradeMissing: Wrong,
+    /// Rules of podwire's own do nothing, because their table is dormant.
+    TableDormant: Wrong,
     /// A port of the node leads to an address that no pod has.
     HostPortStale: Wrong,
     /// Rules drop what pods send or receive.

@@ -1,7 +1,7 @@
 //! What a ruleset does to a packet, of which only some things may be known.
 //!
 //! Rules of any table and writer are followed from the hooks through jumps, gotos and maps, for the
-//! first packet of a connection. What is not understood may match or not: it makes an answer unsure,
+//! first packet of a connection; those of dormant tables see none. What is not understood may match or not: it makes an answer unsure,
 //! never wrong.
 
 mod condition;
@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use net::nft::{
-    Base, Chain, ChainKind, Element, Family, Field, Hook, Key, Mapped, NatKind, NatTarget, Object,
-    Policy, Rule, Statement, TableId, Value, Verdict,
+    self, Base, Chain, ChainKind, Element, Family, Field, Hook, Key, Mapped, NatKind, NatTarget,
+    Object, Policy, Rule, Statement, TableId, Value, Verdict,
 };
 
 pub(crate) use condition::Condition;
@@ -100,7 +100,7 @@ impl<'a> Rules<'a> {
             spans: HashMap::new(),
             budget,
         };
-        for object in ruleset {
+        for object in nft::acting(ruleset) {
             match object {
                 Object::Chain(chain) => {
                     rules.chains.push(chain);

@@ -47,6 +47,7 @@ fn what_is_done_to_a_network_is_told_in_its_words() {
     node.sh("ip link set vetha nomaster; bridge link set dev vethb hairpin on
         ip route add 10.9.0.0/16 via 10.1.0.2; echo 1 > /proc/sys/net/ipv4/ip_forward
         for i in $(seq 12); do nft add rule ip t c ip saddr 10.1.0.$i masquerade; done");
+    node.sh("nft 'add table ip t { flags dormant; }'");
     a.sh("ip route del default; ip link set eth0 mtu 1400");
     let changed = look();
     let lines = told(&settled, &changed);
@@ -56,6 +57,7 @@ fn what_is_done_to_a_network_is_told_in_its_words() {
         "node node: route 10.9.0.0/16 via 10.1.0.2 dev br0 is new",
         "node node: setting net.ipv4.ip_forward is 1, it was 0",
         "node node: 12 new masquerade rules in nftables chain ip t c, the first: ip saddr 10.1.0.1 masquerade",
+        "node node: nftables table ip t fell dormant: none of its rules acts",
         "pod a: route default via 10.1.0.1 dev eth0 is gone",
         "pod a: the veth eth0 of node node has MTU 1400, it was 1500",
     ] {

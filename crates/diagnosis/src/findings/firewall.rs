@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use net::nft::{Hook, Key, Mapped, Object, Statement, Value};
+use net::nft::{Hook, Key, Mapped, Object, Statement, TableId, Value};
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
 
 use super::bridges::asks;
@@ -29,6 +29,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
             continue;
         }
         let node = Firewall { view, home, rules: Rules::new(&namespace.dump.nft) };
+        findings.extend(node.dormant());
         findings.extend(node.pods(&pods));
         findings.extend(node.ports());
         if has_tunnel {
@@ -149,6 +150,31 @@ impl<'a> Firewall<'_, 'a> {
         findings
     }
 
+    /// Tables of podwire's own that do nothing.
+    fn dormant(&self) -> Vec<Finding> {
+        let view = self.view;
+        let finding = |id: &TableId| {
+            let text = format!(
+                "nft table {id} of {} is dormant: none of its rules acts.",
+                view.called(self.home)
+            );
+            let consequence = "What pods send beyond the cluster keeps addresses that nobody there can answer, and ports of the node lead to no pod.";
+            let about = vec![view.space(self.home)];
+            let remedy = view.command(self.home, &format!("nft add table {id}"));
+            let show = view.command(self.home, &format!("nft list table {id}"));
+            Finding::new(Code::TableDormant, text, consequence, about).remedy(remedy).shown_by(show)
+        };
+        self.own_dormant().map(finding).collect()
+    }
+
+    fn own_dormant(&self) -> impl Iterator<Item = &'a TableId> {
+        let ruleset = &self.view.namespace(self.home).dump.nft;
+        ruleset.iter().filter_map(|object| match object {
+            Object::Table(table) if table.dormant && is_ours(&table.id) => Some(&table.id),
+            _ => None,
+        })
+    }
+
     /// Ports of the node that lead to nobody, among those that plugins of ours wrote.
     fn ports(&self) -> Vec<Finding> {
         let view = self.view;
@@ -229,9 +255,11 @@ impl<'a> Firewall<'_, 'a> {
     fn is_masqueraded(&self, packet: &Packet<'_>) -> bool {
         let mut effects = self.rules.effects(&[Hook::Postrouting], packet).into_iter();
         let own = |effect: &Effect<'_>| effect.is_nat() && effect.changes_source();
-        // What is not seen may do it.
+        // What is not seen may do it, and what is dormant is told of as such.
         let namespace = self.view.namespace(self.home);
-        let is_all = namespace.legacy_tables.is_empty() && namespace.dump.opaque.is_empty();
+        let is_all = namespace.legacy_tables.is_empty()
+            && namespace.dump.opaque.is_empty()
+            && self.own_dormant().next().is_none();
         effects.any(|effect| own(&effect)) || !is_all
     }
 
@@ -239,7 +267,7 @@ impl<'a> Firewall<'_, 'a> {
     fn dropped(&self, packet: &Packet<'_>) -> Option<Effect<'a>> {
         let dropped =
             self.rules.drop(&[Hook::Prerouting, Hook::Forward, Hook::Postrouting], packet)?;
-        (!is_ours(&dropped)).then_some(dropped)
+        (!is_ours(&dropped.chain.table)).then_some(dropped)
     }
 
     fn output(&self, from: IpAddr, to: IpAddr) -> Option<String> {
@@ -348,6 +376,6 @@ impl<'a> Firewall<'_, 'a> {
     }
 }
 
-fn is_ours(effect: &Effect<'_>) -> bool {
-    [AGENT_NFT_TABLE, PLUGIN_NFT_TABLE].contains(&effect.chain.table.name.as_str())
+fn is_ours(table: &TableId) -> bool {
+    [AGENT_NFT_TABLE, PLUGIN_NFT_TABLE].contains(&table.name.as_str())
 }

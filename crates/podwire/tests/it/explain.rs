@@ -346,6 +346,10 @@ fn what_is_wrong_on_a_node_is_found() {
         ("ip -n pod1 addr add 10.1.0.77/16 dev eth0".to_owned(), "addressMismatch"),
         ("ip netns exec node1 nft flush ruleset".to_owned(), "masqueradeMissing"),
         (
+            "ip netns exec node1 nft 'add table inet podwire_cni { flags dormant; }'".to_owned(),
+            "tableDormant",
+        ),
+        (
             "ip netns exec node1 nft add table inet mine; ip netns exec node1 nft add chain inet mine f '{ type filter hook forward priority 0; }'; ip netns exec node1 nft add rule inet mine f ip saddr 10.1.0.0/24 drop".to_owned(),
             "podsDropped",
         ),
@@ -362,6 +366,29 @@ fn what_is_wrong_on_a_node_is_found() {
     ] {
         broken("--pods 2", &how, "node/node1", code);
     }
+}
+
+#[test]
+fn a_table_that_sleeps_drops_nothing() {
+    isolated!();
+    podwire("lab up --pods 2").expect(0);
+    sh(
+        "ip netns exec node1 nft 'table inet mine { chain f { type filter hook forward priority 0; policy drop; }; }'",
+    );
+    ask(&snapshot(), "pod/pod1").expect(1);
+    sh("ip netns exec node1 nft 'add table inet mine { flags dormant; }'");
+    ask(&snapshot(), "pod/pod1").expect(0);
+    // What would wake one of ours is said, and does.
+    sh("ip netns exec node1 nft 'add table inet podwire_cni { flags dormant; }'");
+    let machine = snapshot();
+    let answer = ask(&machine, "pod/pod1 -o json").expect(1);
+    let answer: Value = serde_json::from_str(&answer.stdout).unwrap();
+    let findings = answer["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0]["code"], "tableDormant");
+    sh(findings[0]["remedy"].as_str().unwrap());
+    ask(&snapshot(), "pod/pod1").expect(0);
+    podwire("lab down").expect(0);
 }
 
 #[test]
