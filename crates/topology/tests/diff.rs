@@ -98,3 +98,45 @@ fn a_pod_that_is_new_is_one_difference() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].subject.as_str(), found[0].change), ("pod default/x", Kind::New));
 }
+
+/// Each device is compared with one other and led to its far end by one look-up, however many there
+/// are.
+#[test]
+fn thousands_of_cables_are_told_apart() {
+    const PODS: u32 = 2_000;
+    let id = |inode: u32| topology::NetnsId { device: 4, inode: inode.into() };
+    let cable = |index, name: String, parent, number| topology::dump::Link {
+        index,
+        name,
+        kind: "veth".to_owned(),
+        parent: Some(parent),
+        parent_netns: Some(number),
+        ..Default::default()
+    };
+    let mut node = topology::Namespace::new(id(1));
+    node.name = "node".to_owned();
+    node.role = Role::Node;
+    let mut before = Machine::default();
+    for pod in 0..PODS {
+        let (near, number) = (pod + 10, pod as i32);
+        let port = cable(near, format!("veth{pod}"), 2, number);
+        node.dump.links.insert(near, topology::dump::Link { master: Some(1), ..port });
+        node.known.insert(number, id(pod + 100));
+        let mut namespace = topology::Namespace::new(id(pod + 100));
+        namespace.name = format!("pod{pod}");
+        namespace.role = Role::Pod;
+        namespace.known.insert(0, node.id);
+        namespace.dump.links.insert(2, cable(2, "eth0".to_owned(), near, 0));
+        before.namespaces.push(namespace);
+    }
+    before.namespaces.push(node);
+    let mut after = before.clone();
+    let node = after.namespaces.last_mut().unwrap();
+    node.dump.links.values_mut().for_each(|link| link.master = None);
+    let lost = |pod| format!("node node: the veth veth{pod} of pod pod{pod} lost its bridge 1");
+    let (mut lines, mut expected) =
+        (told(&before, &after), (0..PODS).map(lost).collect::<Vec<_>>());
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
+}
