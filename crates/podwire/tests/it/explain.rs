@@ -357,6 +357,19 @@ fn what_is_wrong_on_a_node_is_found() {
             "ip netns exec node1 nft add table inet mine; ip netns exec node1 nft add chain inet mine f '{ type filter hook forward priority 0; policy drop; }'".to_owned(),
             "podsDropped",
         ),
+        (nft("bridge", "type filter hook forward priority 0", "ip saddr 10.1.0.2 drop"), "podsDropped"),
+        (nft("bridge", "type filter hook prerouting priority 0", "ip saddr 10.1.0.2 drop"), "podsDropped"),
+        (nft("bridge", "type filter hook forward priority 0; policy drop", ""), "podsDropped"),
+        (nft("bridge", "type filter hook input priority 0", "meta protocol arp drop"), "podsDropped"),
+        (nft("arp", "type filter hook input priority 0; policy drop", ""), "podsDropped"),
+        (
+            nft("netdev", &format!("type filter hook ingress device {veth} priority 0"), "ip saddr 10.1.0.0/24 drop"),
+            "podsDropped",
+        ),
+        (
+            nft("netdev", &format!("type filter hook egress device {veth} priority 0; policy drop"), ""),
+            "podsDropped",
+        ),
         ("ip netns exec node1 sysctl -qw net.ipv4.ip_forward=0".to_owned(), "forwardingOff"),
         ("rm /run/podwire/lab/default/cni/networks/podwire/10.1.0.2".to_owned(), "reservationMissing"),
         (
@@ -366,6 +379,43 @@ fn what_is_wrong_on_a_node_is_found() {
     ] {
         broken("--pods 2", &how, "node/node1", code);
     }
+}
+
+/// A table of somebody else's on a node, with one chain.
+fn nft(family: &str, base: &str, rule: &str) -> String {
+    format!(
+        "ip netns exec node1 nft -f - <<RULES\ntable {family} mine {{ chain c {{ {base};\n{rule}\n}}\n}}\nRULES"
+    )
+}
+
+/// What rules do to frames is followed like what they do to packets: what is surely dropped is wrong,
+/// what may be is told, and what befalls others is not.
+#[test]
+fn rules_for_frames_are_followed() {
+    isolated!();
+    podwire("lab up --pods 2").expect(0);
+    sh(&nft("bridge", "type filter hook forward priority 0", "ip saddr 10.1.0.3 drop"));
+    let machine = snapshot();
+    let answer = ask(&machine, "pod/pod2").expect(1);
+    let says = "What comes from 10.1.0.3 is dropped (drop, chain c of nft table bridge mine)";
+    assert!(unwrapped(&answer.stdout).contains(says), "{}", answer.stdout);
+    ask(&machine, "pod/pod1").expect(0);
+    for (rule, says) in [
+        ("tcp dport 80 drop", "What is for tcp port 80 is dropped"),
+        ("ether type arp drop", "(which podwire does not read) is dropped"),
+    ] {
+        sh("ip netns exec node1 nft flush ruleset bridge");
+        sh(&nft("bridge", "type filter hook forward priority 0", rule));
+        let answer = ask(&snapshot(), "pod/pod1").expect(0);
+        let says = format!("{says} (drop, chain c of nft table bridge mine)");
+        assert!(unwrapped(&answer.stdout).contains(&says), "{}", answer.stdout);
+    }
+    podwire("lab down").expect(0);
+}
+
+/// A text without the ends of its lines.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
