@@ -194,6 +194,6 @@ codes! {
     AgentGone: Warning,
     /// A lab that was not made or taken down whole.
     LabLeft: Warning,
-    /// Something could not be read, so that nothing can be said about it.
+    /// Something could not be read, or is not read by podwire, so that nothing can be said about it.
     Unreadable: Unusual,
 }

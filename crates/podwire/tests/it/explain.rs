@@ -308,6 +308,24 @@ fn what_is_wrong_stands_at_the_end() {
     assert!(!unread.stdout.contains("Nothing unusual"), "{}", unread.stdout);
 }
 
+/// Where what decides is not read, all is not called well.
+#[test]
+fn vlans_of_a_bridge_are_a_gap() {
+    isolated!();
+    let mut machine = lab("--pods 2", &[]);
+    ask(&machine, "pod/pod1").expect(0);
+    for namespace in machine["namespaces"].as_array_mut().unwrap() {
+        for link in namespace["dump"]["links"].as_object_mut().unwrap().values_mut() {
+            if link["ifname"] == "cni0" {
+                link["info_data"]["bridge"]["vlan_filtering"] = true.into();
+            }
+        }
+    }
+    let answer = ask(&machine, "pod/pod1").expect(3);
+    assert!(answer.stdout.contains("keeps VLANs apart"), "{}", answer.stdout);
+    assert!(!answer.stdout.contains("Nothing unusual"), "{}", answer.stdout);
+}
+
 /// What the tour shows is what podwire says.
 #[test]
 fn the_tour_is_of_these_answers() {
