@@ -21,9 +21,9 @@ use crate::rules::Rules;
 use crate::view::View;
 use crate::{Finding, Thing, findings, words};
 
-pub(crate) use bridge::{FORWARDING, state as port_state};
+pub(crate) use bridge::{FORWARDING, keeps_vlans_apart, state as port_state};
 pub(crate) use files::plugins;
-pub(crate) use tunnel::{far_ends, overhead, underlay};
+pub(crate) use tunnel::{WIREGUARD, far_ends, overhead, underlay};
 
 /// Explains what a reference names on a machine.
 ///

@@ -140,6 +140,8 @@ codes! {
     MasqueradeBetweenPods: Wrong,
     /// Masquerade is asked for, and no rule does it.
     MasqueradeMissing: Wrong,
+    /// Rules of podwire's own do nothing, because their table is dormant.
+    TableDormant: Wrong,
     /// A port of the node leads to an address that no pod has.
     HostPortStale: Wrong,
     /// Rules drop what pods send or receive.
@@ -192,6 +194,6 @@ codes! {
     AgentGone: Warning,
     /// A lab that was not made or taken down whole.
     LabLeft: Warning,
-    /// Something could not be read, so that nothing can be said about it.
+    /// Something could not be read, or is not read by podwire, so that nothing can be said about it.
     Unreadable: Unusual,
 }

@@ -1,10 +1,11 @@
 //! What a ruleset does to a packet, of which only some things may be known.
 //!
-//! Rules of any table and writer are followed from the hooks through jumps, gotos and maps, for the
-//! first packet of a connection. What is not understood may match or not: it makes an answer unsure,
-//! never wrong.
+//! Rules of any table and writer are followed from the hooks of one level ([`Level`]) through jumps,
+//! gotos and maps, for the first packet of a connection; those of dormant tables see none. What is not
+//! understood may match or not: it makes an answer unsure, never wrong.
 
 mod condition;
+mod packet;
 mod xtables;
 
 use std::cell::Cell;
@@ -12,25 +13,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use net::nft::{
-    Base, Chain, ChainKind, Element, Family, Field, Hook, Key, Mapped, NatKind, NatTarget, Object,
-    Policy, Rule, Statement, TableId, Value, Verdict,
+    self, Base, Chain, ChainKind, Element, Family, Field, Hook, Key, Mapped, NatKind, NatTarget,
+    Object, Policy, Rule, Statement, TableId, Value, Verdict,
 };
 
-pub(crate) use condition::Condition;
+use crate::words;
 
-/// What is known of a packet.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Packet<'a> {
-    pub(crate) source: Option<IpAddr>,
-    pub(crate) destination: Option<IpAddr>,
-    pub(crate) input: Option<&'a str>,
-    pub(crate) output: Option<&'a str>,
-    pub(crate) protocol: Option<u8>,
-    /// The destination's.
-    pub(crate) port: Option<u16>,
-    /// Whether it is for the node itself.
-    pub(crate) local: Option<bool>,
-}
+pub(crate) use condition::Condition;
+pub(crate) use packet::{Level, Packet, Port};
 
 /// Whether something holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +63,7 @@ pub(crate) struct Effect<'a> {
 /// A ruleset, found by name.
 pub(crate) struct Rules<'a> {
     chains: Vec<&'a Chain>,
+    bases: Vec<(&'a Chain, &'a Base)>,
     by_name: HashMap<(&'a TableId, &'a str), &'a Chain>,
     elements: HashMap<(&'a TableId, &'a str), Vec<&'a Element>>,
     /// Those of them that are one address, and the others.
@@ -94,16 +85,18 @@ impl<'a> Rules<'a> {
         let budget = Cell::new(MOST_STEPS_OF_ALL);
         let mut rules = Self {
             chains: vec![],
+            bases: vec![],
             by_name: HashMap::new(),
             elements: HashMap::new(),
             points: HashMap::new(),
             spans: HashMap::new(),
             budget,
         };
-        for object in ruleset {
+        for object in nft::acting(ruleset) {
             match object {
                 Object::Chain(chain) => {
                     rules.chains.push(chain);
+                    rules.bases.extend(chain.base.as_ref().map(|base| (chain, base)));
                     rules.by_name.insert((&chain.table, &chain.name), chain);
                 }
                 Object::Element(element) => {
@@ -165,20 +158,33 @@ impl<'a> Rules<'a> {
         self.chains.iter().any(|chain| chain.name.starts_with(start))
     }
 
+    /// All that the rules may do to anything.
+    pub(crate) fn all_effects(&self) -> Vec<Effect<'a>> {
+        const ROUTED: [Hook; 5] =
+            [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+        let packet = Packet::default();
+        let levels: [(&[Hook], Packet<'_>); 4] = [
+            (&ROUTED, packet),
+            (&ROUTED, Packet { level: Level::Bridged, ..packet }),
+            (&[Hook::Ingress, Hook::Egress], Packet { level: Level::Device(None), ..packet }),
+            (&[Hook::Input, Hook::Output], Packet { arp: true, ..packet }),
+        ];
+        levels.iter().flat_map(|(hooks, packet)| self.effects(hooks, packet)).collect()
+    }
+
+    /// Whether there are rules for other packets than routed ones.
+    pub(crate) fn see_frames(&self) -> bool {
+        self.bases.iter().any(|(chain, base)| {
+            matches!(chain.table.family, Family::Bridge | Family::Netdev | Family::Arp)
+                || matches!(base.hook, Hook::Ingress | Hook::Egress)
+        })
+    }
+
     /// All that the rules at some hooks may do to a packet, in their order.
     pub(crate) fn effects(&self, hooks: &[Hook], packet: &Packet<'_>) -> Vec<Effect<'a>> {
-        let v4 = packet.source.or(packet.destination).map(|address| address.is_ipv4());
-        let mut bases: Vec<(&Chain, &Base)> =
-            self.chains.iter().filter_map(|chain| Some((*chain, chain.base.as_ref()?))).collect();
-        bases.retain(|(chain, base)| {
-            let sees = match chain.table.family {
-                Family::Inet => true,
-                Family::Ip => v4 != Some(false),
-                Family::Ip6 => v4 != Some(true),
-                Family::Bridge | Family::Netdev | Family::Arp => false,
-            };
-            sees && hooks.contains(&base.hook)
-        });
+        self.spend(1);
+        let mut bases = self.bases.clone();
+        bases.retain(|(chain, base)| hooks.contains(&base.hook) && packet.is_seen_by(chain, base));
         bases.sort_by_key(|(_, base)| {
             (hooks.iter().position(|hook| *hook == base.hook), base.priority)
         });
@@ -191,7 +197,7 @@ impl<'a> Rules<'a> {
                 steps: 0,
                 path: Vec::new(),
                 spared: Vec::new(),
-                may_have_ended: false,
+                may_have_ended: packet.may_be_unseen_by(base),
                 effects: Vec::new(),
             };
             let ended = walk.chain(chain, true, 0);
@@ -469,9 +475,8 @@ impl<'a> Effect<'a> {
         let what = match (&self.action, self.is_policy) {
             (_, true) => {
                 let hook = match self.base.hook {
-                    Hook::Input => "is for this node itself",
-                    Hook::Output => "this node itself sends",
-                    _ => "passes through",
+                    Hook::Forward => "passes through".to_owned(),
+                    _ => self.base_words(),
                 };
                 let passed = "and no rule lets pass";
                 return format!("What {hook} {passed} is dropped (policy of {place}).");
@@ -496,17 +501,11 @@ impl<'a> Effect<'a> {
         let family = |conditions: &[Condition<'a>]| conditions.iter().find_map(Condition::family);
         let required = words(&self.when);
         let when = required.join(" and ");
-        let when = if when.is_empty() {
-            let hook = match self.base.hook {
-                Hook::Input => "is for this node itself",
-                Hook::Output => "this node itself sends",
-                Hook::Postrouting => "leaves this node",
-                Hook::Prerouting | Hook::Ingress => "arrives at this node",
-                Hook::Forward | Hook::Egress => "passes through this node",
-            };
-            hook.to_owned()
-        } else {
-            when
+        let is_of_devices = !self.base.devices.is_empty();
+        let when = match (when.is_empty(), is_of_devices) {
+            (true, _) => self.base_words(),
+            (false, true) => format!("{} and {when}", self.base_words()),
+            (false, false) => when,
         };
         // What cannot be of the same packet is not said, nor again what is required anyway.
         let is_other = |spared: &&Vec<Condition<'a>>| {
@@ -529,6 +528,21 @@ impl<'a> Effect<'a> {
             false => format!(", unless it {},", unless.join(" or ")),
         };
         format!("What {when}{unless} {what}, {place}).")
+    }
+
+    /// What comes to its chain, as the end of "what ...".
+    fn base_words(&self) -> String {
+        let hook = match self.base.hook {
+            Hook::Input => "is for this node itself",
+            Hook::Output => "this node itself sends",
+            Hook::Forward => "passes through this node",
+            Hook::Prerouting | Hook::Ingress => "arrives at this node",
+            Hook::Postrouting | Hook::Egress => "leaves this node",
+        };
+        match self.base.devices.is_empty() {
+            true => hook.to_owned(),
+            false => format!("{hook} by {}", words::some(&self.base.devices, 4)),
+        }
     }
 
     /// The command that shows it.

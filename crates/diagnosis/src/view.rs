@@ -96,6 +96,13 @@ impl<'a> View<'a> {
         Some((master, self.link(master)?))
     }
 
+    /// Where the cable ends by which a namespace has an address.
+    pub(crate) fn far_of(&self, at: usize, own: IpAddr) -> Option<End> {
+        let mut addresses = self.namespace(at).dump.addresses.iter();
+        let address = addresses.find(|it| it.address.addr() == own)?;
+        self.peer(End { namespace: at, link: address.index })
+    }
+
     /// The device of a namespace that is called so.
     pub(crate) fn named(&self, at: usize, name: &str) -> Option<(End, &'a Link)> {
         self.ends(at).find(|(_, link)| link.name == name)

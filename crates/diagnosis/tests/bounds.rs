@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use diagnosis::{Reference, Severity, explain, findings};
+use diagnosis::{Code, Reference, Severity, explain, findings};
 use net::nft::{
     Base, Chain, ChainKind, Family, Field, Hook, Policy, Rule, Statement, TableId, Verdict,
 };
-use topology::dump::{Address, Dump, Hop, Link, OperState, Route, RouteKind};
+use topology::dump::{Address, Bridge, Dump, Hop, Link, LinkInfo, OperState, Route, RouteKind};
 use topology::{Machine, Namespace, NetnsId, Node, Role};
 
 /// What nobody would wait longer for; builds for tests are several times slower than others.
@@ -169,6 +169,34 @@ fn a_hundred_thousand_rules() {
     let all = findings(&machine);
     assert!(all.iter().any(|finding| finding.text.contains("more rules than")), "{all:?}");
     assert!(all.iter().all(|finding| finding.severity == Severity::Unusual));
+}
+
+/// What decides where packets go, and is not read, is told of, and taken for neither right nor wrong.
+#[test]
+fn what_is_not_read_is_told() {
+    let mut machine = node(2);
+    assert_eq!(findings(&machine), []);
+    let links = &mut machine.namespaces[0].dump.links;
+    links.insert(5, link(5, "flannel-wg", "wireguard"));
+    let bridge = Bridge { vlan_filtering: true, ..Bridge::default() };
+    links.get_mut(&1).unwrap().info = Some(LinkInfo::Bridge(bridge));
+    let all = findings(&machine);
+    assert!(all.iter().all(|finding| finding.code == Code::Unreadable), "{all:#?}");
+    for (text, command) in [
+        ("The bridge cni0 on this machine keeps VLANs apart", "bridge vlan show"),
+        ("flannel-wg on this machine is a WireGuard device", "wg show flannel-wg"),
+    ] {
+        let found = all.iter().find(|finding| finding.text.starts_with(text)).unwrap();
+        assert_eq!(found.command.as_deref(), Some(command));
+        // Pods are on the bridge, and send by the tunnel.
+        for wanted in ["pod/pod0", "node/n"] {
+            let answer = explain(&machine, &wanted.parse().unwrap()).unwrap();
+            assert!(answer.findings.contains(found), "{wanted}: {:#?}", answer.findings);
+            let mut said = answer.chapters.iter().flat_map(|chapter| &chapter.sentences);
+            let is_said = said.any(|it| it.command.as_deref() == Some(command));
+            assert!(is_said || wanted == "pod/pod0", "{wanted}: {command}");
+        }
+    }
 }
 
 #[test]

@@ -471,7 +471,7 @@ fn a_table_is_told_once_a_change() {
         base: None,
         rules: Vec::new(),
     };
-    let table = net::nft::Table { id: chain.table.clone(), comment: None };
+    let table = net::nft::Table::new(chain.table.clone());
     let objects = [net::nft::Object::Table(table), net::nft::Object::Chain(chain)];
     let create =
         |it: net::nft::Object| Step::new(&node.space(), Change::Create(it.into()), "is ours");

@@ -169,6 +169,9 @@ fn firewalls_are_found() {
     add("podwire", "drop", "drop");
     add("podwire_cni", "accept", "drop");
     assert_eq!(found(), []);
+    add("asleep", "drop", "drop");
+    node.sh("nft 'add table inet asleep { flags dormant; }'");
+    assert_eq!(found(), []);
     add("shut", "drop", "");
     add("picky", "accept", "ip saddr 10.0.0.0/8 counter drop");
     add("rude", "accept", "ip saddr 10.0.0.0/8 accept; counter log reject");

@@ -124,6 +124,10 @@ fn is_replaceable(want: &Object, seen: &Object) -> bool {
         }
         (Object::Rule(_) | Object::Netns(_), _) => false,
         (Object::Nft(nft::Object::Chain(_)), _) => true,
+        // All that is in it stays.
+        (Object::Nft(nft::Object::Table(want)), Object::Nft(nft::Object::Table(seen))) => {
+            want.comment == seen.comment
+        }
         (Object::Nft(_), _) => false,
         _ => true,
     }

@@ -6,7 +6,7 @@ mod web;
 use std::borrow::Cow;
 use std::process::ExitCode;
 
-use diagnosis::{Explanation, Finding, LookupError, Reference, Severity, Thing};
+use diagnosis::{Code, Explanation, Finding, LookupError, Reference, Severity, Thing};
 use render::{Focus, Format, View};
 use topology::{Machine, Namespace};
 
@@ -91,9 +91,11 @@ fn surroundings<'a>(machine: &'a Machine, thing: &Thing) -> Cow<'a, Machine> {
 
 /// A proven fault outranks what could not be read.
 fn exit(machine: &Machine, explanation: &Explanation) -> Exit {
-    if explanation.findings.iter().any(|finding| finding.severity == Severity::Wrong) {
+    let mut findings = explanation.findings.iter();
+    let is_unread = |finding: &Finding| finding.code == Code::Unreadable;
+    if findings.clone().any(|finding| finding.severity == Severity::Wrong) {
         Exit::No
-    } else if !machine.gaps.is_empty() {
+    } else if !machine.gaps.is_empty() || findings.any(is_unread) {
         Exit::Unknown
     } else {
         Exit::Yes

@@ -8,12 +8,13 @@ mod entries;
 mod links;
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use kernel::dump::Link;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Machine, Namespace, Role};
+use crate::{End, Machine, Namespace, Role};
 
 /// One thing that became different.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -57,22 +58,22 @@ pub struct Differences {
 /// What became different.
 pub fn diff(before: &Machine, after: &Machine) -> Differences {
     let mut all = Vec::new();
-    let old = by_name(before);
-    let new = by_name(after);
-    for (name, namespace) in &old {
-        if !new.contains_key(name) {
-            all.push(whole(before, namespace, Kind::Gone));
+    let (old, new) = (Look::of(before), Look::of(after));
+    for (name, at) in &old.by_name {
+        if !new.by_name.contains_key(name) {
+            all.push(whole(before, &before.namespaces[*at], Kind::Gone));
         }
     }
-    for namespace in &after.namespaces {
-        let Some(was) = old.get(namespace.name.as_str()) else {
+    for (at, namespace) in after.namespaces.iter().enumerate() {
+        let Some(was) = old.by_name.get(namespace.name.as_str()) else {
             all.push(whole(after, namespace, Kind::New));
             continue;
         };
+        let (was, is) = (Side { look: &old, at: *was }, Side { look: &new, at });
         let mut say = Say { subject: subject(namespace), all: &mut all };
-        links::compare((before, was), (after, namespace), &mut say);
-        entries::compare((before, was), (after, namespace), &mut say);
-        rules::compare(was, namespace, &mut say);
+        links::compare(was, is, &mut say);
+        entries::compare(was.namespace(), namespace, &mut say);
+        rules::compare(was.namespace(), namespace, &mut say);
     }
     nodes(before, after, &mut all);
     let gaps = before.gaps.iter().map(|gap| format!("before: {}: {}", gap.what, gap.why));
@@ -81,8 +82,38 @@ pub fn diff(before: &Machine, after: &Machine) -> Differences {
     Differences { differences: all, unknown: unknown.into_iter().collect() }
 }
 
-fn by_name(machine: &Machine) -> BTreeMap<&str, &Namespace> {
-    machine.namespaces.iter().map(|it| (it.name.as_str(), it)).collect()
+/// One of the two machines, with what is asked of it for each device.
+struct Look<'a> {
+    machine: &'a Machine,
+    peers: HashMap<End, End>,
+    by_name: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Look<'a> {
+    fn of(machine: &'a Machine) -> Self {
+        let names = machine.namespaces.iter().enumerate();
+        let by_name = names.map(|(at, it)| (it.name.as_str(), at)).collect();
+        Self { machine, peers: machine.peers(), by_name }
+    }
+}
+
+/// A namespace in one of the two looks.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    look: &'a Look<'a>,
+    at: usize,
+}
+
+impl<'a> Side<'a> {
+    fn namespace(self) -> &'a Namespace {
+        &self.look.machine.namespaces[self.at]
+    }
+
+    /// The far end of a cable, with where it is.
+    fn far(self, link: &Link) -> Option<(Self, &'a Link)> {
+        let far = self.look.peers.get(&End { namespace: self.at, link: link.index })?;
+        Some((Self { at: far.namespace, ..self }, self.look.machine.link(*far)?))
+    }
 }
 
 /// What a namespace is called in a sentence.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use net::nft::{
-    Chain, ChainKind, Element, Field, Key, Mapped, Object, Statement, Test, Value, Verdict,
+    Chain, ChainKind, Element, Field, Key, Mapped, Object, Statement, Test, Value, Verdict, acting,
 };
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
 
@@ -32,6 +32,7 @@ impl Masquerade {
     /// Reads a ruleset. Each host is an element that leads to the chain of its network, and that
     /// chain spares the network before it masquerades.
     pub(crate) fn read(ruleset: &[Object]) -> Self {
+        let ruleset: Vec<&Object> = acting(ruleset).collect();
         let ours = ruleset.iter().filter_map(|object| match object {
             Object::Chain(chain) if chain.table.name == PLUGIN_NFT_TABLE => Some(chain),
             _ => None,
@@ -45,18 +46,18 @@ impl Masquerade {
                 Object::Element(element) if element.table == chain.table => host(element, chain),
                 _ => None,
             };
-            let mut hosts: Vec<IpAddr> = ruleset.iter().filter_map(leads_here).collect();
+            let mut hosts: Vec<IpAddr> = ruleset.iter().copied().filter_map(leads_here).collect();
             hosts.sort();
             Some(Network { spared, hosts })
         };
         let mut networks: Vec<Network> = ours.filter_map(network).collect();
         networks.sort_by_key(|network| network.spared);
-        Self { networks, clusters: clusters(ruleset) }
+        Self { networks, clusters: clusters(&ruleset) }
     }
 }
 
 /// The networks that the agent's rules look at before they masquerade.
-fn clusters(ruleset: &[Object]) -> Vec<IpNet> {
+fn clusters(ruleset: &[&Object]) -> Vec<IpNet> {
     let chains = ruleset.iter().filter_map(|object| match object {
         Object::Chain(chain) if chain.table.name == AGENT_NFT_TABLE => Some(chain),
         _ => None,

@@ -47,6 +47,7 @@ fn what_is_done_to_a_network_is_told_in_its_words() {
     node.sh("ip link set vetha nomaster; bridge link set dev vethb hairpin on
         ip route add 10.9.0.0/16 via 10.1.0.2; echo 1 > /proc/sys/net/ipv4/ip_forward
         for i in $(seq 12); do nft add rule ip t c ip saddr 10.1.0.$i masquerade; done");
+    node.sh("nft 'add table ip t { flags dormant; }'");
     a.sh("ip route del default; ip link set eth0 mtu 1400");
     let changed = look();
     let lines = told(&settled, &changed);
@@ -56,6 +57,7 @@ fn what_is_done_to_a_network_is_told_in_its_words() {
         "node node: route 10.9.0.0/16 via 10.1.0.2 dev br0 is new",
         "node node: setting net.ipv4.ip_forward is 1, it was 0",
         "node node: 12 new masquerade rules in nftables chain ip t c, the first: ip saddr 10.1.0.1 masquerade",
+        "node node: nftables table ip t fell dormant: none of its rules acts",
         "pod a: route default via 10.1.0.1 dev eth0 is gone",
         "pod a: the veth eth0 of node node has MTU 1400, it was 1500",
     ] {
@@ -95,4 +97,46 @@ fn a_pod_that_is_new_is_one_difference() {
     let found = diff(&Machine::default(), &after).differences;
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].subject.as_str(), found[0].change), ("pod default/x", Kind::New));
+}
+
+/// Each device is compared with one other and led to its far end by one look-up, however many there
+/// are.
+#[test]
+fn thousands_of_cables_are_told_apart() {
+    const PODS: u32 = 2_000;
+    let id = |inode: u32| topology::NetnsId { device: 4, inode: inode.into() };
+    let cable = |index, name: String, parent, number| topology::dump::Link {
+        index,
+        name,
+        kind: "veth".to_owned(),
+        parent: Some(parent),
+        parent_netns: Some(number),
+        ..Default::default()
+    };
+    let mut node = topology::Namespace::new(id(1));
+    node.name = "node".to_owned();
+    node.role = Role::Node;
+    let mut before = Machine::default();
+    for pod in 0..PODS {
+        let (near, number) = (pod + 10, pod as i32);
+        let port = cable(near, format!("veth{pod}"), 2, number);
+        node.dump.links.insert(near, topology::dump::Link { master: Some(1), ..port });
+        node.known.insert(number, id(pod + 100));
+        let mut namespace = topology::Namespace::new(id(pod + 100));
+        namespace.name = format!("pod{pod}");
+        namespace.role = Role::Pod;
+        namespace.known.insert(0, node.id);
+        namespace.dump.links.insert(2, cable(2, "eth0".to_owned(), near, 0));
+        before.namespaces.push(namespace);
+    }
+    before.namespaces.push(node);
+    let mut after = before.clone();
+    let node = after.namespaces.last_mut().unwrap();
+    node.dump.links.values_mut().for_each(|link| link.master = None);
+    let lost = |pod| format!("node node: the veth veth{pod} of pod pod{pod} lost its bridge 1");
+    let (mut lines, mut expected) =
+        (told(&before, &after), (0..PODS).map(lost).collect::<Vec<_>>());
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
 }

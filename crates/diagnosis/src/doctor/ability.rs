@@ -336,7 +336,7 @@ impl Trial {
             };
             let chain =
                 Chain { table: table.clone(), name: "try".to_owned(), base: Some(base), rules };
-            let table = Table { id: table, comment: None };
+            let table = Table::new(table);
             let nft = |object: NftObject| Change::Create(Object::Nft(object));
             let made = self.apply([nft(NftObject::Table(table.clone())), nft(chain.into())]);
             // What was made goes away before the next one, whose hook may be the same.

@@ -49,7 +49,7 @@ fn firewalld(namespace: &Namespace) -> Option<Finding> {
         }
         _ => false,
     };
-    if !namespace.dump.nft.iter().any(masquerades) {
+    if !net::nft::acting(&namespace.dump.nft).any(masquerades) {
         return None;
     }
     let text = format!("firewalld masquerades in {}.", namespace.name);

@@ -1,5 +1,6 @@
 //! A bridge, its ports, and the gateway that it is.
 
+use topology::dump::{Link, LinkInfo};
 use topology::{End, origin};
 
 use crate::explanation::Sentence;
@@ -45,6 +46,14 @@ pub(super) fn sentences(view: &View<'_>, bridge: End) -> Vec<Sentence> {
     let show = view.command(at, &format!("ip link show master {}", net::quote(name)));
     sentences.push(Sentence::new(text, things).shown_by(show));
     sentences.extend(ports.iter().filter_map(|port| flags(view, *port)).take(MOST_PORTS));
+    if keeps_vlans_apart(link) {
+        let text = format!(
+            "{name} keeps VLANs apart (vlan_filtering): it passes frames only between ports of one \
+             VLAN. Which ones its ports are in, podwire does not read."
+        );
+        let show = view.command(at, "bridge vlan show");
+        sentences.push(Sentence::new(text, about.clone()).shown_by(show));
+    }
     let learned = view
         .namespace(at)
         .dump
@@ -72,6 +81,11 @@ pub(super) fn sentences(view: &View<'_>, bridge: End) -> Vec<Sentence> {
     let show = view.command(at, &format!("ip addr show dev {}", net::quote(name)));
     sentences.push(Sentence::new(text, about).shown_by(show));
     sentences
+}
+
+/// Whether a bridge passes frames only between ports of one VLAN.
+pub(crate) fn keeps_vlans_apart(link: &Link) -> bool {
+    matches!(&link.info, Some(LinkInfo::Bridge(bridge)) if bridge.vlan_filtering)
 }
 
 /// What a port does that others do not.

@@ -3,6 +3,7 @@
 use topology::dump::Link;
 use topology::{End, origin};
 
+use super::tunnel;
 use crate::explanation::{Chapter, Sentence};
 use crate::view::View;
 use crate::words;
@@ -25,6 +26,7 @@ pub(super) fn sentences(view: &View<'_>, end: End, link: &Link) -> Vec<Sentence>
     let other = |text: String| vec![Sentence::new(text, about.clone()).shown_by(show.clone())];
     match link.kind.as_str() {
         "veth" => veth(view, end, link),
+        tunnel::WIREGUARD => vec![tunnel::wireguard(view, end, link)],
         "macvlan" | "macvtap" => other(format!(
             "{name} is a {} on {}: a second hardware address on the same wire. Nothing bridges it, \
              the wire's other hosts see it as one of their own, and only the machine itself cannot \

@@ -7,7 +7,7 @@ use net::nft::Hook;
 use topology::{Origin, origin};
 
 use crate::explanation::Sentence;
-use crate::rules::{Action, Effect, Packet, Rules};
+use crate::rules::{Action, Effect, Level, Packet, Port, Rules};
 use crate::view::View;
 use crate::words;
 
@@ -35,6 +35,11 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
                 told.add(&rules, &effect);
             }
         }
+        if let Some(far) = view.far_of(at, *address).filter(|far| far.namespace == home) {
+            let name = view.name(home, far.link);
+            let port = Port { name: &name, is_bridged: view.master(far).is_some() };
+            frames(&rules, port, [sent, received], &mut told);
+        }
     }
     for effect in rules.effects(&[Hook::Prerouting], &Packet::default()) {
         if let Action::Dnat(to) = &effect.action
@@ -56,7 +61,7 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
     }
     let own = super::rules(view, at);
     let mut told = Told::default();
-    for effect in own.effects(&ALL, &Packet::default()) {
+    for effect in own.all_effects() {
         told.add(&own, &effect);
     }
     sentences.extend(told.sentences(view, at));
@@ -65,14 +70,35 @@ pub(super) fn of_pod(view: &View<'_>, at: usize, home: usize) -> Vec<Sentence> {
     sentences
 }
 
-const ALL: [Hook; 5] =
-    [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+/// What is dropped of a pod's frames before they are routed, after that, and where they are not.
+fn frames<'a>(
+    rules: &Rules<'a>,
+    port: Port<'_>,
+    [sent, received]: [Packet<'_>; 2],
+    told: &mut Told,
+) {
+    const FORWARD: &[Hook] = &[Hook::Forward];
+    let arp = Packet { arp: true, ..Packet::default() };
+    let mut seen = [sent, arp].map(|it| port.sent(it)).concat();
+    seen.extend([received, arp].map(|it| port.received(it)).concat());
+    seen.push((&[Hook::Input, Hook::Output], arp));
+    if port.is_bridged {
+        let (level, name) = (Level::Bridged, Some(port.name));
+        seen.extend([sent, arp].map(|it| (FORWARD, Packet { level, input: name, ..it })));
+        seen.extend([received, arp].map(|it| (FORWARD, Packet { level, output: name, ..it })));
+    }
+    for (hooks, packet) in seen {
+        for effect in rules.effects(hooks, &packet).iter().filter(|it| is_block(it)) {
+            told.add(rules, effect);
+        }
+    }
+}
 
 /// What the rules of a namespace do.
 pub(super) fn of_node(view: &View<'_>, at: usize) -> Vec<Sentence> {
     let rules = super::rules(view, at);
     let mut told = Told::default();
-    for effect in rules.effects(&ALL, &Packet::default()) {
+    for effect in rules.all_effects() {
         told.add(&rules, &effect);
     }
     let mut sentences = told.sentences(view, at);

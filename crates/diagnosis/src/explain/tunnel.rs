@@ -15,7 +15,27 @@ const MOST_PEERS: usize = 6;
 /// The tunnel ends of a node.
 pub(super) fn sentences(view: &View<'_>, home: usize) -> Vec<Sentence> {
     let tunnels = view.ends(home).filter_map(|(end, link)| Some((end, link, link.vxlan?)));
-    tunnels.flat_map(|(end, link, vxlan)| tunnel(view, end, link, vxlan)).collect()
+    let mut sentences: Vec<Sentence> =
+        tunnels.flat_map(|(end, link, vxlan)| tunnel(view, end, link, vxlan)).collect();
+    let encrypting = view.ends(home).filter(|(_, link)| link.kind == WIREGUARD);
+    sentences.extend(encrypting.map(|(end, link)| wireguard(view, end, link)));
+    sentences
+}
+
+/// The kind of WireGuard's devices.
+pub(crate) const WIREGUARD: &str = "wireguard";
+
+/// A tunnel that encrypts: who is at its other ends, only its own interface tells.
+pub(super) fn wireguard(view: &View<'_>, end: End, link: &Link) -> Sentence {
+    let name = &link.name;
+    let maker = origin::of_link(view.namespace(end.namespace), link);
+    let text = format!(
+        "{name} is a WireGuard device: what is sent there goes encrypted, in UDP packets, to the peer \
+         that has the address.{} Which peers it has, and where, podwire does not read.",
+        words::made_by(maker, "Its name tells who made it:")
+    );
+    let show = view.command(end.namespace, &format!("wg show {}", net::quote(name)));
+    Sentence::new(text, vec![view.thing(end)]).shown_by(show)
 }
 
 fn tunnel(view: &View<'_>, end: End, link: &Link, vxlan: Vxlan) -> Vec<Sentence> {

@@ -15,6 +15,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     for (at, _) in view.all() {
         for (end, link) in view.ends(at).filter(|(_, link)| link.kind == "bridge") {
             findings.extend(ports(view, end, link));
+            findings.extend(vlans(view, end, link));
         }
         findings.extend(rules(view, at));
     }
@@ -86,6 +87,21 @@ fn ports(view: &View<'_>, bridge: End, link: &Link) -> Vec<Finding> {
         findings.push(finding.remedy(remedy).shown_by(show));
     }
     findings
+}
+
+/// Which VLANs ports are in decides whom they reach, and is not read.
+fn vlans(view: &View<'_>, bridge: End, link: &Link) -> Option<Finding> {
+    if !explain::keeps_vlans_apart(link) || view.ports(bridge).is_empty() {
+        return None;
+    }
+    let text = format!(
+        "The bridge {} keeps VLANs apart, and podwire does not read which ones its ports are in.",
+        view.device(bridge)
+    );
+    let consequence =
+        "Whether who is behind one port reaches who is behind another cannot be told.";
+    let finding = Finding::new(Code::Unreadable, text, consequence, vec![view.thing(bridge)]);
+    Some(finding.shown_by(view.command(bridge.namespace, "bridge vlan show")))
 }
 
 /// Whether a pod's network is configured with a key that is true.

@@ -3,6 +3,7 @@
 use topology::dump::{Link, OperState};
 use topology::{End, Role};
 
+use crate::explain::WIREGUARD;
 use crate::finding::{Code, Finding};
 use crate::view::View;
 
@@ -10,9 +11,25 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     let all = view.all().flat_map(|(at, _)| view.ends(at));
     let of_device = |(end, link): (End, &Link)| {
         let of_cable = || down(view, end, link).or_else(|| loose(view, end, link));
-        loopback(view, end, link).or_else(|| silent(view, end, link)).or_else(of_cable)
+        loopback(view, end, link)
+            .or_else(|| silent(view, end, link))
+            .or_else(of_cable)
+            .or_else(|| encrypted(view, end, link))
     };
     all.filter_map(of_device).collect()
+}
+
+/// A tunnel of which only its own interface tells to whom it leads.
+fn encrypted(view: &View<'_>, end: End, link: &Link) -> Option<Finding> {
+    if link.kind != WIREGUARD || !link.up {
+        return None;
+    }
+    let device = view.device(end);
+    let text = format!("{device} is a WireGuard device, and podwire does not read its peers.");
+    let consequence = "Whether what is sent there reaches anybody cannot be told.";
+    let about = vec![view.thing(end), view.space(end.namespace)];
+    let show = view.command(end.namespace, &format!("wg show {}", net::quote(&link.name)));
+    Some(Finding::new(Code::Unreadable, text, consequence, about).shown_by(show))
 }
 
 /// A pod's loopback device, which every runtime switches on.

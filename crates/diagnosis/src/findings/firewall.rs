@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use net::nft::{Hook, Key, Mapped, Object, Statement, Value};
+use net::nft::{Hook, Key, Mapped, Object, Statement, TableId, Value};
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
+use topology::End;
 
 use super::bridges::asks;
 use crate::explain;
 use crate::finding::{Code, Finding};
-use crate::rules::{Effect, Packet, Rules};
+use crate::rules::{Action, Effect, Level, Packet, Port, Rules};
 use crate::view::View;
 use crate::{Thing, words};
 
@@ -29,6 +30,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
             continue;
         }
         let node = Firewall { view, home, rules: Rules::new(&namespace.dump.nft) };
+        findings.extend(node.dormant());
         findings.extend(node.pods(&pods));
         findings.extend(node.ports());
         if has_tunnel {
@@ -68,7 +70,7 @@ impl<'a> Firewall<'_, 'a> {
         for pod in pods {
             for address in view.own(*pod).filter(|it| !it.address.addr().is_loopback()) {
                 let own = address.address.addr();
-                let end = topology::End { namespace: *pod, link: address.index };
+                let end = End { namespace: *pod, link: address.index };
                 let Some(far) = view.peer(end).filter(|far| far.namespace == self.home) else {
                     continue;
                 };
@@ -76,7 +78,7 @@ impl<'a> Firewall<'_, 'a> {
                 let input = view.name(self.home, input.link);
                 let peers =
                     peers[usize::from(own.is_ipv6())].get_or_insert_with(|| self.peers(own));
-                let beyond = BEYOND[usize::from(own.is_ipv6())].parse().ok();
+                let beyond: Option<IpAddr> = BEYOND[usize::from(own.is_ipv6())].parse().ok();
                 let mut note = |code: Code, effect: Effect<'a>| {
                     let text = effect.sentence(&self.rules);
                     let (_, things, names) =
@@ -114,6 +116,10 @@ impl<'a> Firewall<'_, 'a> {
                         note(Code::PodsDropped, effect);
                     }
                 }
+                let others: Vec<IpAddr> = peers.iter().copied().chain(beyond).collect();
+                for effect in self.frames(*pod, own, far, &others) {
+                    note(Code::PodsDropped, effect);
+                }
                 let out = beyond.and_then(|beyond| self.output(own, beyond));
                 let leaving = Packet {
                     source: Some(own),
@@ -147,6 +153,31 @@ impl<'a> Firewall<'_, 'a> {
         }
         findings.extend(seen.into_iter().map(|(key, seen)| self.told(key, seen)));
         findings
+    }
+
+    /// Tables of podwire's own that do nothing.
+    fn dormant(&self) -> Vec<Finding> {
+        let view = self.view;
+        let finding = |id: &TableId| {
+            let text = format!(
+                "nft table {id} of {} is dormant: none of its rules acts.",
+                view.called(self.home)
+            );
+            let consequence = "What pods send beyond the cluster keeps addresses that nobody there can answer, and ports of the node lead to no pod.";
+            let about = vec![view.space(self.home)];
+            let remedy = view.command(self.home, &format!("nft add table {id}"));
+            let show = view.command(self.home, &format!("nft list table {id}"));
+            Finding::new(Code::TableDormant, text, consequence, about).remedy(remedy).shown_by(show)
+        };
+        self.own_dormant().map(finding).collect()
+    }
+
+    fn own_dormant(&self) -> impl Iterator<Item = &'a TableId> {
+        let ruleset = &self.view.namespace(self.home).dump.nft;
+        ruleset.iter().filter_map(|object| match object {
+            Object::Table(table) if table.dormant && is_ours(&table.id) => Some(&table.id),
+            _ => None,
+        })
     }
 
     /// Ports of the node that lead to nobody, among those that plugins of ours wrote.
@@ -229,9 +260,11 @@ impl<'a> Firewall<'_, 'a> {
     fn is_masqueraded(&self, packet: &Packet<'_>) -> bool {
         let mut effects = self.rules.effects(&[Hook::Postrouting], packet).into_iter();
         let own = |effect: &Effect<'_>| effect.is_nat() && effect.changes_source();
-        // What is not seen may do it.
+        // What is not seen may do it, and what is dormant is told of as such.
         let namespace = self.view.namespace(self.home);
-        let is_all = namespace.legacy_tables.is_empty() && namespace.dump.opaque.is_empty();
+        let is_all = namespace.legacy_tables.is_empty()
+            && namespace.dump.opaque.is_empty()
+            && self.own_dormant().next().is_none();
         effects.any(|effect| own(&effect)) || !is_all
     }
 
@@ -239,7 +272,74 @@ impl<'a> Firewall<'_, 'a> {
     fn dropped(&self, packet: &Packet<'_>) -> Option<Effect<'a>> {
         let dropped =
             self.rules.drop(&[Hook::Prerouting, Hook::Forward, Hook::Postrouting], packet)?;
-        (!is_ours(&dropped)).then_some(dropped)
+        (!is_ours(&dropped.chain.table)).then_some(dropped)
+    }
+
+    /// Drops of a pod's frames by somebody else's rules: beside what is routed, of what its bridge
+    /// passes on to other pods, and of what asks for hardware addresses.
+    fn frames(&self, pod: usize, own: IpAddr, far: End, others: &[IpAddr]) -> Vec<Effect<'a>> {
+        if !self.rules.see_frames() {
+            return Vec::new();
+        }
+        let view = self.view;
+        let name = view.name(self.home, far.link);
+        let bridge = view.master(far).map(|(bridge, _)| bridge);
+        let port = Port { name: &name, is_bridged: bridge.is_some() };
+        let input = bridge.map_or_else(|| name.clone(), |bridge| view.name(self.home, bridge.link));
+        let (routed, arp) = (
+            Packet { local: Some(false), ..Packet::default() },
+            Packet { arp: true, ..Packet::default() },
+        );
+        let mut asked = Vec::new();
+        for other in others {
+            let (source, destination) = (Some(own), Some(*other));
+            asked.extend(port.sent(Packet { source, destination, ..routed }));
+            let (source, destination) = (Some(*other), Some(own));
+            asked.extend(port.received(Packet { source, destination, ..routed }));
+        }
+        if own.is_ipv4() {
+            asked.extend(port.sent(arp));
+            asked.extend(port.received(arp));
+            let (input, output) = (Some(&*input), Some(&*input));
+            asked.push((&[Hook::Input], Packet { input, ..arp }));
+            asked.push((&[Hook::Output], Packet { output, ..arp }));
+        }
+        let dropped = |(hooks, packet): (&[Hook], Packet<'_>)| self.rules.drop(hooks, &packet);
+        let mut found: Vec<Effect<'a>> = asked.into_iter().filter_map(dropped).collect();
+        found.extend(bridge.into_iter().flat_map(|bridge| self.switched(pod, own, port, bridge)));
+        found.retain(|effect| !is_ours(&effect.chain.table));
+        found
+    }
+
+    /// Drops of what a pod sends to others on its bridge.
+    fn switched(&self, pod: usize, own: IpAddr, port: Port<'_>, bridge: End) -> Vec<Effect<'a>> {
+        const SWITCHED: &[Hook] = &[Hook::Prerouting, Hook::Forward, Hook::Postrouting];
+        let view = self.view;
+        let packet = Packet { level: Level::Bridged, input: Some(port.name), ..Packet::default() };
+        let is_drop = |it: &Effect<'_>| matches!(it.action, Action::Drop | Action::Reject);
+        if !self.rules.effects(SWITCHED, &packet).iter().any(is_drop) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for other in view.ports(bridge) {
+            let Some(far) = view.peer(*other).filter(|far| far.namespace != pod) else { continue };
+            if self.rules.is_exhausted() {
+                break;
+            }
+            let output = view.name(self.home, other.link);
+            let mut addresses = view.own(far.namespace).map(|it| it.address.addr());
+            let Some(to) = addresses.find(|it| it.is_ipv4() == own.is_ipv4() && !it.is_loopback())
+            else {
+                continue;
+            };
+            let packet = Packet { output: Some(&output), ..packet };
+            let sent = Packet { source: Some(own), destination: Some(to), ..packet };
+            let arp = Packet { arp: true, ..packet };
+            let arp = own.is_ipv4().then_some(arp);
+            let asked = [Some(sent), arp].into_iter().flatten();
+            found.extend(asked.filter_map(|packet| self.rules.drop(SWITCHED, &packet)));
+        }
+        found
     }
 
     fn output(&self, from: IpAddr, to: IpAddr) -> Option<String> {
@@ -267,7 +367,7 @@ impl<'a> Firewall<'_, 'a> {
         }
         let routes = view.namespace(self.home).dump.routes.iter().filter(|route| {
             let is_tunnel = route.hops.iter().any(|hop| {
-                let end = hop.index.map(|link| topology::End { namespace: self.home, link });
+                let end = hop.index.map(|link| End { namespace: self.home, link });
                 end.and_then(|end| view.link(end)).is_some_and(|link| link.vxlan.is_some())
             });
             let is_way = route.protocol == net::owner::PROTOCOL || is_tunnel;
@@ -315,8 +415,14 @@ impl<'a> Firewall<'_, 'a> {
                     ..sent
                 };
                 let out = self.rules.drop(&[Hook::Output, Hook::Postrouting], &sent);
-                let dropped =
-                    out.or_else(|| self.rules.drop(&[Hook::Prerouting, Hook::Input], &received));
+                let at_device = |hook: Hook, packet: Packet<'_>| {
+                    let level = Level::Device(Some(below_name.as_deref()?));
+                    self.rules.drop(&[hook], &Packet { level, ..packet })
+                };
+                let dropped = out
+                    .or_else(|| self.rules.drop(&[Hook::Prerouting, Hook::Input], &received))
+                    .or_else(|| at_device(Hook::Egress, sent))
+                    .or_else(|| at_device(Hook::Ingress, received));
                 if let Some(effect) = dropped {
                     let text = effect.sentence(&self.rules);
                     let (_, things, names) =
@@ -348,6 +454,6 @@ impl<'a> Firewall<'_, 'a> {
     }
 }
 
-fn is_ours(effect: &Effect<'_>) -> bool {
-    [AGENT_NFT_TABLE, PLUGIN_NFT_TABLE].contains(&effect.chain.table.name.as_str())
+fn is_ours(table: &TableId) -> bool {
+    [AGENT_NFT_TABLE, PLUGIN_NFT_TABLE].contains(&table.name.as_str())
 }

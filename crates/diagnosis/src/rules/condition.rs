@@ -6,7 +6,7 @@ use net::nft::{
     AddressType, CtDirection, CtState, Field, Key, Statement, TableId, Test, Transport, Value,
 };
 
-use super::{Packet, Rules, Truth, xtables};
+use super::{Level, Packet, Rules, Truth, xtables};
 use crate::words;
 
 /// One test.
@@ -50,8 +50,8 @@ impl<'a> Condition<'a> {
     pub(super) fn holds(&self, packet: &Packet<'_>, rules: &Rules<'a>) -> Truth {
         // A packet of the other family does not have the field, and so passes no test of it, not
         // even one that it should be something else.
-        let v4 = packet.source.or(packet.destination).map(|address| address.is_ipv4());
-        if self.family().zip(v4).is_some_and(|(wanted, v4)| wanted != v4) {
+        let is_other = |wanted: bool| packet.arp || packet.is_v4().is_some_and(|v4| v4 != wanted);
+        if self.family().is_some_and(is_other) {
             return Truth::No;
         }
         match self {
@@ -118,6 +118,9 @@ impl<'a> Condition<'a> {
     }
 }
 
+/// `ETH_P_ARP`.
+const ARP: u16 = 0x0806;
+
 /// How many elements of a set are told.
 const MOST_KEYS: usize = 4;
 
@@ -158,8 +161,18 @@ pub(super) fn key_holds(fields: &[Field], key: &Key, packet: &Packet<'_>) -> Tru
 }
 
 fn field_holds(field: Field, test: &Test, packet: &Packet<'_>) -> Truth {
-    let Packet { source, destination, input, output, protocol, port, local } = *packet;
+    let Packet { level, arp, source, destination, input, output, protocol, port, local } = *packet;
+    let is_routed = level == Level::Routed && !arp;
     match field {
+        Field::EtherType if arp => match test {
+            Test::Is(Value::EtherType(number)) => truth(*number == ARP),
+            _ => Truth::Maybe,
+        },
+        // Frames have no connection where nobody tracks them, and a family of their own.
+        Field::CtState | Field::DestinationType | Field::NetworkFamily if !is_routed => {
+            Truth::Maybe
+        }
+        Field::Protocol | Field::DestinationPort(_) if arp => Truth::No,
         Field::IpSource => address_holds(source, true, test),
         Field::Ip6Source => address_holds(source, false, test),
         Field::IpDestination => address_holds(destination, true, test),
@@ -186,18 +199,15 @@ fn field_holds(field: Field, test: &Test, packet: &Packet<'_>) -> Truth {
                 _ => Truth::Maybe,
             }
         }
-        Field::NetworkFamily | Field::EtherType => {
-            let v4 = source.or(destination).map(|address| address.is_ipv4());
-            match (v4, test) {
-                (Some(v4), Test::Is(Value::NetworkFamily(number))) => {
-                    truth(*number == if v4 { 2 } else { 10 })
-                }
-                (Some(v4), Test::Is(Value::EtherType(number))) => {
-                    truth(*number == if v4 { 0x0800 } else { 0x86dd })
-                }
-                _ => Truth::Maybe,
+        Field::NetworkFamily | Field::EtherType => match (packet.is_v4(), test) {
+            (Some(v4), Test::Is(Value::NetworkFamily(number))) => {
+                truth(*number == if v4 { 2 } else { 10 })
             }
-        }
+            (Some(v4), Test::Is(Value::EtherType(number))) => {
+                truth(*number == if v4 { 0x0800 } else { 0x86dd })
+            }
+            _ => Truth::Maybe,
+        },
         // It is the first packet of a connection.
         Field::CtState => match test {
             Test::Any(Value::CtState(CtState(bits))) | Test::Is(Value::CtState(CtState(bits))) => {
@@ -268,6 +278,9 @@ fn said(field: Field, value: &str, negated: bool) -> Option<String> {
         Field::InputName => ("arrives by", "does not arrive by"),
         Field::OutputName => ("leaves by", "does not leave by"),
         Field::InputType => ("arrives by a device of type", "does not arrive by a device of type"),
+        Field::EtherType if value == "arp" => {
+            return Some(if negated { "is not ARP" } else { "is ARP" }.to_owned());
+        }
         Field::EtherType | Field::NetworkFamily => return None,
         Field::Protocol => ("is", "is not"),
         Field::SourcePort(Transport::Any) => ("comes from port", "does not come from port"),

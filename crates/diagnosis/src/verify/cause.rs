@@ -411,7 +411,10 @@ fn is_size(code: Code) -> bool {
 fn is_translation(code: Code) -> bool {
     matches!(
         code,
-        Code::MasqueradeBetweenPods | Code::FirewalldMasquerade | Code::MasqueradeMissing
+        Code::MasqueradeBetweenPods
+            | Code::FirewalldMasquerade
+            | Code::MasqueradeMissing
+            | Code::TableDormant
     )
 }
 

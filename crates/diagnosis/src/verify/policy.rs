@@ -8,7 +8,7 @@ use topology::{End, Origin, Role, origin};
 
 use super::plan::Protocol;
 use crate::Thing;
-use crate::rules::{Effect, Packet, Rules};
+use crate::rules::{Effect, Level, Packet, Rules};
 use crate::view::View;
 
 /// What a rule did.
@@ -52,7 +52,24 @@ impl Way {
 const PORT: u16 = 40_000;
 
 /// What a packet does in a namespace.
-type Stage = (usize, &'static [Hook], Option<String>, Option<String>, bool);
+struct Stage {
+    at: usize,
+    place: Place,
+    hooks: &'static [Hook],
+    input: Option<String>,
+    output: Option<String>,
+    /// Whether it is for the namespace itself.
+    local: bool,
+}
+
+/// Whose rules see a packet at a stage.
+#[derive(Clone, Copy)]
+enum Place {
+    Routed,
+    Bridged,
+    /// Those of the device that it comes in or goes out by.
+    Device,
+}
 
 impl<'v, 'a> Firewalls<'v, 'a> {
     pub(super) fn new(view: &'v View<'a>) -> Self {
@@ -91,18 +108,27 @@ impl<'v, 'a> Firewalls<'v, 'a> {
             (Protocol::Tcp, _) => 6,
             (Protocol::Udp, _) => 17,
         };
-        for (at, hooks, input, output, local) in self.stages(way) {
+        for Stage { at, place, hooks, input, output, local } in self.stages(way) {
             let view = self.view;
             let dump = &view.namespace(at).dump;
             if dump.nft.is_empty() {
                 continue;
             }
             let rules = self.rules.entry(at).or_insert_with(|| Rules::new(&dump.nft));
+            let (input, output) = (input.as_deref(), output.as_deref());
+            let level = match (place, input.or(output)) {
+                (Place::Routed, _) => Level::Routed,
+                (Place::Bridged, _) => Level::Bridged,
+                (Place::Device, None) => continue,
+                (Place::Device, device) => Level::Device(device),
+            };
             let packet = Packet {
+                level,
+                arp: false,
                 source: Some(way.source),
                 destination: Some(way.destination),
-                input: input.as_deref(),
-                output: output.as_deref(),
+                input,
+                output,
                 protocol: Some(number),
                 port: (way.protocol != Protocol::Icmp).then_some(PORT),
                 local: Some(local),
@@ -119,11 +145,14 @@ impl<'v, 'a> Firewalls<'v, 'a> {
         None
     }
 
-    /// The namespaces that a packet passes, with the hooks that see it there.
+    /// The namespaces that a packet passes, with what sees it there.
     fn stages(&self, way: Way) -> Vec<Stage> {
         const SENT: &[Hook] = &[Hook::Output, Hook::Postrouting];
         const PASSED: &[Hook] = &[Hook::Prerouting, Hook::Forward, Hook::Postrouting];
         const TAKEN: &[Hook] = &[Hook::Prerouting, Hook::Input];
+        const COMES_IN: &[Hook] = &[Hook::Ingress];
+        const GOES_OUT: &[Hook] = &[Hook::Egress];
+        use Place::{Bridged, Device, Routed};
         let view = self.view;
         let out = |at: usize| {
             let route = view.way(at, Some(way.source), way.destination)?;
@@ -134,44 +163,58 @@ impl<'v, 'a> Firewalls<'v, 'a> {
             Some(view.name(at, route.hops.first()?.index?))
         };
         let home = |at: usize| view.home(at).filter(|home| *home != at);
-        let mut stages = vec![(way.from, SENT, None, out(way.from), false)];
+        let name = |end: End| Some(view.name(end.namespace, end.link));
+        let mut stages = Vec::new();
+        let mut pass = |at, place, hooks, input, output, local| {
+            stages.push(Stage { at, place, hooks, input, output, local });
+        };
         // Beyond the cluster a packet has another source.
         let is_beyond = view.namespace(way.to).role == Role::Outside;
+        let near = view.far_of(way.from, way.source);
+        let far = view.far_of(way.to, way.destination).filter(|_| !is_beyond);
+        let bridge = |port: Option<End>| view.master(port?).map(|(bridge, _)| bridge);
+        let shared = bridge(near).filter(|one| bridge(far) == Some(*one));
+        pass(way.from, Routed, SENT, None, out(way.from), false);
+        pass(way.from, Device, GOES_OUT, None, out(way.from), false);
+        if let Some(port) = near {
+            pass(port.namespace, Device, COMES_IN, name(port), None, false);
+            if shared.is_some() {
+                let output = far.and_then(name);
+                pass(port.namespace, Bridged, PASSED, name(port), output, false);
+            } else if bridge(near).is_some() {
+                pass(port.namespace, Bridged, TAKEN, name(port), None, false);
+            }
+        }
         let homes = [home(way.from), home(way.to).filter(|_| !is_beyond)];
-        let bridged = self.is_bridged(way) && homes[0] == homes[1];
+        let unseen = shared.is_some_and(|bridge| !self.are_shown(bridge, way.source.is_ipv6()));
         let mut last = way.from;
         for at in homes.into_iter().flatten() {
-            if at == last || at == way.to || bridged {
+            if at == last || at == way.to || (unseen && homes[0] == homes[1]) {
                 continue;
             }
             last = at;
-            stages.push((at, PASSED, back(at), out(at), false));
+            pass(at, Routed, PASSED, back(at), out(at), false);
+        }
+        if let Some(port) = far {
+            if shared.is_none() && bridge(far).is_some() {
+                pass(port.namespace, Bridged, SENT, None, name(port), false);
+            }
+            pass(port.namespace, Device, GOES_OUT, None, name(port), false);
         }
         if !is_beyond {
-            stages.push((way.to, TAKEN, back(way.to), None, true));
+            pass(way.to, Device, COMES_IN, back(way.to), None, false);
+            pass(way.to, Routed, TAKEN, back(way.to), None, true);
         }
         stages
     }
 
-    /// Whether two share a bridge whose packets no rule of IP sees.
-    fn is_bridged(&self, way: Way) -> bool {
-        let bridge = |at: usize, own: IpAddr| {
-            let view = self.view;
-            let address =
-                view.namespace(at).dump.addresses.iter().find(|it| it.address.addr() == own)?;
-            let far = view.peer(End { namespace: at, link: address.index })?;
-            let (bridge, _) = view.master(far)?;
-            Some(bridge)
-        };
-        let Some(one) = bridge(way.from, way.source) else { return false };
-        if bridge(way.to, way.destination) != Some(one) {
-            return false;
-        }
-        let key = match way.source.is_ipv6() {
+    /// Whether rules for IP packets see those that a bridge passes on.
+    fn are_shown(&self, bridge: End, v6: bool) -> bool {
+        let key = match v6 {
             false => "net.bridge.bridge-nf-call-iptables",
             true => "net.bridge.bridge-nf-call-ip6tables",
         };
-        self.view.setting(one.namespace, key) != Some("1")
+        self.view.setting(bridge.namespace, key) == Some("1")
     }
 }
 

@@ -329,20 +329,20 @@ fn two_with_one_address_are_named() {
     assert!(texts.iter().any(|it| it.contains("has 10.244.0.2, too")), "{texts:?}");
 }
 
-/// A chain at the hook through which pods' packets pass, that drops what goes to an address.
-fn drops(table: &str, to: &str) -> Object {
+/// A chain of some table that drops what goes to an address, at a hook and perhaps of a device.
+fn drops(table: TableId, hook: Hook, device: Option<&str>, to: &str) -> Object {
     let found = Statement::Match {
         field: Field::IpDestination,
         negated: false,
         test: Test::Within(to.parse().unwrap()),
     };
     Object::Chain(Chain {
-        table: TableId::new(Family::Inet, table),
-        name: "forward".to_owned(),
+        table,
+        name: "drops".to_owned(),
         base: Some(Base {
             kind: ChainKind::Filter,
-            hook: Hook::Forward,
-            devices: vec![],
+            hook,
+            devices: device.map(|name| name.parse().unwrap()).into_iter().collect(),
             priority: 0,
             policy: Policy::Accept,
         }),
@@ -356,7 +356,8 @@ fn a_policys_drop_is_no_violation() {
         [("kube-router", Verdict::Blocked), ("calico", Verdict::Blocked), ("mine", Verdict::Fail)]
     {
         let mut machine = lab(2, 1);
-        machine.namespaces[2].dump.nft = vec![drops(table, "10.244.1.2/32")];
+        let id = TableId::new(Family::Inet, table);
+        machine.namespaces[2].dump.nft = vec![drops(id, Hook::Forward, None, "10.244.1.2/32")];
         let plan = Plan::new(&machine, &wanted(&[], Pairs::Usual)).unwrap();
         let mut outcomes = answers(&plan);
         for (question, outcome) in plan.questions.iter().zip(&mut outcomes) {
@@ -373,6 +374,64 @@ fn a_policys_drop_is_no_violation() {
         let pair = pair.unwrap();
         assert_eq!(pair.verdict, verdict, "{table}: {pair:?}");
         assert!(pair.questions[0].why.contains(&format!("nft table inet {table}")), "{pair:?}");
+    }
+}
+
+/// A node with a bridge and two pods on it.
+fn bridged() -> Machine {
+    let mut machine = lab(1, 2);
+    let ids: Vec<NetnsId> = machine.namespaces.iter().map(|it| it.id).collect();
+    let link = machine.namespaces[0].dump.links[&2].clone();
+    let named = |index: u32, name: &str| Link { index, name: name.to_owned(), ..link.clone() };
+    let bridge = Link { kind: "bridge".to_owned(), ..named(9, "cni0") };
+    machine.namespaces[0].dump.links.insert(9, bridge);
+    for pod in 1..=2_u32 {
+        let (near, number) = (10 + pod, pod as i32);
+        let port = named(near, &format!("veth{pod}"));
+        let port = Link { master: Some(9), parent: Some(2), parent_netns: Some(number), ..port };
+        machine.namespaces[0].dump.links.insert(near, port);
+        machine.namespaces[0].known.insert(number, ids[pod as usize]);
+        let namespace = &mut machine.namespaces[pod as usize];
+        namespace.known.insert(0, ids[0]);
+        let far = Link { parent: Some(near), parent_netns: Some(0), ..named(2, "eth0") };
+        namespace.dump.links.insert(2, far);
+    }
+    machine
+}
+
+#[test]
+fn what_drops_frames_is_named() {
+    for (at, family, hook, device, is_seen) in [
+        (0, Family::Bridge, Hook::Forward, None, true),
+        (0, Family::Bridge, Hook::Prerouting, None, true),
+        (0, Family::Bridge, Hook::Output, None, false),
+        (0, Family::Netdev, Hook::Ingress, Some("veth1"), true),
+        (0, Family::Netdev, Hook::Ingress, Some("veth2"), false),
+        (0, Family::Netdev, Hook::Egress, Some("veth2"), true),
+        (0, Family::Inet, Hook::Ingress, Some("veth1"), true),
+        (0, Family::Inet, Hook::Forward, None, false),
+        (1, Family::Inet, Hook::Output, None, true),
+        (2, Family::Inet, Hook::Input, None, true),
+    ] {
+        let mut machine = bridged();
+        let id = TableId::new(family, "mine");
+        machine.namespaces[at].dump.nft = vec![drops(id, hook, device, "10.244.0.3/32")];
+        let plan = Plan::new(&machine, &wanted(&[], Pairs::Usual)).unwrap();
+        let mut outcomes = answers(&plan);
+        for (question, outcome) in plan.questions.iter().zip(&mut outcomes) {
+            let ends = [question.from, question.to].map(|it| name(&machine, &plan, it));
+            if ends == ["pod0-0", "pod0-1"] {
+                *outcome = Outcome::Silent(3000);
+            }
+        }
+        let report = judged(&machine, &plan, Profile::Strict, &outcomes);
+        let pair = report.results.iter().find(|it| {
+            let ends = [it.from, it.to].map(|it| report.hosts[it].name.as_str());
+            it.rule == Rule::PodToPod && ends == ["pod0-0", "pod0-1"]
+        });
+        let why = &pair.unwrap().questions[0].why;
+        let is_named = why.contains(&format!("nft table {family} mine"));
+        assert_eq!(is_named, is_seen, "{family} {hook:?} {device:?}: {why}");
     }
 }
 

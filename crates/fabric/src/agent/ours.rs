@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use net::{LinkName, Object, PROTOCOL_KERNEL, nft, owner};
+use net::{LinkName, Object, PROTOCOL_KERNEL, owner};
 
 use crate::desired::is_tunnel;
 use crate::machine::is_link_local;
@@ -38,19 +38,9 @@ impl Ours {
             Object::Vni(vni) => on(&vni.link),
             Object::Address(address) => on(&address.link) && !is_link_local(address),
             Object::Link(link) => on(&link.name) && is_tunnel(link),
-            Object::Nft(object) => *table_of(object) == firewall::table(),
+            Object::Nft(object) => *object.table() == firewall::table(),
             _ => false,
         }
-    }
-}
-
-/// The table that a part of the ruleset is in.
-fn table_of(object: &nft::Object) -> &nft::TableId {
-    match object {
-        nft::Object::Table(table) => &table.id,
-        nft::Object::Chain(chain) => &chain.table,
-        nft::Object::Set(set) => &set.table,
-        nft::Object::Element(element) => &element.table,
     }
 }
 

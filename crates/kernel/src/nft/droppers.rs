@@ -10,7 +10,7 @@ use net::Space;
 use net::nft::{Chain, Family, Hook, Policy, TableId};
 
 use super::expression::{be32, text};
-use super::message::{begin_any, parse_chain, put_rules_name, split};
+use super::message::{begin_any, parse_chain, parse_table, put_rules_name, split};
 use super::uapi::{data, expr, msg, rule};
 use super::{collect, consistent, found, number};
 use crate::attribute::iterate;
@@ -50,10 +50,13 @@ impl Kernel {
 }
 
 fn droppers(socket: &mut Socket) -> Result<Vec<ForeignDrop>> {
+    let mut dormant = collect(socket, msg::GETTABLE, &begin_any(), parse_table)?;
+    dormant.retain(|table| table.dormant);
     let chains = collect(socket, msg::GETCHAIN, &begin_any(), parse_chain)?;
     let is_forward = |chain: &Chain| {
         let own = [net::owner::AGENT_NFT_TABLE, net::owner::PLUGIN_NFT_TABLE];
         chain.base.as_ref().is_some_and(|base| base.hook == Hook::Forward)
+            && dormant.iter().all(|table| table.id != chain.table)
             && !own.contains(&chain.table.name.as_str())
     };
     let mut tables: HashMap<TableId, HashMap<String, Verdicts>> = HashMap::new();

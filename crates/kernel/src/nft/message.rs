@@ -63,6 +63,8 @@ fn family_number(family: Family) -> u8 {
 /// The message about a table.
 pub(super) fn put_table(table: &Table) -> Result<Writer, String> {
     let mut w = put_table_name(&table.id);
+    // Also where it is 0, as nft has it: that wakes a table that is there.
+    w.put_be32(table::FLAGS, if table.dormant { table::DORMANT } else { 0 });
     if let Some(comment) = &table.comment {
         w.put(table::USERDATA, &entry(userdata::TABLE_COMMENT, &comment_bytes(comment)?));
     }
@@ -81,16 +83,18 @@ pub(super) fn parse_table(payload: &[u8]) -> Option<Table> {
     let (family, attributes) = split(payload)?;
     let mut name = None;
     let mut comment = None;
+    let mut dormant = false;
     for (kind, value) in iterate(attributes) {
         match kind {
             table::NAME => name = Some(text(value)),
+            table::FLAGS => dormant = be32(value)? & table::DORMANT != 0,
             table::USERDATA => {
                 comment = comment_of(value, userdata::TABLE_COMMENT).map(Cow::into_owned);
             }
             _ => {}
         }
     }
-    Some(Table { id: TableId { family, name: name? }, comment })
+    Some(Table { id: TableId { family, name: name? }, comment, dormant })
 }
 
 /// The table that a message is about, or that what it is about is in: every kind of message says so

@@ -137,6 +137,11 @@ impl Requests {
                     (Object::Chain(from), Object::Chain(chain)) if from.base == chain.base => {
                         self.add(place, to, flag::CREATE)
                     }
+                    (Object::Table(from), Object::Table(table))
+                        if from.comment == table.comment =>
+                    {
+                        self.add(place, to, flag::CREATE)
+                    }
                     _ => {
                         self.delete(place, from)?;
                         self.add(place, to, NEW)
@@ -286,7 +291,7 @@ mod tests {
             ..element.clone()
         };
         let objects: [net::Object; 5] = [
-            Table { id: table, comment: Some("of the plugins".to_owned()) }.into(),
+            Table { comment: Some("of the plugins".to_owned()), ..Table::new(table) }.into(),
             map.into(),
             chain.into(),
             element.into(),

@@ -40,7 +40,11 @@ pub(super) const GEN_ID: u16 = 1;
 /// `NFTA_TABLE_*`.
 pub(super) mod table {
     pub(crate) const NAME: u16 = 1;
+    pub(crate) const FLAGS: u16 = 2;
     pub(crate) const USERDATA: u16 = 6;
+
+    /// `NFT_TABLE_F_DORMANT`
+    pub(crate) const DORMANT: u32 = 0x1;
 }
 
 /// `NFTA_CHAIN_*` and `NFTA_HOOK_*`.

@@ -20,6 +20,12 @@ fn foreign_rulesets_are_read_and_written_again() {
     let chains: Vec<_> =
         dump(&space).into_iter().filter(|it| matches!(it, Object::Chain(_))).collect();
     assert_eq!(chains.len(), 10, "{chains:#?}");
+    let seen = dump(&space);
+    let dormant = |object: &Object| match object {
+        Object::Table(table) if table.dormant => Some(table.id.to_string()),
+        _ => None,
+    };
+    assert_eq!(seen.iter().filter_map(dormant).collect::<Vec<_>>(), ["ip old"]);
     let ensure: Vec<_> = chains.iter().map(|it| Change::Ensure(it.clone().into())).collect();
     apply(&space, &ensure).unwrap();
     assert_eq!(listed(&theirs, list), before);

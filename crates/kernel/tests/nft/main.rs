@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use kernel::{Error, ErrorKind, Kernel, OnError};
 use net::nft::{
     Chain, ChainKind, Element, Family, Field, Hook, Key, KeyType, Mapped, Object, Rule, Statement,
-    Value, Verdict, text,
+    Table, Value, Verdict, text,
 };
 use net::{Change, Space, Step};
 use testbed::Namespace;
@@ -36,6 +36,48 @@ fn netlink_and_text_make_the_same_ruleset() {
             assert_eq!(sorted(mine), sorted(objects.clone()), "{name}");
         }
     }
+}
+
+/// A dormant table keeps what is in it, and wakes when it is wanted; `nft` does it in the same words.
+#[test]
+fn a_dormant_table_is_woken_with_all_that_is_in_it() {
+    testbed::isolated!();
+    testbed::need("nft", "nftables");
+    let objects = masquerade();
+    let asleep = Table { dormant: true, ..Table::new(cni(Family::Inet)) };
+    let table = |dormant| net::Object::from(Table { dormant, ..asleep.clone() });
+    let sleep = Change::Replace { from: table(false), to: table(true) };
+    let wake = Change::Replace { from: table(true), to: table(false) };
+    let create: Vec<_> = objects.iter().map(|it| Change::Create(it.clone().into())).collect();
+    let (ours, theirs) = (Namespace::new("ours"), Namespace::new("theirs"));
+    apply(&ours.space(), &create).unwrap();
+    type_in(&theirs, &create);
+    let awake = dump(&ours.space());
+    for wake in [wake, Change::Ensure(table(false))] {
+        apply(&ours.space(), std::slice::from_ref(&sleep)).unwrap();
+        type_in(&theirs, std::slice::from_ref(&sleep));
+        for namespace in [&ours, &theirs] {
+            let list = listed(namespace, "nft list ruleset");
+            assert!(list.contains("flags dormant"), "{list}");
+            let seen = dump(&namespace.space());
+            assert!(seen.contains(&Object::from(asleep.clone())), "{seen:#?}");
+            assert_eq!(seen.len(), awake.len());
+            assert_eq!(net::nft::acting(&seen).count(), 0);
+        }
+        apply(&ours.space(), std::slice::from_ref(&wake)).unwrap();
+        type_in(&theirs, &[wake]);
+        assert_eq!(dump(&ours.space()), awake);
+        assert_eq!(dump(&theirs.space()), awake);
+    }
+    // What was is put back where a later step fails.
+    apply(&ours.space(), std::slice::from_ref(&sleep)).unwrap();
+    let before = dump(&ours.space());
+    let wanted = [table(false)];
+    let [wake] = &net::diff(&ours.space(), &wanted, &[table(true)], |_| true)[..] else {
+        panic!("one step wakes it")
+    };
+    apply(&ours.space(), &[wake.change.clone(), create[0].clone()]).unwrap_err();
+    assert_eq!(dump(&ours.space()), before);
 }
 
 /// What is written is found again by its key, and nothing else is.

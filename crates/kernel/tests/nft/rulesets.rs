@@ -306,7 +306,11 @@ pub(crate) fn every_statement() -> Vec<Object> {
     let between =
         |first: &Value, last: &Value| Key::Interval(vec![first.clone()], vec![last.clone()]);
     vec![
-        net::nft::Table { id: table.clone(), comment: Some("all of it".to_owned()) }.into(),
+        net::nft::Table {
+            comment: Some("all of it".to_owned()),
+            ..net::nft::Table::new(table.clone())
+        }
+        .into(),
         frames.clone().into(),
         Set { flags: interval, ..set(&table, "nets", &[KeyType::Ipv4Addr], None) }.into(),
         Set { flags: interval, ..set(&table, "nets6", &[KeyType::Ipv6Addr], None) }.into(),

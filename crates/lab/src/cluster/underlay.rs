@@ -194,7 +194,7 @@ fn filter(network: &Cluster) -> Vec<net::nft::Object> {
         };
         let name = "forward".to_owned();
         let chain = Chain { table: id.clone(), name, base: Some(base), rules: rules.clone() };
-        [net::nft::Object::from(Table { id, comment: None }), chain.into()]
+        [net::nft::Object::from(Table::new(id)), chain.into()]
     };
     tables.into_iter().flat_map(table).collect()
 }

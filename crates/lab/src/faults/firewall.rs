@@ -57,6 +57,20 @@ pub(super) const FAULTS: &[Fault] = &[
         make: masquerade_missing,
     },
     Fault {
+        name: "table-dormant",
+        what: "The table with the rules that masquerade is dormant: they are there, and none of them acts.",
+        symptom: "Pods reach each other and every node, but nothing outside, and the rules look right.",
+        repair: "ip netns exec NODE nft add table inet podwire (in a lab of one node podwire_cni)",
+        on: Role::Node,
+        scenes: ALL,
+        families: Families::Any,
+        rules: &[Promise::Outside],
+        unfelt: ALONE,
+        codes: &[Code::TableDormant],
+        healed: true,
+        make: table_dormant,
+    },
+    Fault {
         name: "host-port-stale",
         what: "The port of the node still leads to the address of a pod that is gone (in labs with --host-port).",
         symptom: "Who asks for the port gets no answer; the pod itself is reached.",
@@ -128,7 +142,7 @@ fn table(
     rules: Vec<Rule>,
     why: &'static str,
 ) -> Plan {
-    let table = Table { id: id.clone(), comment: None };
+    let table = Table::new(id.clone());
     let chain = Chain { table: id.clone(), name: name.to_owned(), base, rules };
     vec![create(place, table, "is a table of somebody else's"), create(place, chain, why)]
 }
@@ -188,6 +202,20 @@ fn masquerade_between_pods(site: &Site<'_>) -> Made {
 
 /// The chain in which the agent sends pods' packets to its masquerade, without its rules; or the
 /// plugins' elements, without those of the node's pods.
+fn table_dormant(site: &Site<'_>) -> Made {
+    let objects = site.objects(site.on)?;
+    let named = |name: &str| {
+        objects.iter().find_map(|object| match object {
+            Object::Nft(nft::Object::Table(it)) if it.id.name == name => Some(it.clone()),
+            _ => None,
+        })
+    };
+    let table = named(AGENT_NFT_TABLE).or_else(|| named(PLUGIN_NFT_TABLE));
+    let table = table.ok_or_else(|| format!("{} masquerades nothing", site.on.name))?;
+    let asleep = Table { dormant: true, ..table.clone() };
+    Ok(vec![replace(site.on, table, asleep, "has none of its rules act")])
+}
+
 fn masquerade_missing(site: &Site<'_>) -> Made {
     let space = site.on.space();
     let objects = site.objects(site.on)?;

@@ -8,6 +8,7 @@ mod statement;
 pub mod text;
 mod value;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -66,6 +67,9 @@ pub struct Table {
     pub id: TableId,
     /// A note for people; the kernel takes it at creation only.
     pub comment: Option<String>,
+    /// None of its chains sees a packet, whatever is in them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dormant: bool,
 }
 
 /// A chain. The key is table and name.
@@ -244,6 +248,35 @@ impl TableId {
     }
 }
 
+impl Object {
+    /// The table that it is, or is in.
+    pub fn table(&self) -> &TableId {
+        match self {
+            Self::Table(table) => &table.id,
+            Self::Chain(chain) => &chain.table,
+            Self::Set(set) => &set.table,
+            Self::Element(element) => &element.table,
+        }
+    }
+}
+
+/// What of a ruleset acts: all but dormant tables and what is in them.
+pub fn acting(ruleset: &[Object]) -> impl Iterator<Item = &Object> {
+    let dormant = |object| match object {
+        &Object::Table(ref table) if table.dormant => Some(&table.id),
+        _ => None,
+    };
+    let dormant: HashSet<&TableId> = ruleset.iter().filter_map(dormant).collect();
+    ruleset.iter().filter(move |object| !dormant.contains(object.table()))
+}
+
+impl Table {
+    /// A table that acts, without a comment.
+    pub fn new(id: TableId) -> Self {
+        Self { id, comment: None, dormant: false }
+    }
+}
+
 impl Rule {
     /// A rule without a comment.
     pub fn new(statements: impl Into<Vec<Statement>>) -> Self {
@@ -266,7 +299,7 @@ impl From<IpNet> for Key {
 
 impl From<TableId> for Object {
     fn from(id: TableId) -> Self {
-        Self::Table(Table { id, comment: None })
+        Self::Table(Table::new(id))
     }
 }
 

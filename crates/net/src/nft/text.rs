@@ -23,6 +23,9 @@ pub fn command(change: &Change) -> Vec<String> {
                 (Object::Chain(from), Object::Chain(to)) if from.base == to.base => {
                     ensure(&Object::Chain(to.clone()))
                 }
+                (Object::Table(from), Object::Table(table)) if from.comment == table.comment => {
+                    ensure(to)
+                }
                 _ => [vec![delete(from)], create(to)].concat(),
             }
         }
@@ -65,9 +68,11 @@ fn delete(object: &Object) -> String {
 /// What follows `add` or `create`.
 fn definition(object: &Object) -> String {
     match object {
-        Object::Table(Table { id, comment: None }) => format!("table {id}"),
-        Object::Table(Table { id, comment: Some(comment) }) => {
-            format!("table {id} {{ comment \"{comment}\"; }}")
+        Object::Table(Table { id, comment, dormant }) => {
+            let comment = comment.iter().map(|it| format!(" comment \"{it}\";"));
+            let flags = dormant.then(|| " flags dormant;".to_owned());
+            let body: String = flags.into_iter().chain(comment).collect();
+            if body.is_empty() { format!("table {id}") } else { format!("table {id} {{{body} }}") }
         }
         Object::Chain(Chain { table, name, base: None, .. }) => format!("chain {table} {name}"),
         Object::Chain(Chain { table, name, base: Some(base), .. }) => {

@@ -308,6 +308,24 @@ fn what_is_wrong_stands_at_the_end() {
     assert!(!unread.stdout.contains("Nothing unusual"), "{}", unread.stdout);
 }
 
+/// Where what decides is not read, all is not called well.
+#[test]
+fn vlans_of_a_bridge_are_a_gap() {
+    isolated!();
+    let mut machine = lab("--pods 2", &[]);
+    ask(&machine, "pod/pod1").expect(0);
+    for namespace in machine["namespaces"].as_array_mut().unwrap() {
+        for link in namespace["dump"]["links"].as_object_mut().unwrap().values_mut() {
+            if link["ifname"] == "cni0" {
+                link["info_data"]["bridge"]["vlan_filtering"] = true.into();
+            }
+        }
+    }
+    let answer = ask(&machine, "pod/pod1").expect(3);
+    assert!(answer.stdout.contains("keeps VLANs apart"), "{}", answer.stdout);
+    assert!(!answer.stdout.contains("Nothing unusual"), "{}", answer.stdout);
+}
+
 /// What the tour shows is what podwire says.
 #[test]
 fn the_tour_is_of_these_answers() {
@@ -346,11 +364,28 @@ fn what_is_wrong_on_a_node_is_found() {
         ("ip -n pod1 addr add 10.1.0.77/16 dev eth0".to_owned(), "addressMismatch"),
         ("ip netns exec node1 nft flush ruleset".to_owned(), "masqueradeMissing"),
         (
+            "ip netns exec node1 nft 'add table inet podwire_cni { flags dormant; }'".to_owned(),
+            "tableDormant",
+        ),
+        (
             "ip netns exec node1 nft add table inet mine; ip netns exec node1 nft add chain inet mine f '{ type filter hook forward priority 0; }'; ip netns exec node1 nft add rule inet mine f ip saddr 10.1.0.0/24 drop".to_owned(),
             "podsDropped",
         ),
         (
             "ip netns exec node1 nft add table inet mine; ip netns exec node1 nft add chain inet mine f '{ type filter hook forward priority 0; policy drop; }'".to_owned(),
+            "podsDropped",
+        ),
+        (nft("bridge", "type filter hook forward priority 0", "ip saddr 10.1.0.2 drop"), "podsDropped"),
+        (nft("bridge", "type filter hook prerouting priority 0", "ip saddr 10.1.0.2 drop"), "podsDropped"),
+        (nft("bridge", "type filter hook forward priority 0; policy drop", ""), "podsDropped"),
+        (nft("bridge", "type filter hook input priority 0", "meta protocol arp drop"), "podsDropped"),
+        (nft("arp", "type filter hook input priority 0; policy drop", ""), "podsDropped"),
+        (
+            nft("netdev", &format!("type filter hook ingress device {veth} priority 0"), "ip saddr 10.1.0.0/24 drop"),
+            "podsDropped",
+        ),
+        (
+            nft("netdev", &format!("type filter hook egress device {veth} priority 0; policy drop"), ""),
             "podsDropped",
         ),
         ("ip netns exec node1 sysctl -qw net.ipv4.ip_forward=0".to_owned(), "forwardingOff"),
@@ -362,6 +397,66 @@ fn what_is_wrong_on_a_node_is_found() {
     ] {
         broken("--pods 2", &how, "node/node1", code);
     }
+}
+
+/// A table of somebody else's on a node, with one chain.
+fn nft(family: &str, base: &str, rule: &str) -> String {
+    format!(
+        "ip netns exec node1 nft -f - <<RULES\ntable {family} mine {{ chain c {{ {base};\n{rule}\n}}\n}}\nRULES"
+    )
+}
+
+/// What rules do to frames is followed like what they do to packets: what is surely dropped is wrong,
+/// what may be is told, and what befalls others is not.
+#[test]
+fn rules_for_frames_are_followed() {
+    isolated!();
+    podwire("lab up --pods 2").expect(0);
+    sh(&nft("bridge", "type filter hook forward priority 0", "ip saddr 10.1.0.3 drop"));
+    let machine = snapshot();
+    let answer = ask(&machine, "pod/pod2").expect(1);
+    let says = "What comes from 10.1.0.3 is dropped (drop, chain c of nft table bridge mine)";
+    assert!(unwrapped(&answer.stdout).contains(says), "{}", answer.stdout);
+    ask(&machine, "pod/pod1").expect(0);
+    for (rule, says) in [
+        ("tcp dport 80 drop", "What is for tcp port 80 is dropped"),
+        ("ether type arp drop", "(which podwire does not read) is dropped"),
+    ] {
+        sh("ip netns exec node1 nft flush ruleset bridge");
+        sh(&nft("bridge", "type filter hook forward priority 0", rule));
+        let answer = ask(&snapshot(), "pod/pod1").expect(0);
+        let says = format!("{says} (drop, chain c of nft table bridge mine)");
+        assert!(unwrapped(&answer.stdout).contains(&says), "{}", answer.stdout);
+    }
+    podwire("lab down").expect(0);
+}
+
+/// A text without the ends of its lines.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_table_that_sleeps_drops_nothing() {
+    isolated!();
+    podwire("lab up --pods 2").expect(0);
+    sh(
+        "ip netns exec node1 nft 'table inet mine { chain f { type filter hook forward priority 0; policy drop; }; }'",
+    );
+    ask(&snapshot(), "pod/pod1").expect(1);
+    sh("ip netns exec node1 nft 'add table inet mine { flags dormant; }'");
+    ask(&snapshot(), "pod/pod1").expect(0);
+    // What would wake one of ours is said, and does.
+    sh("ip netns exec node1 nft 'add table inet podwire_cni { flags dormant; }'");
+    let machine = snapshot();
+    let answer = ask(&machine, "pod/pod1 -o json").expect(1);
+    let answer: Value = serde_json::from_str(&answer.stdout).unwrap();
+    let findings = answer["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0]["code"], "tableDormant");
+    sh(findings[0]["remedy"].as_str().unwrap());
+    ask(&snapshot(), "pod/pod1").expect(0);
+    podwire("lab down").expect(0);
 }
 
 #[test]

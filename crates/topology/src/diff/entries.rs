@@ -6,11 +6,9 @@ use std::collections::BTreeSet;
 use kernel::dump::{Hop, Route, RouteKind, Rule};
 
 use super::Say;
-use crate::{Machine, Namespace};
+use crate::Namespace;
 
-type Side<'a> = (&'a Machine, &'a Namespace);
-
-pub(super) fn compare((_, was): Side<'_>, (_, is): Side<'_>, say: &mut Say<'_>) {
+pub(super) fn compare(was: &Namespace, is: &Namespace, say: &mut Say<'_>) {
     let both = |about: &str, say: &mut Say<'_>, texts: fn(&Namespace) -> BTreeSet<String>| {
         say.sets(about, &texts(was), &texts(is));
     };

@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 
 use kernel::dump::Link;
 
-use super::{Kind, Say, subject};
-use crate::{End, Machine, Namespace};
-
-type Side<'a> = (&'a Machine, &'a Namespace);
+use super::{Kind, Say, Side, subject};
 
 pub(super) fn compare(before: Side<'_>, after: Side<'_>, say: &mut Say<'_>) {
-    let old: BTreeMap<&str, &Link> = before.1.links().map(|it| (it.name.as_str(), it)).collect();
-    let new: BTreeMap<&str, &Link> = after.1.links().map(|it| (it.name.as_str(), it)).collect();
+    let (old, new) = (by_name(before), by_name(after));
     for (name, link) in &old {
         if !new.contains_key(name) {
             say.push(Kind::Gone, "link", format!("{} is gone", described(before, link)));
@@ -25,6 +21,10 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, say: &mut Say<'_>) {
     }
 }
 
+fn by_name<'a>(side: Side<'a>) -> BTreeMap<&'a str, &'a Link> {
+    side.namespace().links().map(|it| (it.name.as_str(), it)).collect()
+}
+
 fn one((before, was): (Side<'_>, &Link), (after, is): (Side<'_>, &Link), say: &mut Say<'_>) {
     let name = &is.name;
     if was.kind != is.kind {
@@ -34,15 +34,10 @@ fn one((before, was): (Side<'_>, &Link), (after, is): (Side<'_>, &Link), say: &m
         return;
     }
     let what = described(after, is);
-    let master = |(_, namespace): Side<'_>, link: &Link| {
+    let master = |side: Side<'_>, link: &Link| {
         let index = link.master?;
-        Some(
-            namespace
-                .dump
-                .links
-                .get(&index)
-                .map_or_else(|| index.to_string(), |it| it.name.clone()),
-        )
+        let master = side.namespace().dump.links.get(&index);
+        Some(master.map_or_else(|| index.to_string(), |it| it.name.clone()))
     };
     match (master(before, was), master(after, is)) {
         (Some(old), None) => say.changed("link", format!("{what} lost its bridge {old}")),
@@ -63,21 +58,16 @@ fn one((before, was): (Side<'_>, &Link), (after, is): (Side<'_>, &Link), say: &m
         }
         _ => {}
     }
-    let far = |(machine, namespace): Side<'_>, link: &Link| {
-        let namespace = machine.namespaces.iter().position(|it| std::ptr::eq(it, namespace))?;
-        let far = machine.peer(End { namespace, link: link.index })?;
-        Some((machine.namespaces[far.namespace].name.clone(), machine.link(far)?.name.clone()))
+    let far = |side: Side<'_>, link: &Link| {
+        let (far, link) = side.far(link)?;
+        Some(format!("{} of {}", link.name, far.namespace().name))
     };
     match (far(before, was), far(after, is)) {
-        (Some(old), Some(new)) if old != new => say.changed(
-            "link",
-            format!("{name} led to {} of {} and leads to {} of {}", old.1, old.0, new.1, new.0),
-        ),
+        (Some(old), Some(new)) if old != new => {
+            say.changed("link", format!("{name} led to {old} and leads to {new}"));
+        }
         (Some(old), None) => {
-            say.changed(
-                "link",
-                format!("{name} led to {} of {} and leads nowhere that was seen", old.1, old.0),
-            );
+            say.changed("link", format!("{name} led to {old} and leads nowhere that was seen"));
         }
         _ => {}
     }
@@ -130,13 +120,9 @@ fn details(was: &Link, is: &Link, what: &str, say: &mut Say<'_>) {
 }
 
 /// What people know a device by: the pod that is at its other end.
-fn described((machine, namespace): Side<'_>, link: &Link) -> String {
-    let at = machine.namespaces.iter().position(|it| std::ptr::eq(it, namespace));
-    let far = at.and_then(|namespace| machine.peer(End { namespace, link: link.index }));
-    match far.filter(|far| Some(far.namespace) != at) {
-        Some(far) => {
-            format!("the veth {} of {}", link.name, subject(&machine.namespaces[far.namespace]))
-        }
+fn described(side: Side<'_>, link: &Link) -> String {
+    match side.far(link).filter(|(far, _)| far.at != side.at) {
+        Some((far, _)) => format!("the veth {} of {}", link.name, subject(far.namespace())),
         None if link.kind.is_empty() => link.name.clone(),
         None => format!("the {} {}", link.kind, link.name),
     }

@@ -1,8 +1,8 @@
 //! nftables: tables by name, rules by what they say, masquerade by its own word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use net::nft::{Object, Rule, Statement};
+use net::nft::{Object, Rule, Statement, TableId};
 
 use super::{Kind, Say};
 use crate::Namespace;
@@ -12,18 +12,21 @@ type Counts = BTreeMap<(String, &'static str), BTreeMap<String, isize>>;
 
 pub(super) fn compare(was: &Namespace, is: &Namespace, say: &mut Say<'_>) {
     let tables = |namespace: &Namespace| {
-        let table = |object: &Object| match object {
-            Object::Table(table) => Some(table.id.to_string()),
-            _ => None,
-        };
         let opaque = namespace
             .dump
             .opaque
             .iter()
             .map(|it| format!("{} {} (its {} {})", it.family, it.table, it.kind, it.name));
-        namespace.dump.nft.iter().filter_map(table).chain(opaque).collect()
+        by_id(namespace).map(|(table, _)| table.to_string()).chain(opaque).collect()
     };
     say.sets("nftables table", &tables(was), &tables(is));
+    let old: HashMap<&TableId, bool> = by_id(was).collect();
+    for (table, dormant) in by_id(is) {
+        if old.get(table).is_some_and(|was| *was != dormant) {
+            let what = if dormant { "fell dormant: none of its rules acts" } else { "acts again" };
+            say.changed("nftables", format!("nftables table {table} {what}"));
+        }
+    }
     let mut counts = Counts::new();
     count(is, 1, &mut counts);
     count(was, -1, &mut counts);
@@ -39,6 +42,14 @@ pub(super) fn compare(was: &Namespace, is: &Namespace, say: &mut Say<'_>) {
             say.push(change, "nftables", text);
         }
     }
+}
+
+/// Tables, and whether they are dormant.
+fn by_id(namespace: &Namespace) -> impl Iterator<Item = (&TableId, bool)> {
+    namespace.dump.nft.iter().filter_map(|object| match object {
+        Object::Table(table) => Some((&table.id, table.dormant)),
+        _ => None,
+    })
 }
 
 fn count(namespace: &Namespace, sign: isize, counts: &mut Counts) {
