@@ -3,6 +3,8 @@
 //! `PODWIRE_BLESS=1` writes the files that reports are held against anew.
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+mod page;
+
 use std::fs;
 use std::path::PathBuf;
 use std::thread::sleep;
