@@ -285,6 +285,40 @@ fn a_fault_is_shown_before_it_is_made() {
 }
 
 #[test]
+fn a_fault_is_made_on_the_device_that_it_changes() {
+    isolated!();
+    let _agents = Agents;
+    let _home = home();
+    podwire("lab up --nodes 2 --pods 2").expect(0);
+    look("whole.json");
+    for (fault, link, on) in [
+        ("interface-down", "link/pod2:eth0", "pod/pod2"),
+        ("default-route-missing", "link/pod3:eth0", "pod/pod3"),
+        ("bridge-down", "link/node2:cni0", "node/node2"),
+        ("mtu-underlay", "link/net:node2", "node/node2"),
+    ] {
+        let made = podwire(&format!("lab break {fault} --on {link} -o json")).expect(0);
+        let made: Value = serde_json::from_str(&made.stdout).unwrap();
+        assert_eq!(made["on"], on, "{fault} on {link}");
+        podwire(&format!("lab fix {fault}")).expect(0);
+    }
+    // The name of a cable's end is of one device only.
+    let links = testbed::sh("ip -n node2 -o link | grep -o 'veth[0-9a-f]*' | sort");
+    let veth = links.lines().next().unwrap();
+    podwire(&format!("lab break cable-down --on link/{veth}")).expect(0);
+    assert!(testbed::sh(&format!("ip -n node2 link show {veth}")).contains("state DOWN"));
+    podwire("lab fix").expect(0);
+    look("after.json");
+    podwire("diff whole.json after.json").expect(0);
+    let several = podwire("lab break interface-down --on link/eth0").expect(1);
+    assert!(several.stderr.contains("link/pod1:eth0, link/pod2:eth0"), "{}", several.stderr);
+    let none = podwire("lab break forwarding-off --on link/node1:cni0").expect(1);
+    assert!(none.stderr.contains("it changes no device"), "{}", none.stderr);
+    let other = podwire("lab break interface-down --on link/node1:cni0").expect(4);
+    assert!(other.stderr.contains("there are: link/pod1:eth0"), "{}", other.stderr);
+}
+
+#[test]
 fn what_cannot_be_broken_is_said() {
     isolated!();
     let _agents = Agents;
