@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Verify, terminal: Terminal) -> Result<ExitCode> {
     let profile = arguments.profile.map_or(usual, Profile::from);
     let asker = Asker::new(&plan, gathering, arguments.timeout, &interrupt)?;
     let (questions, searches) = asker.questions()?;
-    let calls = call::all(&asker, &plan)?;
+    let calls = asker.calls()?;
     let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &searches };
     let report = Report::new(&machine, &plan, profile, outcomes);
     put(arguments, form, &report, terminal)?;

@@ -8,6 +8,7 @@ use diagnosis::verify::{Outcome, Place, Plan, Protocol, Question, Search};
 use kernel::{Netns, NetnsId};
 use probe::{Answer, Ask, Limits, Shape};
 
+use super::call;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -33,7 +34,7 @@ enum Reach {
 }
 
 /// The namespace of each place, or why it cannot be entered.
-struct Spaces {
+pub(super) struct Spaces {
     open: BTreeMap<NetnsId, Netns>,
     places: Vec<std::result::Result<NetnsId, Outcome>>,
     addresses: Vec<std::net::IpAddr>,
@@ -91,23 +92,25 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// How long an answer is waited for.
-    pub(super) fn patience(&self) -> Duration {
-        self.limits.patience
-    }
-
-    /// The namespace of a place.
-    pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
-        match &self.reach {
-            Reach::Here(spaces) => spaces.netns(place),
-            Reach::Across(_) => {
-                Err(Outcome::Unknown("it is on another machine, where only ours answer".to_owned()))
+    /// What came of all calls.
+    pub(super) fn calls(&self) -> Result<Vec<Outcome>> {
+        let Self { plan, limits, .. } = self;
+        let go_on = || self.interrupt.exit().is_none();
+        let outcomes = match &self.reach {
+            Reach::Here(spaces) => {
+                call::all(plan, spaces, &plan.calls, limits.patience, &mut || go_on())
             }
-        }
+            Reach::Across(_) => {
+                let unknown = "it is on another machine, where only ours answer";
+                vec![Outcome::Unknown(unknown.to_owned()); plan.calls.len()]
+            }
+        };
+        self.go_on()?;
+        Ok(outcomes)
     }
 
     /// Ends what somebody wants to be ended.
-    pub(super) fn go_on(&self) -> Result<()> {
+    fn go_on(&self) -> Result<()> {
         match self.interrupt.exit() {
             Some(exit) => Err(stopped(exit)),
             None => Ok(()),
@@ -194,7 +197,7 @@ fn stopped(exit: Exit) -> Failure {
 }
 
 impl Spaces {
-    fn open(plan: &Plan) -> Self {
+    pub(super) fn open(plan: &Plan) -> Self {
         let mut open: BTreeMap<NetnsId, Netns> = BTreeMap::new();
         let mut places = Vec::with_capacity(plan.places.len());
         for (number, place) in plan.places.iter().enumerate() {
@@ -221,10 +224,15 @@ impl Spaces {
         Self { open, places, addresses }
     }
 
-    fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
+    pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
         let id = self.places[place].as_ref().map_err(Clone::clone)?;
         let gone = || Outcome::Gone(place);
         self.open.get(id).ok_or_else(gone)
+    }
+
+    /// All that are open.
+    pub(super) fn all(&self) -> impl Iterator<Item = (NetnsId, &Netns)> {
+        self.open.iter().map(|(id, netns)| (*id, netns))
     }
 
     fn ask(
@@ -303,6 +311,7 @@ pub(super) fn outcome(answer: std::result::Result<Answer, probe::Failure>) -> Ou
             Outcome::TooLarge(text + &by)
         }
         Failure::NotHeard { .. } => Outcome::Refused(text),
+        Failure::NoRoom => Outcome::Unknown(format!("{text}; `podwire doctor` says where")),
         Failure::Stopped => Outcome::Unknown(text),
         Failure::Unreachable { by, .. } => {
             let by = by.map(|by| format!(" ({} says so)", by.from)).unwrap_or_default();
