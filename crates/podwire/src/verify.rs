@@ -7,6 +7,7 @@
 
 mod ask;
 mod call;
+mod here;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -23,6 +24,7 @@ use serde_json::json;
 use topology::Machine;
 
 use self::ask::Asker;
+pub(crate) use self::here::{Here, PodCall};
 use crate::cli::print;
 use crate::cli::verify::Verify;
 use crate::failure::{Exit, Failure, Result};
@@ -84,15 +86,11 @@ fn refused(machine: &Machine, error: &PlanError) -> Failure {
     Failure::new(exit, harmless(&error.to_string())).remedy("`podwire explain` shows what there is")
 }
 
-/// Rules that ask others than ends of ours, which responders never do.
-const HERE: [Rule; 4] = [Rule::Dns, Rule::HostPort, Rule::Hairpin, Rule::Outside];
-
 fn rules(arguments: &Verify) -> Result<BTreeSet<Rule>> {
     let Verify { only, skip, .. } = arguments;
     let only = if only.is_empty() { &Rule::ALL[..] } else { only };
-    let is_askable = |rule: &Rule| arguments.responders.is_none() || !HERE.contains(rule);
     let rules: BTreeSet<Rule> =
-        only.iter().copied().filter(|rule| !skip.contains(rule) && is_askable(rule)).collect();
+        only.iter().copied().filter(|rule| !skip.contains(rule)).collect();
     match rules.is_empty() {
         true => Err(Failure::new(Exit::Usage, "no rule is left to be asked about")),
         false => Ok(rules),

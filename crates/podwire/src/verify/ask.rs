@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use diagnosis::verify::{Outcome, Place, Plan, Protocol, Question, Search};
+use diagnosis::verify::{Call, Outcome, Place, Plan, Protocol, Question, Search, Service};
 use kernel::{Netns, NetnsId};
 use probe::{Answer, Ask, Limits, Shape};
 
@@ -16,6 +16,9 @@ use crate::responder::Gathering;
 
 /// Why nobody can tell what has become of a packet.
 const FULL: &str = "the machine's table of neighbours was full (gc_thresh3), which loses packets";
+
+/// Why a port of a node is not asked from another one.
+const ELSEWHERE: &str = "responders ask no port of another machine at which they do not listen";
 
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
@@ -100,9 +103,19 @@ impl<'a> Asker<'a> {
             Reach::Here(spaces) => {
                 call::all(plan, spaces, &plan.calls, limits.patience, &mut || go_on())
             }
-            Reach::Across(_) => {
-                let unknown = "it is on another machine, where only ours answer";
-                vec![Outcome::Unknown(unknown.to_owned()); plan.calls.len()]
+            Reach::Across(gathering) => {
+                let asked = plan.calls.iter().map(|call| match leaves(plan, call) {
+                    true => Err(ELSEWHERE.to_owned()),
+                    false => Ok((call.from, call.to, call.protocol)),
+                });
+                let asked: Vec<_> = asked.collect();
+                let near: Vec<_> = asked.iter().flatten().copied().collect();
+                let mut told = gathering.call(&near, limits.patience, &go_on).into_iter();
+                let told = asked.into_iter().map(|it| {
+                    let unasked = || Err("it was not asked".to_owned());
+                    it.and_then(|_| told.next().unwrap_or_else(unasked))
+                });
+                told.map(|it| it.unwrap_or_else(Outcome::Unknown)).collect()
             }
         };
         self.go_on()?;
@@ -183,6 +196,15 @@ impl<'a> Asker<'a> {
         };
         self.go_on()?;
         Ok(outcomes)
+    }
+}
+
+/// Whether a call is about two machines.
+fn leaves(plan: &Plan, call: &Call) -> bool {
+    let part = |place: usize| topology::part(plan.places[place].netns);
+    match call.service {
+        Service::Resolver => false,
+        Service::Port { place, .. } => part(place) != part(call.from),
     }
 }
 
