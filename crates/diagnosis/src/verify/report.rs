@@ -195,6 +195,12 @@ impl Report {
         }
     }
 
+    /// The rules that are broken.
+    pub fn broken(&self) -> impl Iterator<Item = Rule> {
+        let broken = |it: &&RuleReport| it.verdict() == Some(Verdict::Fail);
+        self.rules.iter().filter(broken).map(|it| it.rule)
+    }
+
     /// Whether an optional rule had nothing to ask about.
     pub fn has_skipped(&self) -> bool {
         self.rules.iter().any(|it| it.rule.is_optional() && it.skipped.is_some())

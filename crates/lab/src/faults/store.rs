@@ -31,7 +31,7 @@ pub struct Repair {
 pub struct Verdict {
     /// Which it was.
     pub broken: Broken,
-    /// What is still wrong; empty once it is repaired, in whatever way.
+    /// What is still seen of it; empty once it is repaired, in whatever way.
     pub findings: Vec<Finding>,
 }
 
@@ -128,23 +128,16 @@ impl Store {
         Err(Error::NoQuiz { name: name.to_string() })
     }
 
-    /// Looks whether the fault that was hidden is still there. Once it is not, its record goes, and
-    /// what is left over of it.
+    /// Looks whether the fault that was hidden is still there. If nothing is seen of it any more, that
+    /// is for packets to say: whoever has asked them ends the quiz by
+    /// [`Store::end_quiz`].
     pub fn judge(&self, name: &Name) -> Result<Verdict> {
         let (directory, lab) = self.open_up(name)?;
-        let (broken, stays) = hidden(&directory, name)?;
+        let (broken, _) = hidden(&directory, name)?;
         let codes = broken.fault().map(|fault| fault.codes).unwrap_or_default();
         let machine = Machine::collect(&lab.sources(&directory.path))?;
         let is_of_it = |it: &Finding| codes.contains(&it.code) && it.code != Code::Unreadable;
-        let findings: Vec<Finding> =
-            diagnosis::findings(&machine).into_iter().filter(is_of_it).collect();
-        if findings.is_empty() {
-            let back = Back { lab: &lab, directory: &directory.path };
-            let repair = back.all(vec![broken.clone()], false)?;
-            if repair.failures.is_empty() {
-                record::write(&directory.path, &stays)?;
-            }
-        }
+        let findings = diagnosis::findings(&machine).into_iter().filter(is_of_it).collect();
         Ok(Verdict { broken, findings })
     }
 
@@ -158,8 +151,8 @@ impl Store {
         Ok(broken)
     }
 
-    /// Ends the quiz: the fault that was hidden is taken back.
-    pub fn give_up(&self, name: &Name) -> Result<Repair> {
+    /// Ends the quiz: what is left of the fault that was hidden is taken back.
+    pub fn end_quiz(&self, name: &Name) -> Result<Repair> {
         let (directory, lab) = self.open_up(name)?;
         let (broken, stays) = hidden(&directory, name)?;
         let back = Back { lab: &lab, directory: &directory.path };

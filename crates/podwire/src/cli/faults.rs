@@ -71,7 +71,7 @@ pub(crate) struct Quiz {
     /// Which one is hidden, and where, follows from this number [default: by chance].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// Look whether it is repaired, and say what it was.
+    /// Look whether it is repaired, also by packets, and say what it was.
     #[arg(long, conflicts_with_all = ["seed", "hint", "give_up"])]
     pub(crate) check: bool,
     /// Tell a little about it; a little more each time.

@@ -436,7 +436,19 @@ fn a_quiz_is_solved_by_repairing() {
     let seed = (10..400).find(is_it).expect("a number that hides it");
     podwire(&format!("lab quiz --seed {seed}")).expect(0);
     podwire("lab quiz --check").expect(1);
-    testbed::sh("ip netns exec node1 sysctl -qw net.ipv4.ip_forward=1");
+    // What only silences the finding is no repair.
+    testbed::sh("ip netns exec node1 sysctl -qw net.ipv4.ip_forward=1
+        ip netns exec node1 nft add table ip mine
+        ip netns exec node1 nft add chain ip mine f '{ type filter hook forward priority 0; policy drop; }'");
+    let verdict = podwire("lab quiz --check").expect(1);
+    assert!(verdict.stdout.contains("packets break pod-to-pod"), "{}", verdict.stdout);
+    assert!(!verdict.stdout.contains("forwarding"), "{}", verdict.stdout);
+    testbed::sh("ip netns exec node1 nft delete table ip mine");
+    // What somebody has broken beside it is told.
+    podwire("lab break interface-down --on pod/pod4").expect(0);
+    let verdict = podwire("lab quiz --check").expect(1);
+    assert!(verdict.stdout.contains("`podwire lab fix` takes it back"), "{}", verdict.stdout);
+    podwire("lab fix").expect(0);
     let verdict = podwire("lab quiz --check").expect(0);
     assert!(verdict.stdout.contains("It was forwarding-off on node/node1"), "{}", verdict.stdout);
     look("after.json");
