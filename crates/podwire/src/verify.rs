@@ -7,22 +7,26 @@
 
 mod ask;
 mod call;
+mod here;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use diagnosis::LookupError;
 use diagnosis::verify::{
     Outcomes, Pairs, Plan, PlanError, Profile, Protocol, Report, Rule, Verdict, Wanted,
 };
+use diagnosis::{LookupError, Reference};
+use probe::Limits;
 use render::verify::{Form, Paint};
 use serde_json::json;
 use topology::Machine;
 
 use self::ask::Asker;
+pub(crate) use self::here::{Here, PodCall};
 use crate::cli::print;
 use crate::cli::verify::Verify;
 use crate::failure::{Exit, Failure, Result};
@@ -53,16 +57,41 @@ pub(crate) fn run(arguments: &Verify, terminal: Terminal) -> Result<ExitCode> {
         protocols: PROTOCOLS.into(),
         pairs: arguments.pairs.unwrap_or(Pairs::Usual),
     };
-    let plan = Plan::new(&machine, &wanted).map_err(|error| refused(&machine, &error))?;
-    let usual = if plan.is_of_labs() { Profile::Strict } else { Profile::Current };
-    let profile = arguments.profile.map_or(usual, Profile::from);
-    let asker = Asker::new(&plan, gathering, arguments.timeout, &interrupt)?;
-    let (questions, searches) = asker.questions()?;
-    let calls = call::all(&asker, &plan)?;
-    let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &searches };
-    let report = Report::new(&machine, &plan, profile, outcomes);
+    let profile = arguments.profile.map(Profile::from);
+    let report = ask(&machine, &wanted, profile, gathering, arguments.timeout, &interrupt)?;
     put(arguments, form, &report, terminal)?;
     Ok(exit(&report, arguments.strict).into())
+}
+
+/// What packets say of a lab, about all rules.
+pub(crate) fn of_lab(name: &str) -> Result<Report> {
+    let wanted = Wanted {
+        subjects: vec![Reference::Lab(name.to_owned())],
+        rules: Rule::ALL.into(),
+        protocols: PROTOCOLS.into(),
+        pairs: Pairs::Usual,
+    };
+    let machine = look::machine()?;
+    ask(&machine, &wanted, None, None, Limits::default().patience, &Interrupt::listen())
+}
+
+/// Sends what there is to ask, by responders where there are some, and judges what came of it; by the
+/// usual profile if none is named.
+fn ask(
+    machine: &Machine,
+    wanted: &Wanted,
+    profile: Option<Profile>,
+    gathering: Option<Gathering>,
+    patience: Duration,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let plan = Plan::new(machine, wanted).map_err(|error| refused(machine, &error))?;
+    let usual = if plan.is_of_labs() { Profile::Strict } else { Profile::Current };
+    let asker = Asker::new(&plan, gathering, patience, interrupt)?;
+    let (questions, searches) = asker.questions()?;
+    let calls = asker.calls()?;
+    let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &searches };
+    Ok(Report::new(machine, &plan, profile.unwrap_or(usual), outcomes))
 }
 
 /// How packets are sent.
@@ -84,15 +113,10 @@ fn refused(machine: &Machine, error: &PlanError) -> Failure {
     Failure::new(exit, harmless(&error.to_string())).remedy("`podwire explain` shows what there is")
 }
 
-/// Rules that ask others than ends of ours, which responders never do.
-const HERE: [Rule; 4] = [Rule::Dns, Rule::HostPort, Rule::Hairpin, Rule::Outside];
-
 fn rules(arguments: &Verify) -> Result<BTreeSet<Rule>> {
     let Verify { only, skip, .. } = arguments;
     let only = if only.is_empty() { &Rule::ALL[..] } else { only };
-    let is_askable = |rule: &Rule| arguments.responders.is_none() || !HERE.contains(rule);
-    let rules: BTreeSet<Rule> =
-        only.iter().copied().filter(|rule| !skip.contains(rule) && is_askable(rule)).collect();
+    let rules: BTreeSet<Rule> = only.iter().copied().filter(|rule| !skip.contains(rule)).collect();
     match rules.is_empty() {
         true => Err(Failure::new(Exit::Usage, "no rule is left to be asked about")),
         false => Ok(rules),

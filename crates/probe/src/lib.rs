@@ -14,12 +14,14 @@
 //! forget; where the process is killed in between, those entries are ordinary stale ones, which the
 //! kernel drops by itself when it needs room. What was there before, or was written by somebody, stays.
 
+mod bystander;
 mod ears;
 mod ledger;
 mod meet;
 mod mouths;
 mod responder;
 mod sockets;
+mod space;
 mod station;
 mod wire;
 
@@ -29,10 +31,13 @@ use std::time::Duration;
 
 use kernel::Netns;
 
+pub use bystander::Bystander;
 pub use ears::{Ends, Sight};
 pub use meet::{Met, ask, conclude, exchange, meet, meet_watched, token};
 pub use mouths::{Query, Reply};
 pub use responder::Responder;
+pub use sockets::connect;
+pub use space::Space;
 pub use station::Station;
 
 /// An address in a namespace: where packets start and where they arrive.
@@ -204,6 +209,10 @@ pub enum Failure {
         /// The address that the answer came from.
         answered_from: IpAddr,
     },
+    /// It was not sent: somewhere among the places the kernel tracks as many connections as it may,
+    /// and whatever is sent takes the room of others or is lost.
+    #[error("so many connections are tracked that none fits (nf_conntrack_max)")]
+    NoRoom,
     /// Whoever asks wanted no more.
     #[error("asked to stop")]
     Stopped,

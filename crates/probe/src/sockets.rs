@@ -1,12 +1,12 @@
 //! Sockets as both ends need them. Each is opened in the namespace of the calling thread.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use kernel::probing;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::wire::Echo;
@@ -17,6 +17,13 @@ pub(crate) fn raw(address: IpAddr, echo: Echo) -> io::Result<OwnedFd> {
     let raw = open(address, SocketType::RAW, Some(protocol))?;
     let is_ipv6 = address.is_ipv6();
     probing::hear_only(raw.as_fd(), is_ipv6, echo.kind(is_ipv6)).map_err(io::Error::other)?;
+    rustix::net::bind(&raw, &SocketAddr::new(address, 0))?;
+    Ok(raw)
+}
+
+/// A raw socket that hears a copy of all datagrams that arrive at `address`.
+pub(crate) fn raw_datagrams(address: IpAddr) -> io::Result<OwnedFd> {
+    let raw = open(address, SocketType::RAW, Some(ipproto::UDP))?;
     rustix::net::bind(&raw, &SocketAddr::new(address, 0))?;
     Ok(raw)
 }
@@ -47,6 +54,29 @@ pub(crate) fn client(address: IpAddr) -> io::Result<OwnedFd> {
     probing::tell_errors(socket.as_fd(), address.is_ipv6()).map_err(io::Error::other)?;
     rustix::net::bind(&socket, &SocketAddr::new(address, 0))?;
     Ok(socket)
+}
+
+/// A connection from `address` in the namespace of the calling thread, which nothing is left of when
+/// it is dropped, or when the process ends: it is reset.
+///
+/// # Errors
+///
+/// As the kernel says; [`io::ErrorKind::TimedOut`] if nobody answers in time.
+pub fn connect(address: IpAddr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let socket = client(address)?;
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let patience = Timespec::try_from(patience).ok();
+    let mut events = [PollFd::new(&socket, PollFlags::OUT)];
+    if rustix::event::poll(&mut events, patience.as_ref())? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    sockopt::socket_error(&socket)??;
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 fn open(

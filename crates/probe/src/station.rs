@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kernel::{Fill, Neighbours, Netns, NetnsId, probing};
+use kernel::{Fill, Netns, NetnsId, probing};
 
 use crate::ears::{Ends, Hearing, Sight};
 use crate::ledger::{Entry, Ledger};
 use crate::mouths::{Mouths, Query, Reply, Round};
+use crate::space::Space;
 use crate::{Failure, Limits, Place, Protocol, sockets};
 
 /// The places of this machine.
@@ -28,16 +29,6 @@ pub struct Station {
     /// When questions were asked that may still be tracked, and how many.
     tracked: VecDeque<(Instant, usize)>,
     peak: usize,
-}
-
-/// A namespace, once for all places in it.
-#[derive(Debug)]
-struct Space {
-    netns: Netns,
-    /// `None` where the kernel does not tell.
-    neighbours: Option<Neighbours>,
-    /// The neighbours that were there before any packet of ours.
-    before: HashSet<(u32, IpAddr)>,
 }
 
 #[derive(Debug)]
@@ -109,7 +100,7 @@ impl Station {
             }
         };
         let hearing = &mut self.hearing;
-        let opened = self.spaces[space].netns.enter(|| hearing.open(address, protocols));
+        let opened = self.spaces[space].netns().enter(|| hearing.open(address, protocols));
         let ends = match opened {
             Ok(opened) => opened.map_err(|error| unusable(words(&error))),
             Err(error) => Err(unusable(error.to_string())),
@@ -127,15 +118,9 @@ impl Station {
         if let Some(space) = known.get(&id) {
             return Ok(*space);
         }
-        let netns = netns.twin()?;
-        let (neighbours, room) = netns.enter(|| (Neighbours::open(), kernel::track_room()))?;
+        let (space, room) = Space::look(netns)?;
         self.trackable = room.map_or(self.trackable, |room| self.trackable.min(room / 2));
-        let mut neighbours = neighbours.ok();
-        let before = neighbours.as_mut().and_then(|it| it.all().ok());
-        if before.is_none() {
-            neighbours = None;
-        }
-        self.spaces.push(Space { netns, neighbours, before: before.unwrap_or_default() });
+        self.spaces.push(space);
         known.insert(id, self.spaces.len() - 1);
         Ok(self.spaces.len() - 1)
     }
@@ -145,6 +130,8 @@ impl Station {
     /// has to learn for them, which it is made to forget afterwards: never more than half of its free
     /// table of neighbours is taken, and of its free table of tracked connections, whose entries of
     /// ours it drops by itself.
+    ///
+    /// Where hardly any connection can be tracked, nothing is asked.
     ///
     /// `go_on` is told now and then how many questions more are answered, and ends it all by `false`.
     ///
@@ -157,6 +144,9 @@ impl Station {
         limits: Limits,
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Vec<Result<Reply, Failure>> {
+        if self.trackable < queries.len().min(FEW) {
+            return vec![Err(Failure::NoRoom); queries.len()];
+        }
         let mut results: Vec<Option<Result<Reply, Failure>>> = vec![None; queries.len()];
         let mut groups = self.groups(queries);
         let mut to_come: VecDeque<usize> = (0..groups.len()).collect();
@@ -166,7 +156,7 @@ impl Station {
                 group_of[*query] = number;
             }
         }
-        let used: usize = self.spaces.iter().map(|space| space.before.len()).sum();
+        let used: usize = self.spaces.iter().map(Space::count_before).sum();
         let fill = |is_ipv6| {
             let unknown = Fill { limit: 1024, used, refused: 0 };
             kernel::neighbour_fill(is_ipv6).unwrap_or(unknown)
@@ -232,7 +222,12 @@ impl Station {
                 }
             }
         }
+        let is_stopped = !round.is_over();
         drop(round);
+        if is_stopped {
+            // What is still on its way would make the kernel learn again what it has forgotten.
+            thread::sleep(ARRIVE);
+        }
         go_on(count);
         self.peak = self.peak.max(ledger.peak());
         self.forget(queries, &groups);
@@ -267,12 +262,7 @@ impl Station {
     fn entries(&mut self, place: usize, to: IpAddr) -> Vec<Entry> {
         let Open { space, address: from, .. } = self.places[place];
         let Some(number) = space else { return Vec::new() };
-        let Space { neighbours, before, .. } = &mut self.spaces[number];
-        let hop = neighbours.as_mut().and_then(|it| it.next_hop(from, to));
-        let Some(hop) = hop else { return Vec::new() };
-        if before.contains(&(hop.device, hop.address)) {
-            return Vec::new();
-        }
+        let Some(hop) = self.spaces[number].new_hop(from, to) else { return Vec::new() };
         let here = Entry::Here { space: number, device: hop.device, address: hop.address };
         let beyond = hop.is_gateway.then_some(Entry::Beyond(from));
         Vec::from_iter([Some(here), beyond].into_iter().flatten())
@@ -287,13 +277,7 @@ impl Station {
             Entry::Here { address, .. } | Entry::Beyond(address) => *address,
         }));
         for space in &mut self.spaces {
-            let before = &space.before;
-            if let Some(neighbours) = &mut space.neighbours {
-                // Of a namespace that is gone nothing is left.
-                let _ = neighbours.forget(|device, address| {
-                    ours.contains(&address) && !before.contains(&(device, address))
-                });
-            }
+            space.forget(&ours);
         }
     }
 }
@@ -301,9 +285,15 @@ impl Station {
 /// How long at most nobody is asked whether to go on.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long packets are on their way at most.
+const ARRIVE: Duration = Duration::from_millis(100);
+
 /// How long the kernel remembers a question: as long as a datagram by default (the setting
 /// `nf_conntrack_udp_timeout`); an echo as long, a connection that was reset for ten seconds.
 const TRACKED: Duration = Duration::from_secs(30);
+
+/// If not even so many can be tracked at a time, asking one after the other would last for hours.
+const FEW: usize = 64;
 
 /// Questions that share their entries.
 #[derive(Debug)]
@@ -323,9 +313,7 @@ fn give_back(spaces: &mut [Space], ledger: &mut Ledger, idle: &[Entry]) {
         }
     }
     for (space, entries) in by_space {
-        if let Some(neighbours) = &mut spaces[space].neighbours {
-            let _ = neighbours.forget(|device, address| entries.contains(&(device, address)));
-        }
+        spaces[space].give_back(&entries);
     }
     ledger.forget(idle);
 }
@@ -366,7 +354,7 @@ fn begin(
                 protocol => round.open(place, protocol),
             }
         };
-        let entered = space.netns.enter(|| {
+        let entered = space.netns().enter(|| {
             for query in &wanted {
                 if let Err(error) = open(*query) {
                     failed.insert(*query, unusable(words(&error)));

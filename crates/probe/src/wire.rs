@@ -11,7 +11,7 @@
 //!
 //! A question is never smaller than its answer, so that a responder makes no attack stronger.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The size of an answer, and of the smallest question.
 pub(crate) const SMALLEST: usize = 40;
@@ -112,12 +112,48 @@ pub(crate) fn echo(token: Token, bytes: usize, address: IpAddr) -> Vec<u8> {
 
 /// The token of an echo as a raw socket hears it: that of IPv4 has its IP header in front.
 pub(crate) fn echoed(packet: &[u8], is_ipv6: bool, echo: Echo) -> Option<Token> {
-    let header = if is_ipv6 { 0 } else { usize::from(packet.first()? & 0x0f) * 4 };
-    let message = packet.get(header..)?;
+    let message = packet.get(ip_header(packet, is_ipv6)?..)?;
     if *message.first()? != echo.kind(is_ipv6) {
         return None;
     }
     token(QUESTION, message.get(ECHO_HEADER..)?)
+}
+
+/// The bytes of the header of a datagram (RFC 768).
+const UDP_HEADER: usize = 8;
+
+/// A datagram as a raw socket hears it, with the ports that it came from and went to.
+pub(crate) fn datagram(packet: &[u8], is_ipv6: bool) -> Option<(u16, u16, &[u8])> {
+    let packet = packet.get(ip_header(packet, is_ipv6)?..)?;
+    let port = |at| field(packet, at).map(u16::from_be_bytes);
+    Some((port(0)?, port(2)?, packet.get(UDP_HEADER..)?))
+}
+
+/// A datagram with its header, for a raw socket to send.
+pub(crate) fn with_header(from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> Vec<u8> {
+    const UDP: u16 = 17;
+    let length = ((UDP_HEADER + datagram.len()) as u16).to_be_bytes();
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let mut packet = [&ports[..], &length, &[0; 2], datagram].concat();
+    // What the sum is of besides (RFC 768, RFC 8200 section 8.1); in this order, because that does
+    // not matter to it.
+    let mut summed = [&UDP.to_be_bytes()[..], &length].concat();
+    for address in [from.ip(), to.ip()] {
+        match address {
+            IpAddr::V4(it) => summed.extend(it.octets()),
+            IpAddr::V6(it) => summed.extend(it.octets()),
+        }
+    }
+    summed.extend(&packet);
+    // Nothing would mean that there is none.
+    let sum = Some(checksum(&summed)).filter(|sum| *sum != 0).unwrap_or(0xffff);
+    packet[6..8].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// How long the IP header is that a raw socket gives: only IPv4's does.
+fn ip_header(packet: &[u8], is_ipv6: bool) -> Option<usize> {
+    if is_ipv6 { Some(0) } else { Some(usize::from(packet.first()? & 0x0f) * 4) }
 }
 
 /// The checksum of the Internet protocols (RFC 1071).
@@ -186,6 +222,25 @@ mod tests {
         assert_eq!(echoed(&v6, true, Echo::Request), Some(TOKEN));
         assert_eq!(echoed(&[], false, Echo::Request), None);
         assert_eq!(echoed(&[0x4f; 30], false, Echo::Request), None, "cut off");
+    }
+
+    #[test]
+    fn a_datagram_has_a_header_with_the_sum_of_all() {
+        for (from, to) in [("10.1.0.4:53", "10.1.0.5:4096"), ("[fd00::4]:53", "[fd00::5]:4096")] {
+            let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let sent = with_header(from, to, b"odd");
+            let mut all = match (from.ip(), to.ip()) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => [from.octets(), to.octets()].concat(),
+                (IpAddr::V6(from), IpAddr::V6(to)) => [from.octets(), to.octets()].concat(),
+                _ => unreachable!(),
+            };
+            all.extend([0, 17, 0, sent.len() as u8]);
+            assert_eq!(checksum(&[&all[..], &sent].concat()), 0);
+            let is_ipv6 = from.is_ipv6();
+            let heard = if is_ipv6 { sent } else { [&[0x45; 1][..], &[0; 19], &sent].concat() };
+            assert_eq!(datagram(&heard, is_ipv6), Some((53, 4096, &b"odd"[..])));
+            assert_eq!(datagram(&heard[..7], is_ipv6), None, "cut off");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use kernel::Netns;
 use probe::{
-    Ask, Failure, Icmp, Limits, Met, Pair, Place, Protocol, Query, Question, Responder, Shape,
-    Station, ask, exchange, meet, meet_watched,
+    Ask, Bystander, Failure, Icmp, Limits, Met, Pair, Place, Protocol, Query, Question, Responder,
+    Shape, Station, ask, exchange, meet, meet_watched,
 };
 use testbed::{Namespace, isolated, need, sh};
 
@@ -323,6 +323,33 @@ fn a_responder_elsewhere_is_asked_and_silence_has_a_reason() {
     assert_eq!(results[2], Err(Failure::Unreachable { errno: ENETUNREACH, by }));
     let reason = "cannot assign requested address".to_owned();
     assert_eq!(results[3], Err(Failure::Unusable { address: ip(BLUE), reason }));
+}
+
+#[test]
+fn a_bystander_answers_for_a_program_that_hears_the_same() {
+    isolated!();
+    let pods = Pods::new();
+    for (red, blue) in [(RED, BLUE), ("fd00:1::2", "fd00:2::2")] {
+        let at = SocketAddr::new(ip(blue), 5353);
+        let open = || (std::net::UdpSocket::bind(at).unwrap(), Bystander::open(at).unwrap());
+        let (program, bystander) = pods.blue.netns().enter(open).unwrap();
+        let question = Question { from: pods.red(red), to: at };
+        let answer = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask(&[question], Shape::default(), QUICK, SEED).pop());
+            while !asked.is_finished() {
+                bystander.answer();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            asked.join().unwrap().unwrap()
+        });
+        let answer = answer.unwrap();
+        assert_eq!((answer.seen_source, answer.answered_from), (ip(red), ip(blue)));
+        program.set_nonblocking(true).unwrap();
+        program.recv_from(&mut [0; 64]).expect("nothing is kept from the program");
+        // To another port it does not answer.
+        let other = Question { to: SocketAddr::new(ip(blue), 5354), ..question };
+        ask(&[other], Shape::default(), QUICK, SEED)[0].as_ref().unwrap_err();
+    }
 }
 
 #[test]

@@ -97,16 +97,26 @@ impl Browser {
         browser
     }
 
-    /// Opens a page from a file.
+    /// Opens a page from a file, and waits until its script has run.
     pub fn open(&self, page: &str) {
+        self.show(page);
+        self.wait_for_script();
+    }
+
+    /// Opens a page from a file, which may have no script.
+    pub fn show(&self, page: &str) {
         let path = self.directory.path().join("page.html");
         std::fs::write(&path, page).unwrap();
-        self.go(&format!("file://{}", path.display()));
+        self.post("/url", &json!({"url": format!("file://{}", path.display())}));
     }
 
     /// Opens an address and waits until the page's script has run.
     pub fn go(&self, address: &str) {
         self.post("/url", &json!({"url": address}));
+        self.wait_for_script();
+    }
+
+    fn wait_for_script(&self) {
         self.wait_for("document.documentElement.dataset.ready === 'true'");
     }
 

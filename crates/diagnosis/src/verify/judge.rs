@@ -44,6 +44,10 @@ pub(super) enum Class {
     Twice(IpAddr),
 }
 
+/// Why nobody can tell of what only follows from other questions.
+pub(super) const FOLLOWS: [&str; 2] =
+    ["small packets do not pass either", "nobody has seen a packet of it"];
+
 /// One question, judged.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
@@ -273,7 +277,7 @@ impl<'j, 'a> Judge<'j, 'a> {
                 let why = format!("{} bytes in one piece: {why}", words::grouped(size));
                 self.failed(cell, Class::Large, why)
             }
-            _ => Self::unknown(cell, "small packets do not pass either"),
+            _ => Self::unknown(cell, FOLLOWS[0]),
         }
     }
 
@@ -335,7 +339,7 @@ impl<'j, 'a> Judge<'j, 'a> {
             }
             match of_it.iter().any(|it| it.verdict == Verdict::Pass) {
                 true => cell,
-                false => Self::unknown(cell, "nobody has seen a packet of it"),
+                false => Self::unknown(cell, FOLLOWS[1]),
             }
         };
         seen.into_iter().map(judge).collect()

@@ -7,7 +7,8 @@ use super::plan::{Plan, Protocol, Question};
 use super::rule::Rule;
 
 /// What came of a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// It arrived, and an answer came back.
     Answered {
@@ -34,7 +35,8 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
-    /// The namespace of one end is not there any more.
+    /// The namespace of one end is not there any more. Only who has the plan knows which one it is.
+    #[serde(skip)]
     Gone(usize),
     /// It could not be asked.
     Unknown(String),

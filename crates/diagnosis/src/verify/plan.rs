@@ -1,11 +1,15 @@
-//! Which questions are asked: all, or a sample that leaves out no pod and no two nodes.
+//! Which questions are asked, of whom.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod calls;
+mod pairs;
+
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use topology::{Machine, NetnsId};
 
+pub use self::pairs::{MOST_PAIRS, Pairs, Sample};
 use super::hosts::{self, Host, Kind};
 use super::rule::Rule;
 use crate::reference::{self, LookupError, Reference, Subject};
@@ -24,24 +28,6 @@ pub struct Wanted {
     /// Which pairs.
     pub pairs: Pairs,
 }
-
-/// Between whom questions are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairs {
-    /// All, up to [`MOST_PAIRS`] of pods in a cluster; beyond, as many as [`Pairs::Sample`] takes by
-    /// itself.
-    Usual,
-    /// All, however many.
-    All,
-    /// About so many of pods, and as many of nodes and pods; never fewer than it takes to leave out
-    /// no pod and no two nodes.
-    Sample(usize),
-}
-
-/// How many pairs of pods are all asked where nobody says how many.
-pub const MOST_PAIRS: usize = 10_000;
-/// How many there are in a sample where nobody says how many.
-const USUAL_SAMPLE: usize = 2_000;
 
 /// Why nothing can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +55,17 @@ pub struct Place {
 
 /// How a packet is sent.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -121,15 +117,6 @@ pub enum Service {
         /// The port.
         port: u16,
     },
-}
-
-/// That not all pairs are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-pub struct Sample {
-    /// How many pairs of pods are asked.
-    pub asked: usize,
-    /// How many there are.
-    pub all: usize,
 }
 
 /// All that is asked.
@@ -303,73 +290,6 @@ impl Builder<'_, '_> {
         cluster.whole || self.scope.hosts.contains(&one) || self.scope.hosts.contains(&other)
     }
 
-    /// Ordered pairs of pods.
-    fn pod_pairs(&mut self, cluster: &Cluster, pairs: Pairs) -> Vec<(usize, usize)> {
-        let pods = &cluster.pods;
-        let all = pods.iter().flat_map(|from| pods.iter().map(move |to| (*from, *to)));
-        let all = all.filter(|(from, to)| from != to && self.is_wanted(cluster, *from, *to));
-        let Some(size) = sample_size(pairs, all.clone().count()) else { return all.collect() };
-        let count = all.clone().count();
-        let homes = self.by_home(pods);
-        let mut chosen: BTreeSet<(usize, usize)> = BTreeSet::new();
-        // Each pod sends and is sent to: one ring of all, dealt out by node, so that neighbours are
-        // on different ones.
-        let ring = dealt(&homes);
-        chosen.extend(ring.iter().zip(ring.iter().cycle().skip(1)).map(|(a, b)| (*a, *b)));
-        // Each two nodes, in both directions, by other pods each time; and each node with itself.
-        for (row, from) in homes.iter().enumerate() {
-            for (column, to) in homes.iter().enumerate() {
-                let a = from[column % from.len()];
-                let b = to[(row + usize::from(row == column)) % to.len()];
-                let b = if a == b { to[(row + 1) % to.len()] } else { b };
-                if a != b {
-                    chosen.insert((a, b));
-                }
-            }
-        }
-        chosen.retain(|(from, to)| self.is_wanted(cluster, *from, *to));
-        let all: Vec<(usize, usize)> = all.collect();
-        fill(&mut chosen, &all, size);
-        let sample = self.plan.sample.get_or_insert(Sample { asked: 0, all: 0 });
-        sample.asked += chosen.len();
-        sample.all += count;
-        chosen.into_iter().collect()
-    }
-
-    /// Pairs of a node and a pod.
-    fn node_pairs(&self, cluster: &Cluster, pairs: Pairs) -> Vec<(usize, usize)> {
-        let (nodes, pods) = (&cluster.nodes, &cluster.pods);
-        let all = nodes.iter().flat_map(|node| pods.iter().map(move |pod| (*node, *pod)));
-        let all: Vec<(usize, usize)> =
-            all.filter(|(node, pod)| self.is_wanted(cluster, *node, *pod)).collect();
-        let Some(size) = sample_size(pairs, all.len()) else { return all };
-        let hosts = &self.plan.hosts;
-        let mut chosen: BTreeSet<(usize, usize)> = BTreeSet::new();
-        // Each pod with its own node and with another; each node with a pod of each other.
-        for (turn, pod) in pods.iter().enumerate() {
-            let own = nodes.iter().find(|node| Some(hosts[**node].at) == hosts[*pod].home);
-            chosen.extend(own.map(|node| (*node, *pod)));
-            chosen.insert((nodes[turn % nodes.len()], *pod));
-        }
-        for (turn, node) in nodes.iter().enumerate() {
-            for home in self.by_home(pods) {
-                chosen.insert((*node, home[turn % home.len()]));
-            }
-        }
-        chosen.retain(|(node, pod)| self.is_wanted(cluster, *node, *pod));
-        fill(&mut chosen, &all, size);
-        chosen.into_iter().collect()
-    }
-
-    /// The pods of each node.
-    fn by_home(&self, pods: &[usize]) -> Vec<Vec<usize>> {
-        let mut homes: BTreeMap<Option<usize>, Vec<usize>> = BTreeMap::new();
-        for pod in pods {
-            homes.entry(self.plan.hosts[*pod].home).or_default().push(*pod);
-        }
-        homes.into_values().collect()
-    }
-
     fn place(&mut self, host: usize, address: IpAddr) -> usize {
         let Self { view, known, plan, .. } = self;
         *known.entry((host, address)).or_insert_with(|| {
@@ -486,135 +406,4 @@ impl Builder<'_, '_> {
             }
         }
     }
-
-    fn resolver(&mut self, pod: usize) {
-        if !self.asks(Rule::Dns) {
-            return;
-        }
-        let at = self.plan.hosts[pod].at;
-        // What its programs have counts; what the plugins told may have come to nothing.
-        let own = &self.view.namespace(at).resolvers;
-        let told = self.view.attachments(at).flat_map(|(_, it)| &it.nameservers);
-        let mut told: Vec<IpAddr> = match own.is_empty() {
-            true => told.copied().collect(),
-            false => own.clone(),
-        };
-        told.dedup();
-        told.retain(|address| is_ours(*address));
-        for address in told {
-            let Some(own) = self.plan.hosts[pod].address(address.is_ipv6()) else { continue };
-            let from = self.place(pod, own);
-            for protocol in [Protocol::Udp, Protocol::Tcp] {
-                self.plan.calls.push(Call {
-                    from,
-                    to: SocketAddr::new(address, 53),
-                    protocol,
-                    service: Service::Resolver,
-                    rule: Rule::Dns,
-                });
-            }
-        }
-    }
-
-    /// The ports of its node that lead to a pod: asked from another node, from another pod (of
-    /// another node, if there is one) and from itself.
-    fn ports(&mut self, pod: usize, cluster: &Cluster) {
-        let host = self.plan.hosts[pod].clone();
-        let Some(home) = host.home else { return };
-        let mappings = self.view.attachments(host.at).flat_map(|(_, it)| &it.ports);
-        let mappings: Vec<_> = mappings.cloned().collect();
-        let Some(node) = cluster.nodes.iter().find(|it| self.plan.hosts[**it].at == home) else {
-            return;
-        };
-        let other_node = cluster.nodes.iter().find(|it| *it != node);
-        let is_other = |it: &&usize| **it != pod;
-        let others = || cluster.pods.iter().filter(is_other);
-        let far = others().find(|it| self.plan.hosts[**it].home != Some(home));
-        let other_pod = far.or_else(|| others().next());
-        let askers = [
-            (Rule::HostPort, other_node.copied()),
-            (Rule::HostPort, other_pod.copied()),
-            (Rule::Hairpin, Some(pod)),
-        ];
-        for mapping in mappings {
-            let protocol = match mapping.protocol.as_str() {
-                "udp" => Protocol::Udp,
-                "tcp" => Protocol::Tcp,
-                _ => continue,
-            };
-            for (v6, address) in [(false, host.address(false)), (true, host.address(true))] {
-                let Some(own) = address else { continue };
-                let open = mapping.host_ip.or_else(|| self.plan.hosts[*node].address(v6));
-                let open = open.filter(|it| it.is_ipv6() == v6 && !it.is_loopback());
-                let Some(open) = open else { continue };
-                for (rule, asker) in askers {
-                    let Some(asker) = asker.filter(|_| self.asks(rule)) else { continue };
-                    let Some(mut from) = self.plan.hosts[asker].address(v6) else { continue };
-                    if self.plan.hosts[asker].kind == Kind::Node {
-                        let at = self.plan.hosts[asker].at;
-                        from = hosts::source(self.view, at, open).unwrap_or(from);
-                    }
-                    let from = self.place(asker, from);
-                    let place = self.place(pod, own);
-                    let to = SocketAddr::new(open, mapping.host_port);
-                    let service = Service::Port { place, port: mapping.container_port };
-                    self.plan.calls.push(Call { from, to, protocol, service, rule });
-                }
-            }
-        }
-    }
-}
-
-/// Whether an address is of somebody's own network, so that who asks it asks nobody else's.
-fn is_ours(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            v4.is_private() || v4.is_link_local() || v4.is_documentation() || is_shared
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.segments()[..2] == [0x2001, 0xdb8],
-    }
-}
-
-/// How many of so many pairs are asked; `None` for all.
-fn sample_size(pairs: Pairs, all: usize) -> Option<usize> {
-    match pairs {
-        Pairs::All => None,
-        Pairs::Usual if all <= MOST_PAIRS => None,
-        Pairs::Usual => Some(USUAL_SAMPLE),
-        Pairs::Sample(size) => Some(size).filter(|size| *size < all),
-    }
-}
-
-/// One of each in turn, until none is left.
-fn dealt(homes: &[Vec<usize>]) -> Vec<usize> {
-    let longest = homes.iter().map(Vec::len).max().unwrap_or_default();
-    let turn = |turn: usize| homes.iter().filter_map(move |home| home.get(turn).copied());
-    (0..longest).flat_map(turn).collect()
-}
-
-/// Chooses more, always the same ones, until there are enough.
-fn fill(chosen: &mut BTreeSet<(usize, usize)>, all: &[(usize, usize)], size: usize) {
-    if all.is_empty() {
-        return;
-    }
-    let size = size.min(all.len());
-    // The golden ratio's steps meet every place before one comes twice, if the number of places has
-    // no factor in common with the step.
-    let mut step = (all.len() as f64 * 0.618_033_988_75) as usize | 1;
-    while gcd(step, all.len()) != 1 {
-        step += 2;
-    }
-    let mut at = 0;
-    for _ in 0..all.len() {
-        if chosen.len() >= size {
-            return;
-        }
-        chosen.insert(all[at]);
-        at = (at + step) % all.len();
-    }
-}
-
-fn gcd(one: usize, other: usize) -> usize {
-    if other == 0 { one } else { gcd(other, one % other) }
 }

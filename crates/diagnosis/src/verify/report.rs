@@ -10,7 +10,7 @@ use topology::Machine;
 use super::cause::{self, Cause};
 use super::fold;
 use super::hosts::Kind;
-use super::judge::{Cell, Judge, Outcomes, Verdict};
+use super::judge::{Cell, FOLLOWS, Judge, Outcomes, Verdict};
 use super::plan::{Plan, Protocol, Sample};
 use super::rule::{Profile, Rule};
 use crate::view::View;
@@ -195,6 +195,12 @@ impl Report {
         }
     }
 
+    /// The rules that are broken.
+    pub fn broken(&self) -> impl Iterator<Item = Rule> {
+        let broken = |it: &&RuleReport| it.verdict() == Some(Verdict::Fail);
+        self.rules.iter().filter(broken).map(|it| it.rule)
+    }
+
     /// Whether an optional rule had nothing to ask about.
     pub fn has_skipped(&self) -> bool {
         self.rules.iter().any(|it| it.rule.is_optional() && it.skipped.is_some())
@@ -279,6 +285,23 @@ fn nothing(plan: &Plan, rule: Rule) -> &'static str {
     }
 }
 
+/// Why nobody can tell, and of how much: the most common reasons first.
+fn unknown(cells: &[Cell]) -> Vec<String> {
+    const MOST: usize = 5;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for cell in cells.iter().filter(|cell| cell.verdict == Verdict::Unknown) {
+        *counts.entry(&cell.why).or_default() += 1;
+    }
+    counts.retain(|why, _| !FOLLOWS.contains(why));
+    let mut reasons: Vec<(&str, usize)> = counts.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let told = reasons.iter().take(MOST);
+    let told = told.map(|(why, count)| {
+        format!("nobody can tell of {}: {why}", words::count(*count, "question"))
+    });
+    told.collect()
+}
+
 fn notes(machine: &Machine, plan: &Plan, cells: &[Cell]) -> Vec<String> {
     let mut notes = Vec::new();
     if !plan.has_pods() {
@@ -302,6 +325,7 @@ fn notes(machine: &Machine, plan: &Plan, cells: &[Cell]) -> Vec<String> {
             cells.iter().filter_map(|it| Some(it.by.as_ref()?.text.as_str())).collect();
         notes.extend(by.into_iter().take(5).map(|rule| format!("a policy: {rule}")));
     }
+    notes.extend(unknown(cells));
     // Labs are read from places of their own, whatever else cannot be read.
     let concerns = |gap: &&topology::Gap| {
         !plan.has_pods() || !plan.is_of_labs() || gap.what.contains("/podwire/lab/")

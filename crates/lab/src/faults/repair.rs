@@ -1,6 +1,6 @@
 //! What was before a fault, and the way back: the difference between that and what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use kernel::Kernel;
@@ -32,6 +32,16 @@ pub(super) fn touched(plan: &Plan) -> BTreeMap<&Space, Vec<&Object>> {
         touched.entry(space).or_default().extend(from.into_iter().chain(change.object()));
     }
     touched
+}
+
+/// The devices that a plan changes, or what is on them, with their namespaces.
+pub(super) fn links(plan: &Plan) -> BTreeSet<(&Space, &LinkName)> {
+    let mut links = BTreeSet::new();
+    for (space, objects) in touched(plan) {
+        let devices = objects.into_iter().filter_map(|it| base(it).or_else(|| carrier(it)));
+        links.extend(devices.map(|link| (space, link)));
+    }
+    links
 }
 
 /// Whether two plans speak of the same things, or of what goes away with them.

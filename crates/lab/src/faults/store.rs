@@ -1,14 +1,15 @@
 //! Faults of labs that are up: made, taken back, hidden and judged.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use diagnosis::{Code, Finding};
+use diagnosis::{Code, Finding, Reference};
 use kernel::{Kernel, OnError};
 use net::{Plan, Space, Step};
 use topology::Machine;
 
 use super::record::{self, Broken};
-use super::repair::{Before, overlaps};
+use super::repair::{Before, links, overlaps};
 use super::site::Site;
 use super::{Families, Fault, Scene, all};
 use crate::store::Directory;
@@ -30,7 +31,7 @@ pub struct Repair {
 pub struct Verdict {
     /// Which it was.
     pub broken: Broken,
-    /// What is still wrong; empty once it is repaired, in whatever way.
+    /// What is still seen of it; empty once it is repaired, in whatever way.
     pub findings: Vec<Finding>,
 }
 
@@ -127,23 +128,16 @@ impl Store {
         Err(Error::NoQuiz { name: name.to_string() })
     }
 
-    /// Looks whether the fault that was hidden is still there. Once it is not, its record goes, and
-    /// what is left over of it.
+    /// Looks whether the fault that was hidden is still there. If nothing is seen of it any more, that
+    /// is for packets to say: whoever has asked them ends the quiz by
+    /// [`Store::end_quiz`].
     pub fn judge(&self, name: &Name) -> Result<Verdict> {
         let (directory, lab) = self.open_up(name)?;
-        let (broken, stays) = hidden(&directory, name)?;
+        let (broken, _) = hidden(&directory, name)?;
         let codes = broken.fault().map(|fault| fault.codes).unwrap_or_default();
         let machine = Machine::collect(&lab.sources(&directory.path))?;
         let is_of_it = |it: &Finding| codes.contains(&it.code) && it.code != Code::Unreadable;
-        let findings: Vec<Finding> =
-            diagnosis::findings(&machine).into_iter().filter(is_of_it).collect();
-        if findings.is_empty() {
-            let back = Back { lab: &lab, directory: &directory.path };
-            let repair = back.all(vec![broken.clone()], false)?;
-            if repair.failures.is_empty() {
-                record::write(&directory.path, &stays)?;
-            }
-        }
+        let findings = diagnosis::findings(&machine).into_iter().filter(is_of_it).collect();
         Ok(Verdict { broken, findings })
     }
 
@@ -157,8 +151,8 @@ impl Store {
         Ok(broken)
     }
 
-    /// Ends the quiz: the fault that was hidden is taken back.
-    pub fn give_up(&self, name: &Name) -> Result<Repair> {
+    /// Ends the quiz: what is left of the fault that was hidden is taken back.
+    pub fn end_quiz(&self, name: &Name) -> Result<Repair> {
         let (directory, lab) = self.open_up(name)?;
         let (broken, stays) = hidden(&directory, name)?;
         let back = Back { lab: &lab, directory: &directory.path };
@@ -216,15 +210,16 @@ impl<'a> Wounded<'a> {
             return Err(unfit(why));
         }
         let v6 = self.is_v6(fault).map_err(unfit)?;
+        if let Some(Ok(Reference::Link(at, name))) = on.map(str::parse) {
+            return self.broken_link(fault, scene, v6, at.as_deref(), &name);
+        }
         let places = match on {
             Some(object) => vec![self.lab.namespace(fault.on, object)?],
             None => self.places(fault),
         };
         let mut refused = None;
         for on in places {
-            let Self { lab, machine, .. } = self;
-            let site = Site { lab, machine, scene, on, v6 };
-            match fault.plan(&site) {
+            match fault.plan(&self.site(on, scene, v6)) {
                 Ok(steps) => return self.recorded(fault, on.object(), steps),
                 Err(why) => {
                     refused.get_or_insert(why);
@@ -232,6 +227,46 @@ impl<'a> Wounded<'a> {
             }
         }
         Err(unfit(refused.unwrap_or_else(|| format!("it has no {}", fault.on.word()))))
+    }
+
+    /// The fault on a device: where its steps change that device, or what is on it.
+    fn broken_link(
+        &self,
+        fault: &Fault,
+        scene: Scene,
+        v6: bool,
+        at: Option<&str>,
+        name: &str,
+    ) -> Result<Broken> {
+        let (mut known, mut fitting) = (BTreeSet::new(), BTreeMap::new());
+        for on in self.places(fault) {
+            let Ok(steps) = fault.plan(&self.site(on, scene, v6)) else { continue };
+            for (space, link) in links(&steps) {
+                let place = self.lab.namespaces.iter().find(|it| it.space() == *space);
+                let Some(place) = place.map(|it| it.public.as_str()) else { continue };
+                known.insert(format!("link/{place}:{link}"));
+                if link.as_str() == name && at.is_none_or(|at| at == place) {
+                    fitting.entry(place).or_insert_with(|| (on, steps.clone()));
+                }
+            }
+        }
+        let object = Reference::Link(at.map(str::to_owned), name.to_owned()).to_string();
+        let unfit = |why| Error::Unfit { name: self.lab.name.to_string(), fault: fault.name, why };
+        let places: Vec<&str> = fitting.keys().copied().collect();
+        match (fitting.pop_first(), fitting.is_empty()) {
+            (Some((_, (on, steps))), true) => self.recorded(fault, on.object(), steps),
+            (Some(_), false) => {
+                let all: Vec<String> =
+                    places.iter().map(|place| format!("link/{place}:{name}")).collect();
+                Err(unfit(format!("{object} may be {}", all.join(", "))))
+            }
+            (None, _) if known.is_empty() => Err(unfit("it changes no device there".to_owned())),
+            (None, _) => Err(Error::NoObject { object, objects: known.into_iter().collect() }),
+        }
+    }
+
+    fn site(&self, on: &'a Namespace, scene: Scene, v6: bool) -> Site<'_> {
+        Site { lab: self.lab, machine: &self.machine, scene, on, v6 }
     }
 
     fn recorded(&self, fault: &Fault, on: String, steps: Plan) -> Result<Broken> {

@@ -26,7 +26,8 @@ pub(crate) struct Break {
     /// Which fault; `podwire lab faults` lists them.
     #[arg(value_parser = known(), hide_possible_values = true)]
     pub(crate) fault: Known,
-    /// What it is made on, such as pod/pod1 or node/node2 [default: the first that it can be made on].
+    /// What it is made on, such as pod/pod1, node/node2 or link/pod1:eth0 [default: the first that it
+    /// can be made on].
     #[arg(long, value_name = "OBJ")]
     pub(crate) on: Option<String>,
     /// Also if an agent is at work that heals it at once.
@@ -70,7 +71,7 @@ pub(crate) struct Quiz {
     /// Which one is hidden, and where, follows from this number [default: by chance].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// Look whether it is repaired, and say what it was.
+    /// Look whether it is repaired, also by packets, and say what it was.
     #[arg(long, conflicts_with_all = ["seed", "hint", "give_up"])]
     pub(crate) check: bool,
     /// Tell a little about it; a little more each time.

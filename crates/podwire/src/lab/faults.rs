@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use diagnosis::verify;
+use lab::Store;
 use lab::faults::{self, Broken, Families, Fault, Repair, Verdict};
 use net::Plan;
 use serde_json::{Value, json};
@@ -210,7 +212,7 @@ pub(crate) fn quiz(arguments: &Quiz, terminal: Terminal) -> Result<ExitCode> {
     let (store, lab) = (store(), &which.lab);
     let as_json = *output == Format::Json;
     if *check {
-        return judged(&store.judge(lab)?, as_json, terminal);
+        return judge(&store, lab, as_json, terminal);
     }
     if *hint {
         let broken = store.hint(lab)?;
@@ -222,7 +224,7 @@ pub(crate) fn quiz(arguments: &Quiz, terminal: Terminal) -> Result<ExitCode> {
         return Ok(Exit::Yes.into());
     }
     if *give_up {
-        let repair = store.give_up(lab)?;
+        let repair = store.end_quiz(lab)?;
         if let (false, Some(fault)) = (as_json, repair.broken.first().and_then(Broken::fault)) {
             print(&format!("{}\n", fault.what))?;
         }
@@ -255,23 +257,51 @@ fn said(broken: &Broken) -> String {
     }
 }
 
-fn judged(verdict: &Verdict, as_json: bool, terminal: Terminal) -> Result<ExitCode> {
-    let Verdict { broken, findings } = verdict;
-    let is_right = findings.is_empty();
-    print(&match (as_json, is_right) {
-        (true, true) => {
-            document("LabQuizVerdict", json!({ "repaired": true, "fault": told(broken) }))
-        }
-        (true, false) => document("LabQuizVerdict", json!({ "repaired": false })),
-        (false, true) => format!(
-            "Right. It was {} on {}: {}\n",
-            terminal.bold(broken.name()),
-            broken.on,
-            broken.fault().map_or("", |fault| fault.what)
-        ),
-        (false, false) => "Not yet: it is still there.\n".to_owned(),
+/// A fault is repaired if nothing is seen of it any more and packets pass.
+fn judge(store: &Store, lab: &lab::Name, as_json: bool, terminal: Terminal) -> Result<ExitCode> {
+    let Verdict { broken, findings } = store.judge(lab)?;
+    let (exit, left) = match findings.is_empty() {
+        false => (Exit::No, Some("it is still there.".to_owned())),
+        true => packets(store, lab)?,
+    };
+    let Some(left) = left else {
+        store.end_quiz(lab)?;
+        print(&match as_json {
+            true => document("LabQuizVerdict", json!({ "repaired": true, "fault": told(&broken) })),
+            false => format!(
+                "Right. It was {} on {}: {}\n",
+                terminal.bold(broken.name()),
+                broken.on,
+                broken.fault().map_or("", |fault| fault.what)
+            ),
+        })?;
+        return Ok(exit.into());
+    };
+    print(&match as_json {
+        true => document("LabQuizVerdict", json!({ "repaired": false, "why": left })),
+        false => format!("Not yet: {left}\n"),
     })?;
-    Ok(if is_right { Exit::Yes } else { Exit::No }.into())
+    Ok(exit.into())
+}
+
+/// What `podwire verify` says against a lab in which nothing is seen of the hidden fault any more.
+fn packets(store: &Store, lab: &lab::Name) -> Result<(Exit, Option<String>)> {
+    let report = crate::verify::of_lab(lab.as_str())?;
+    let (exit, what) = match report.verdict {
+        verify::Verdict::Fail => {
+            let rules: Vec<&str> = report.broken().map(verify::Rule::name).collect();
+            (Exit::No, format!("but packets break {}", rules.join(", ")))
+        }
+        verify::Verdict::Unknown => (Exit::Unknown, "but packets do not tell".to_owned()),
+        _ => return Ok((Exit::Yes, None)),
+    };
+    let has_others = store.broken(lab)?.iter().any(|it| !it.is_hidden());
+    let others = match has_others {
+        true => " What you have broken yourself counts as well: `podwire lab fix` takes it back.",
+        false => "",
+    };
+    let more = format!("`podwire verify lab/{lab}` says more.{others}");
+    Ok((exit, Some(format!("nothing is seen of it any more, {what}. {more}"))))
 }
 
 /// A fault that was made, for programs.

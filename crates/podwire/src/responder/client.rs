@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
+use diagnosis::verify::Outcome;
 use probe::{Ends, Limits, Query, Sight};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use topology::Machine;
 
 use super::protocol::{self, FrameError, Reply, Request, SILENCE};
+use crate::verify::PodCall;
 
 /// Why a responder is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +110,19 @@ impl Client {
     ) -> Result<Vec<Result<probe::Reply, probe::Failure>>, ClientError> {
         match self.call(&Request::Ask { queries, limits }, go_on)? {
             Reply::Asked(replies) => Ok(replies),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Has pods ask what is no end of a responder.
+    pub(crate) fn make_calls(
+        &mut self,
+        calls: Vec<PodCall>,
+        patience: Duration,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Outcome>, ClientError> {
+        match self.call(&Request::Call { calls, patience }, go_on)? {
+            Reply::Called(outcomes) => Ok(outcomes),
             other => Err(strange(&other)),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use diagnosis::verify::{Outcome, Protocol};
 use probe::{Answer, Ask, Ends, Limits, Query, Sight};
 use serde::Deserialize;
 use topology::Machine;
@@ -17,6 +18,7 @@ use super::client::{Client, ClientError};
 use super::tls::Files;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::harmless;
+use crate::verify::PodCall;
 
 /// How often those that are done say that they still wait for others.
 const KEEP: Duration = Duration::from_secs(2);
@@ -175,39 +177,12 @@ impl Gathering {
                 )),
             }
         }
-        let busy = AtomicUsize::new(self.members.len());
-        let busy = &busy;
-        let work = |member: &Member, queries: &[(usize, Query)]| {
+        let results = self.each(&queries, |member, queries| {
             let asked: Vec<Query> = queries.iter().map(|(_, query)| *query).collect();
-            let replies = member.with(|client| client.ask(asked, limits, go_on));
-            busy.fetch_sub(1, Ordering::Relaxed);
-            let mut kept = Instant::now();
-            while busy.load(Ordering::Relaxed) > 0 {
-                thread::sleep(LOOK);
-                if kept.elapsed() > KEEP {
-                    kept = Instant::now();
-                    let _ = member.with(Client::keep);
-                }
-            }
-            (replies, member.with(Client::seen))
-        };
-        let results: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = self
-                .members
-                .iter()
-                .zip(&queries)
-                .map(|(member, queries)| scope.spawn(move || work(member, queries)))
-                .collect();
-            threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
+            member.with(|client| client.ask(asked, limits, go_on))
         });
-        let early = || "the thread that asks has ended early".to_owned();
-        let (mut replies, mut seen) = (Vec::new(), Vec::new());
-        for result in results {
-            let (of_one, heard) = result.unwrap_or_else(|_| (Err(early()), Err(early())));
-            replies.push(of_one);
-            seen.push(heard);
-        }
-        for (replies, queries) in replies.into_iter().zip(queries) {
+        let seen = self.each(&queries, |member, _| member.with(Client::seen));
+        for (replies, queries) in results.into_iter().zip(queries) {
             let mut replies = replies.map(Vec::into_iter);
             for (number, query) in queries {
                 let reply = match &mut replies {
@@ -218,6 +193,70 @@ impl Gathering {
             }
         }
         told.into_iter().map(|it| it.unwrap_or_else(|| Err(early()))).collect()
+    }
+
+    /// Has places call what is no end of ours, each by the responder of its own machine, and returns
+    /// what came of it in the same order.
+    pub(crate) fn call(
+        &self,
+        calls: &[(usize, SocketAddr, Protocol)],
+        patience: Duration,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Vec<std::result::Result<Outcome, String>> {
+        let mut parts: Vec<Vec<(usize, PodCall)>> = vec![Vec::new(); self.members.len()];
+        for (number, (from, to, protocol)) in calls.iter().enumerate() {
+            let from = &self.places[*from];
+            let call = PodCall { from: from.address, to: *to, protocol: *protocol };
+            parts[from.member].push((number, call));
+        }
+        let results = self.each(&parts, |member, part| {
+            let part: Vec<_> = part.iter().map(|(_, call)| *call).collect();
+            if part.is_empty() {
+                return Ok(Vec::new());
+            }
+            member.with(|client| client.make_calls(part, patience, go_on))
+        });
+        let mut told: Vec<_> = calls.iter().map(|_| Err(early())).collect();
+        for (result, part) in results.into_iter().zip(parts) {
+            let mut outcomes = result.map(Vec::into_iter);
+            for (number, _) in part {
+                told[number] = match &mut outcomes {
+                    Ok(outcomes) => outcomes.next().ok_or_else(early),
+                    Err(why) => Err(why.clone()),
+                };
+            }
+        }
+        told
+    }
+
+    /// Does something with each member and its part, with all at once. Those that are done say that
+    /// they still wait for others.
+    fn each<P: Sync, T: Send>(
+        &self,
+        parts: &[P],
+        work: impl Fn(&Member, &P) -> std::result::Result<T, String> + Sync,
+    ) -> Vec<std::result::Result<T, String>> {
+        let busy = AtomicUsize::new(self.members.len());
+        let (busy, work) = (&busy, &work);
+        let run = |member: &Member, part: &P| {
+            let done = work(member, part);
+            busy.fetch_sub(1, Ordering::Relaxed);
+            let mut kept = Instant::now();
+            while busy.load(Ordering::Relaxed) > 0 {
+                thread::sleep(LOOK);
+                if kept.elapsed() > KEEP {
+                    kept = Instant::now();
+                    let _ = member.with(Client::keep);
+                }
+            }
+            done
+        };
+        thread::scope(|scope| {
+            let both = self.members.iter().zip(parts);
+            let threads: Vec<_> =
+                both.map(|(member, part)| scope.spawn(move || run(member, part))).collect();
+            threads.into_iter().map(|it| it.join().unwrap_or_else(|_| Err(early()))).collect()
+        })
     }
 
     /// What two of them say of a question: one what came back, the other what arrived.
@@ -233,6 +272,10 @@ impl Gathering {
         let heard = heard.get(&query.token).copied();
         Ok(probe::conclude(from.address, to.address, reply?, heard))
     }
+}
+
+fn early() -> String {
+    "the thread that asks has ended early".to_owned()
 }
 
 fn read(path: &Path) -> Result<Settings> {

@@ -9,10 +9,13 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use diagnosis::verify::Outcome;
 use probe::{Ends, Failure, Limits, Protocol, Query, Sight};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use topology::Machine;
+
+use crate::verify::PodCall;
 
 /// The version of all this. Another one is refused, not guessed at.
 pub(crate) const VERSION: &str = "podwire/v1";
@@ -48,6 +51,13 @@ pub(crate) enum Request {
         /// How much at once, and for how long.
         limits: Limits,
     },
+    /// Have pods ask what is no end of a responder.
+    Call {
+        /// What is asked.
+        calls: Vec<PodCall>,
+        /// How long each may wait for its answer.
+        patience: Duration,
+    },
     /// How questions arrived here.
     Seen,
     /// Nothing, but the session is to go on.
@@ -68,6 +78,8 @@ pub(crate) enum Reply {
     Opened(Vec<Result<Ends, Failure>>),
     /// What came of the questions, in their order.
     Asked(Vec<Result<probe::Reply, Failure>>),
+    /// What came of the calls, in their order.
+    Called(Vec<Outcome>),
     /// By token.
     Seen(Vec<(u64, Sight)>),
     /// It goes on.

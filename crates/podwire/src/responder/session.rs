@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use diagnosis::verify::Outcome;
 use ipnet::IpNet;
 use kernel::Netns;
 use probe::{Limits, Place, Protocol, Query, Station};
@@ -17,6 +18,7 @@ use topology::Machine;
 
 use super::protocol::{self, FrameError, PROTOCOLS, Reply, Request, WORKING};
 use crate::look;
+use crate::verify::{Here, PodCall};
 
 /// How many addresses there may be.
 const MOST_ADDRESSES: usize = 8_192;
@@ -24,6 +26,8 @@ const MOST_ADDRESSES: usize = 8_192;
 const MOST_QUERIES: usize = 200_000;
 /// How long one may wait for its answer.
 const MOST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a call may, while which nothing is said.
+const MOST_CALL: Duration = Duration::from_secs(3);
 /// How long all of them may take.
 const MOST_TIME: Duration = Duration::from_secs(300);
 
@@ -84,6 +88,7 @@ impl<'a> Session<'a> {
             Request::Keep => Ok(Reply::Kept),
             Request::Open(addresses) => self.open(addresses),
             Request::Ask { queries, limits } => self.ask(&queries, limits, talk),
+            Request::Call { calls, patience } => self.call(&calls, patience, talk),
             Request::Seen => {
                 let station = self.station.as_ref().ok_or("no place is open")?;
                 Ok(Reply::Seen(station.seen().into_iter().collect()))
@@ -151,16 +156,43 @@ impl<'a> Session<'a> {
         }
         let station = self.station.as_mut().ok_or("no place is open")?;
         let limits = Limits { patience: limits.patience.min(MOST_PATIENCE), ..limits };
-        let (start, mut told) = (Instant::now(), Instant::now());
-        let mut is_gone = false;
-        let replies = station.ask(queries, limits, &mut |_| {
-            if told.elapsed() >= WORKING {
-                told = Instant::now();
-                is_gone = protocol::send(talk, &Reply::Working).is_err();
-            }
-            !is_gone && start.elapsed() < MOST_TIME
-        });
-        Ok(Reply::Asked(replies))
+        let mut go_on = working(talk);
+        Ok(Reply::Asked(station.ask(queries, limits, &mut |_| go_on())))
+    }
+
+    fn call(
+        &self,
+        calls: &[PodCall],
+        patience: Duration,
+        talk: &mut impl Write,
+    ) -> Result<Reply, String> {
+        if calls.len() > MOST_QUERIES {
+            return Err(format!("more than {MOST_QUERIES} questions"));
+        }
+        let machine = self.machine.as_ref().ok_or("look first")?;
+        let near: Vec<_> = calls.iter().copied().filter(|it| self.is_ours(it.to.ip())).collect();
+        let patience = patience.min(MOST_CALL);
+        let mut told = Here::of(machine).call(&near, patience, &mut working(talk)).into_iter();
+        let outcome = |call: &PodCall| {
+            let to = call.to.ip();
+            let why = "is in none of the networks of the responder";
+            let strange = || Outcome::Unknown(format!("{to} {why}"));
+            self.is_ours(to).then(|| told.next()).flatten().unwrap_or_else(strange)
+        };
+        Ok(Reply::Called(calls.iter().map(outcome).collect()))
+    }
+}
+
+/// Tells an asker now and then that something is worked on; whether to go on with it.
+fn working(talk: &mut impl Write) -> impl FnMut() -> bool {
+    let (start, mut told) = (Instant::now(), Instant::now());
+    let mut is_gone = false;
+    move || {
+        if told.elapsed() >= WORKING {
+            told = Instant::now();
+            is_gone = protocol::send(talk, &Reply::Working).is_err();
+        }
+        !is_gone && start.elapsed() < MOST_TIME
     }
 }
 

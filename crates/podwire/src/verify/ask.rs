@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use diagnosis::verify::{Outcome, Place, Plan, Protocol, Question, Search};
+use diagnosis::verify::{Call, Outcome, Place, Plan, Protocol, Question, Search, Service};
 use kernel::{Netns, NetnsId};
 use probe::{Answer, Ask, Limits, Shape};
 
+use super::call;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -15,6 +16,9 @@ use crate::responder::Gathering;
 
 /// Why nobody can tell what has become of a packet.
 const FULL: &str = "the machine's table of neighbours was full (gc_thresh3), which loses packets";
+
+/// Why a port of a node is not asked from another one.
+const ELSEWHERE: &str = "responders ask no port of another machine at which they do not listen";
 
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
@@ -33,7 +37,7 @@ enum Reach {
 }
 
 /// The namespace of each place, or why it cannot be entered.
-struct Spaces {
+pub(super) struct Spaces {
     open: BTreeMap<NetnsId, Netns>,
     places: Vec<std::result::Result<NetnsId, Outcome>>,
     addresses: Vec<std::net::IpAddr>,
@@ -91,23 +95,35 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// How long an answer is waited for.
-    pub(super) fn patience(&self) -> Duration {
-        self.limits.patience
-    }
-
-    /// The namespace of a place.
-    pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
-        match &self.reach {
-            Reach::Here(spaces) => spaces.netns(place),
-            Reach::Across(_) => {
-                Err(Outcome::Unknown("it is on another machine, where only ours answer".to_owned()))
+    /// What came of all calls.
+    pub(super) fn calls(&self) -> Result<Vec<Outcome>> {
+        let Self { plan, limits, .. } = self;
+        let go_on = || self.interrupt.exit().is_none();
+        let outcomes = match &self.reach {
+            Reach::Here(spaces) => {
+                call::all(plan, spaces, &plan.calls, limits.patience, &mut || go_on())
             }
-        }
+            Reach::Across(gathering) => {
+                let asked = plan.calls.iter().map(|call| match leaves(plan, call) {
+                    true => Err(ELSEWHERE.to_owned()),
+                    false => Ok((call.from, call.to, call.protocol)),
+                });
+                let asked: Vec<_> = asked.collect();
+                let near: Vec<_> = asked.iter().flatten().copied().collect();
+                let mut told = gathering.call(&near, limits.patience, &go_on).into_iter();
+                let told = asked.into_iter().map(|it| {
+                    let unasked = || Err("it was not asked".to_owned());
+                    it.and_then(|_| told.next().unwrap_or_else(unasked))
+                });
+                told.map(|it| it.unwrap_or_else(Outcome::Unknown)).collect()
+            }
+        };
+        self.go_on()?;
+        Ok(outcomes)
     }
 
     /// Ends what somebody wants to be ended.
-    pub(super) fn go_on(&self) -> Result<()> {
+    fn go_on(&self) -> Result<()> {
         match self.interrupt.exit() {
             Some(exit) => Err(stopped(exit)),
             None => Ok(()),
@@ -183,6 +199,15 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// Whether a call is about two machines.
+fn leaves(plan: &Plan, call: &Call) -> bool {
+    let part = |place: usize| topology::part(plan.places[place].netns);
+    match call.service {
+        Service::Resolver => false,
+        Service::Port { place, .. } => part(place) != part(call.from),
+    }
+}
+
 /// How many neighbours the machine's tables have had no room for; 0 where that is not told.
 fn refused() -> u64 {
     let fills = [false, true].into_iter().filter_map(kernel::neighbour_fill);
@@ -194,7 +219,7 @@ fn stopped(exit: Exit) -> Failure {
 }
 
 impl Spaces {
-    fn open(plan: &Plan) -> Self {
+    pub(super) fn open(plan: &Plan) -> Self {
         let mut open: BTreeMap<NetnsId, Netns> = BTreeMap::new();
         let mut places = Vec::with_capacity(plan.places.len());
         for (number, place) in plan.places.iter().enumerate() {
@@ -221,10 +246,15 @@ impl Spaces {
         Self { open, places, addresses }
     }
 
-    fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
+    pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
         let id = self.places[place].as_ref().map_err(Clone::clone)?;
         let gone = || Outcome::Gone(place);
         self.open.get(id).ok_or_else(gone)
+    }
+
+    /// All that are open.
+    pub(super) fn all(&self) -> impl Iterator<Item = (NetnsId, &Netns)> {
+        self.open.iter().map(|(id, netns)| (*id, netns))
     }
 
     fn ask(
@@ -303,6 +333,7 @@ pub(super) fn outcome(answer: std::result::Result<Answer, probe::Failure>) -> Ou
             Outcome::TooLarge(text + &by)
         }
         Failure::NotHeard { .. } => Outcome::Refused(text),
+        Failure::NoRoom => Outcome::Unknown(format!("{text}; `podwire doctor` says where")),
         Failure::Stopped => Outcome::Unknown(text),
         Failure::Unreachable { by, .. } => {
             let by = by.map(|by| format!(" ({} says so)", by.from)).unwrap_or_default();

@@ -1,35 +1,82 @@
 //! Asking what is not an end of ours: resolvers, and the ports of nodes that lead to pods.
 
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use diagnosis::verify::{Call, Outcome, Plan, Protocol, Service};
-use kernel::Netns;
-use probe::{Limits, Responder, Shape};
+use kernel::{Netns, NetnsId};
+use probe::{Bystander, Limits, Responder, Shape, Space};
 
-use super::ask::{self, Asker};
-use crate::failure::Result;
+use super::ask::{self, Spaces};
 
 /// How many are asked at once, each by a thread.
 const AT_ONCE: usize = 32;
 
-/// What came of all calls of a plan.
-pub(super) fn all(asker: &Asker<'_>, plan: &Plan) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::with_capacity(plan.calls.len());
-    for batch in batches(&plan.calls) {
-        asker.go_on()?;
-        let answers: Vec<Outcome> = thread::scope(|scope| {
-            let threads: Vec<_> =
-                batch.iter().map(|call| scope.spawn(|| ask(asker, plan, call))).collect();
+/// What came of calls between namespaces of this machine, in their order. Between two that cannot be
+/// made at once, `go_on` is asked whether to go on.
+pub(super) fn all(
+    plan: &Plan,
+    spaces: &Spaces,
+    calls: &[Call],
+    patience: Duration,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(calls.len());
+    let mut traces = Traces::before(plan, spaces, calls);
+    for batch in batches(calls) {
+        if !go_on() {
+            break;
+        }
+        let ask = |call| ask(plan, spaces, call, patience);
+        outcomes.extend(thread::scope(|scope| {
+            let threads: Vec<_> = batch.iter().map(|call| scope.spawn(move || ask(call))).collect();
             let unknown = |_| Outcome::Unknown("the thread that asks has ended early".to_owned());
-            threads.into_iter().map(|it| it.join().unwrap_or_else(unknown)).collect()
-        });
-        outcomes.extend(answers);
+            let joined = threads.into_iter().map(|it| it.join().unwrap_or_else(unknown));
+            joined.collect::<Vec<_>>()
+        }));
     }
-    asker.go_on()?;
-    Ok(outcomes)
+    traces.forget();
+    let unasked = || Outcome::Unknown("it was not asked".to_owned());
+    outcomes.resize_with(calls.len(), unasked);
+    outcomes
+}
+
+/// What the kernel learns of neighbours by calls.
+struct Traces {
+    spaces: Vec<Space>,
+    ours: HashSet<IpAddr>,
+}
+
+impl Traces {
+    fn before(plan: &Plan, spaces: &Spaces, calls: &[Call]) -> Self {
+        let mut ours: HashSet<IpAddr> = calls.iter().map(|call| call.to.ip()).collect();
+        // Where nothing is called, nobody has to look.
+        let all = spaces.all().filter(|_| !calls.is_empty());
+        let mut spaces: BTreeMap<NetnsId, Space> =
+            all.filter_map(|(id, netns)| Some((id, Space::open(netns).ok()?))).collect();
+        for call in calls {
+            let from = &plan.places[call.from];
+            let mut ways = vec![(from, call.to.ip())];
+            if let Service::Port { place, .. } = call.service {
+                ways.push((&plan.places[place], from.address));
+            }
+            for (place, to) in ways {
+                ours.insert(place.address);
+                let hop = spaces.get_mut(&place.netns).and_then(|it| it.new_hop(place.address, to));
+                ours.extend(hop.map(|hop| hop.address));
+            }
+        }
+        Self { spaces: spaces.into_values().collect(), ours }
+    }
+
+    fn forget(&mut self) {
+        for space in &mut self.spaces {
+            space.forget(&self.ours);
+        }
+    }
 }
 
 /// Calls that can be made at once: of those to one port of one pod, where we may have to listen,
@@ -50,30 +97,28 @@ fn batches(calls: &[Call]) -> Vec<&[Call]> {
     batches
 }
 
-fn ask(asker: &Asker<'_>, plan: &Plan, call: &Call) -> Outcome {
-    let netns = match asker.netns(call.from) {
+fn ask(plan: &Plan, spaces: &Spaces, call: &Call, patience: Duration) -> Outcome {
+    let netns = match spaces.netns(call.from) {
         Ok(netns) => netns,
         Err(outcome) => return outcome,
     };
-    let patience = asker.patience();
+    let own = plan.places[call.from].address;
     match &call.service {
-        Service::Resolver => match netns.enter(|| resolve(call.to, call.protocol, patience)) {
+        Service::Resolver => match netns.enter(|| resolve(own, call.to, call.protocol, patience)) {
             Ok(Ok(code)) => answered(code),
             Ok(Err(error)) => failed(&error, patience),
             Err(error) => Outcome::Unknown(error.to_string()),
         },
         Service::Port { place, port } => {
-            let listener = match asker.netns(*place) {
+            let listener = match spaces.netns(*place) {
                 Ok(listener) => listener,
                 Err(outcome) => return outcome,
             };
-            let own = SocketAddr::new(plan.places[*place].address, *port);
+            let from = probe::Place { netns, address: own };
+            let at = SocketAddr::new(plan.places[*place].address, *port);
             match call.protocol {
-                Protocol::Udp => {
-                    let from = probe::Place { netns, address: plan.places[call.from].address };
-                    datagram(from, call.to, listener, own, patience)
-                }
-                _ => connection(netns, call.to, listener, own, patience),
+                Protocol::Udp => datagram(from, call.to, listener, at, patience),
+                _ => connection(from, call.to, listener, at, patience),
             }
         }
     }
@@ -81,7 +126,7 @@ fn ask(asker: &Asker<'_>, plan: &Plan, call: &Call) -> Outcome {
 
 /// A connection to a port that leads to a listener of ours, or to whoever listens there already.
 fn connection(
-    netns: &Netns,
+    from: probe::Place<'_>,
     to: SocketAddr,
     there: &Netns,
     own: SocketAddr,
@@ -94,7 +139,7 @@ fn connection(
         Ok(Err(error)) => return no_address(own.ip(), &error),
         Err(error) => return Outcome::Unknown(error.to_string()),
     };
-    match netns.enter(|| TcpStream::connect_timeout(&to, patience)) {
+    match from.netns.enter(|| probe::connect(from.address, to, patience)) {
         Ok(Ok(_stream)) => {
             let Some(listener) = listener else {
                 return Outcome::Answered { seen: None, from: Some(to.ip()) };
@@ -110,7 +155,7 @@ fn connection(
     }
 }
 
-/// A datagram to a port that leads to a responder of ours.
+/// A datagram to a port that leads to a responder of ours, beside whoever listens there already.
 fn datagram(
     from: probe::Place<'_>,
     to: SocketAddr,
@@ -118,12 +163,14 @@ fn datagram(
     own: SocketAddr,
     patience: Duration,
 ) -> Outcome {
-    let responder = match there.enter(|| Responder::open(own)) {
-        Ok(Ok(responder)) => responder,
-        Ok(Err(error)) if error.kind() == ErrorKind::AddrInUse => {
-            let why = "the pod's own program listens there, and its answers are not known";
-            return Outcome::Unknown(why.to_owned());
+    let opened = there.enter(|| match Responder::open(own) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Bystander::open(own).map(Listener::Beside)
         }
+        opened => opened.map(Listener::Own),
+    });
+    let listener = match opened {
+        Ok(Ok(listener)) => listener,
         Ok(Err(error)) => return no_address(own.ip(), &error),
         Err(error) => return Outcome::Unknown(error.to_string()),
     };
@@ -133,12 +180,29 @@ fn datagram(
     thread::scope(|scope| {
         let asked = scope.spawn(|| probe::ask(&[question], Shape::default(), limits, seed).pop());
         while !asked.is_finished() {
-            responder.answer();
+            listener.answer();
             thread::sleep(Duration::from_millis(1));
         }
         let answer = asked.join().ok().flatten();
         answer.map_or_else(|| Outcome::Unknown("it was not asked".to_owned()), ask::outcome)
     })
+}
+
+/// Who answers a datagram at a port of a pod.
+enum Listener {
+    /// We alone.
+    Own(Responder),
+    /// We, and the pod's own program hears it as well.
+    Beside(Bystander),
+}
+
+impl Listener {
+    fn answer(&self) {
+        match self {
+            Self::Own(responder) => responder.answer(),
+            Self::Beside(bystander) => bystander.answer(),
+        }
+    }
 }
 
 /// What a resolver's answer means, by its code (RFC 1035 section 4.1.1): that there is no such name
@@ -163,12 +227,12 @@ fn answered(code: u8) -> Outcome {
 
 /// Asks a resolver for the cluster's own service, which every resolver of a cluster knows by itself;
 /// gives the code of the answer.
-fn resolve(to: SocketAddr, protocol: Protocol, patience: Duration) -> io::Result<u8> {
+fn resolve(own: IpAddr, to: SocketAddr, protocol: Protocol, patience: Duration) -> io::Result<u8> {
     let id = u16::from_ne_bytes(kernel::random());
     let query = query(id);
     let answer = match protocol {
         Protocol::Tcp => {
-            let mut stream = TcpStream::connect_timeout(&to, patience)?;
+            let mut stream = probe::connect(own, to, patience)?;
             stream.set_read_timeout(Some(patience))?;
             stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat())?;
             let mut length = [0; 2];
@@ -178,11 +242,7 @@ fn resolve(to: SocketAddr, protocol: Protocol, patience: Duration) -> io::Result
             answer
         }
         _ => {
-            let any: IpAddr = match to {
-                SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-                SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-            };
-            let socket = UdpSocket::bind((any, 0))?;
+            let socket = UdpSocket::bind((own, 0))?;
             socket.connect(to)?;
             // One may be lost; a resolver's client asks again as well.
             const TRIES: u32 = 3;

@@ -267,6 +267,40 @@ fn a_fault_is_shown_before_it_is_made() {
 }
 
 #[test]
+fn a_fault_is_made_on_the_device_that_it_changes() {
+    isolated!();
+    let _agents = Agents;
+    let _home = home();
+    podwire("lab up --nodes 2 --pods 2").expect(0);
+    look("whole.json");
+    for (fault, link, on) in [
+        ("interface-down", "link/pod2:eth0", "pod/pod2"),
+        ("default-route-missing", "link/pod3:eth0", "pod/pod3"),
+        ("bridge-down", "link/node2:cni0", "node/node2"),
+        ("mtu-underlay", "link/net:node2", "node/node2"),
+    ] {
+        let made = podwire(&format!("lab break {fault} --on {link} -o json")).expect(0);
+        let made: Value = serde_json::from_str(&made.stdout).unwrap();
+        assert_eq!(made["on"], on, "{fault} on {link}");
+        podwire(&format!("lab fix {fault}")).expect(0);
+    }
+    // The name of a cable's end is of one device only.
+    let links = testbed::sh("ip -n node2 -o link | grep -o 'veth[0-9a-f]*' | sort");
+    let veth = links.lines().next().unwrap();
+    podwire(&format!("lab break cable-down --on link/{veth}")).expect(0);
+    assert!(testbed::sh(&format!("ip -n node2 link show {veth}")).contains("state DOWN"));
+    podwire("lab fix").expect(0);
+    look("after.json");
+    podwire("diff whole.json after.json").expect(0);
+    let several = podwire("lab break interface-down --on link/eth0").expect(1);
+    assert!(several.stderr.contains("link/pod1:eth0, link/pod2:eth0"), "{}", several.stderr);
+    let none = podwire("lab break forwarding-off --on link/node1:cni0").expect(1);
+    assert!(none.stderr.contains("it changes no device"), "{}", none.stderr);
+    let other = podwire("lab break interface-down --on link/node1:cni0").expect(4);
+    assert!(other.stderr.contains("there are: link/pod1:eth0"), "{}", other.stderr);
+}
+
+#[test]
 fn what_cannot_be_broken_is_said() {
     isolated!();
     let _agents = Agents;
@@ -384,7 +418,19 @@ fn a_quiz_is_solved_by_repairing() {
     let seed = (10..400).find(is_it).expect("a number that hides it");
     podwire(&format!("lab quiz --seed {seed}")).expect(0);
     podwire("lab quiz --check").expect(1);
-    testbed::sh("ip netns exec node1 sysctl -qw net.ipv4.ip_forward=1");
+    // What only silences the finding is no repair.
+    testbed::sh("ip netns exec node1 sysctl -qw net.ipv4.ip_forward=1
+        ip netns exec node1 nft add table ip mine
+        ip netns exec node1 nft add chain ip mine f '{ type filter hook forward priority 0; policy drop; }'");
+    let verdict = podwire("lab quiz --check").expect(1);
+    assert!(verdict.stdout.contains("packets break pod-to-pod"), "{}", verdict.stdout);
+    assert!(!verdict.stdout.contains("forwarding"), "{}", verdict.stdout);
+    testbed::sh("ip netns exec node1 nft delete table ip mine");
+    // What somebody has broken beside it is told.
+    podwire("lab break interface-down --on pod/pod4").expect(0);
+    let verdict = podwire("lab quiz --check").expect(1);
+    assert!(verdict.stdout.contains("`podwire lab fix` takes it back"), "{}", verdict.stdout);
+    podwire("lab fix").expect(0);
     let verdict = podwire("lab quiz --check").expect(0);
     assert!(verdict.stdout.contains("It was forwarding-off on node/node1"), "{}", verdict.stdout);
     look("after.json");

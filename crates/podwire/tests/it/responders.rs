@@ -27,7 +27,7 @@ const ADDRESSES: [&str; 3] = ["192.0.2.11", "192.0.2.12", "192.0.2.13"];
 impl Cluster {
     fn new() -> Self {
         need("openssl", "openssl");
-        podwire("lab up --nodes 3 --pods 2 --backend vxlan").expect(0);
+        podwire("lab up --nodes 3 --pods 2 --backend vxlan --host-port 8080").expect(0);
         let directory = TempDir::new().unwrap();
         let mut cluster = Self { directory, responders: Vec::new() };
         cluster.authority("ca");
@@ -137,9 +137,11 @@ fn sockets() -> String {
 fn three_nodes_prove_their_network_over_tls() {
     isolated!();
     let cluster = Cluster::new();
-    let run = cluster.verify("--profile strict -o json").expect(0);
+    let run = cluster.verify("--profile strict --skip host-port -o json").expect(0);
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     let rules = report["rules"].as_array().unwrap();
+    let outside = rules.iter().find(|it| it["rule"] == "outside").unwrap();
+    assert!(outside["skipped"].is_string(), "{outside:#}");
     for (name, pairs) in [("pod-to-pod", 30), ("node-to-pod", 18), ("pod-to-node", 18)] {
         let rule = rules.iter().find(|it| it["rule"] == name).unwrap();
         assert_eq!(rule["pairs"], pairs, "{name}");
@@ -149,9 +151,51 @@ fn three_nodes_prove_their_network_over_tls() {
     // What is wrong between two nodes is found, whichever machine sees it.
     let node3 = "ip route replace blackhole 10.244.3.0/24";
     podwire(&format!("lab exec node2 -- {node3}")).expect(0);
-    let run = cluster.verify("--timeout 500ms").expect(1);
+    let run = cluster.verify("--timeout 500ms --skip host-port").expect(1);
     assert!(run.stdout.contains("node2") && run.stdout.contains("node3"), "{}", run.stdout);
     assert_eq!(sockets(), "");
+}
+
+/// What a node knows of its own pods it asks for them; what somebody else has to listen for on
+/// another machine nobody can tell.
+#[test]
+fn a_responder_asks_what_its_own_pods_ask() {
+    isolated!();
+    let cluster = Cluster::new();
+    let rules = |flags: &str, code: i32| -> Vec<Value> {
+        let run = cluster.verify(&format!("--timeout 500ms -o json {flags}")).expect(code);
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        report["rules"].as_array().unwrap().clone()
+    };
+    let hairpin = rules("--only hairpin", 0);
+    assert_eq!((&hairpin[0]["pairs"], &hairpin[0]["pass"]), (&3.into(), &3.into()));
+    let run = cluster.verify("--only host-port -o json").expect(3);
+    assert!(run.stdout.contains("responders ask no port of another machine"), "{}", run.stdout);
+    // A resolver of a pod on another node answers that there is no such name.
+    let file = "/run/podwire/lab/default/nodes/node1/cni/results/podwire-default-pod1-eth0";
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let mut tell = |resolver: &str| {
+        record["result"]["dns"] = serde_json::json!({ "nameservers": [resolver] });
+        fs::write(file, record.to_string()).unwrap();
+    };
+    tell("10.244.2.2");
+    let dns = rules("--only dns", 1);
+    assert_eq!((&dns[0]["pairs"], &dns[0]["fail"]), (&1.into(), &1.into()));
+    let pod3 = kernel::Netns::open("/run/netns/pod3".as_ref()).unwrap();
+    let udp = pod3.enter(|| std::net::UdpSocket::bind("10.244.2.2:53").unwrap()).unwrap();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = udp.recv_from(&mut query) {
+            (query[2], query[3]) = (query[2] | 0x80, 3);
+            udp.send_to(&query[..length], from).unwrap();
+        }
+    });
+    let run = cluster.verify("--timeout 500ms --only dns").expect(1);
+    assert!(run.stdout.contains("TCP") && !run.stdout.contains("UDP"), "{}", run.stdout);
+    // One that is in none of the networks of the responder is not asked.
+    tell("10.96.0.10");
+    let run = cluster.verify("--timeout 500ms --only dns -o json").expect(3);
+    assert!(run.stdout.contains("10.96.0.10 is in none of the networks"), "{}", run.stdout);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! `PODWIRE_BLESS=1` writes the files that reports are held against anew.
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+mod load;
+mod page;
+
 use std::fs;
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -372,6 +375,19 @@ fn ports_of_a_node_lead_to_its_pod() {
     assert_eq!(rule(&report, "dns")["skipped"], "no pod is told a resolver of its own network");
     // What is optional and not there is an answer that is missing, for who wants all of them.
     verify("lab/default --strict").expect(3);
+    // The pod's own programs keep their ports, and are asked.
+    let extra = kernel::Netns::open("/run/netns/extra".as_ref()).unwrap();
+    let (udp, _tcp) = extra
+        .enter(|| {
+            let udp = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
+            (udp, std::net::TcpListener::bind("0.0.0.0:80").unwrap())
+        })
+        .unwrap();
+    let report = document(&verify("lab/default --only host-port,hairpin -o json").expect(0));
+    assert_eq!(rule(&report, "host-port")["pass"], 2);
+    assert_eq!(rule(&report, "hairpin")["pass"], 1);
+    udp.set_nonblocking(true).unwrap();
+    udp.recv_from(&mut [0; 64]).expect("the program heard it as well");
     sh("ip netns exec node1 nft flush map inet podwire_cni hostports4");
     let report = document(&verify("lab/default --only host-port,hairpin -o json").expect(1));
     assert_eq!(rule(&report, "host-port")["fail"], 2, "{report:#}");

@@ -1,0 +1,255 @@
+//! `podwire verify` where tables are nearly full, and where it or what it asks about ends in the middle.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::*;
+use crate::names;
+
+/// How many neighbours packets may make known on their way, where nobody looks beforehand: the nodes
+/// to each other, and to the router between them.
+const UNDERLAY: usize = 12;
+
+/// A lab with so many pods that all their neighbours together are more than half of what is free.
+const LAB: &str = "lab up --nodes 3 --pods 8";
+
+/// The tables of neighbours of all namespaces of this machine.
+struct Tables(Vec<kernel::Neighbours>);
+
+impl Tables {
+    fn open() -> Self {
+        let open = |name: String| {
+            let netns = kernel::Netns::open(format!("/run/netns/{name}").as_ref()).unwrap();
+            netns.enter(|| kernel::Neighbours::open().unwrap()).unwrap()
+        };
+        Self(names("/run/netns").into_iter().map(open).collect())
+    }
+
+    /// How many IPv4 entries there are; none if it took so long to count that those of the first one
+    /// are not those of the last one's time.
+    fn count(&mut self) -> Option<usize> {
+        let started = Instant::now();
+        let count = |table: &mut kernel::Neighbours| {
+            table.all().unwrap().iter().filter(|(_, address)| address.is_ipv4()).count()
+        };
+        let all = self.0.iter_mut().map(count).sum();
+        (started.elapsed() < Duration::from_millis(5)).then_some(all)
+    }
+}
+
+/// Runs podwire, and counts the neighbours meanwhile: the most that there were.
+fn watched(arguments: &str) -> (Run, usize) {
+    let is_over = AtomicBool::new(false);
+    let mut tables = Tables::open();
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                most = most.max(tables.count().unwrap_or_default());
+            }
+            most
+        });
+        let run = podwire(arguments);
+        is_over.store(true, Ordering::Relaxed);
+        (run, watch.join().unwrap())
+    })
+}
+
+/// How many neighbours there are.
+fn neighbours() -> usize {
+    testbed::look::eventually("a quick count", || Tables::open().count())
+}
+
+/// The table of neighbours is one for all namespaces. Entries that somebody has written count for
+/// whoever looks how full it is, and the kernel takes them for none when it makes room: so this table
+/// looks full, and no other test has less of it.
+#[test]
+fn of_a_nearly_full_table_of_neighbours_half_of_the_rest_is_taken() {
+    isolated!();
+    podwire(LAB).expect(0);
+    podwire("verify lab/default").expect(0);
+    sh("ip link add full type veth peer name empty; ip link set full up; ip link set empty up
+        ip addr add 198.18.0.1/16 dev full");
+    let write = |count: usize| {
+        let line = |it: usize| {
+            format!(
+                "neigh replace 198.18.{}.{} lladdr 02:00:00:00:00:01 dev full nud permanent\n",
+                1 + it / 256,
+                it % 256
+            )
+        };
+        let mut ip =
+            Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        let lines: String = (0..count).map(line).collect();
+        ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(ip.wait().unwrap().success());
+    };
+    let before = neighbours();
+    let limit: usize = fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+        .map_or(1024, |text| text.trim().parse().unwrap());
+    let free = 160;
+    write(limit - before - free);
+    let (run, most) = watched("verify lab/default -o json");
+    let report = document(&run.expect(0));
+    assert_eq!(rule(&report, "pod-to-pod")["pass"], 24 * 23);
+    println!("{before} before, {most} at most");
+    assert!(most > before, "nothing was seen");
+    assert!(most - before <= free / 2 + UNDERLAY, "{} of {free}", most - before);
+    assert!(neighbours() <= before, "what was made is removed");
+    // Where nothing is free, one pair after the other gets through.
+    write(limit);
+    let (run, most) = watched("verify pod/pod1 -o json");
+    let report = document(&run.expect(0));
+    assert_eq!(rule(&report, "pod-to-pod")["pass"], 2 * 23);
+    // Those of the nodes for the pods on them stay until the end.
+    assert!(most - before <= 24 + 8, "{} of none", most - before);
+    podwire("lab down").expect(0);
+}
+
+/// Connections are tracked a namespace, so that only this one's table is full.
+#[test]
+fn where_no_connection_more_can_be_tracked_nobody_can_tell() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 2").expect(0);
+    verify("lab/default").expect(0);
+    fill_connections("node1", 0);
+    let started = Instant::now();
+    let run = verify("lab/default").expect(3);
+    assert!(run.stdout.contains("nf_conntrack_max"), "{}", run.stdout);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    podwire("lab down").expect(0);
+}
+
+/// Makes the kernel track connections of strangers in a namespace until so many more fit.
+fn fill_connections(netns: &str, free: usize) {
+    let number = |name: &str| -> usize {
+        sh(&format!("ip netns exec {netns} cat /proc/sys/net/netfilter/nf_conntrack_{name}"))
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    let count = number("max") - number("count") - free;
+    let line = |it: usize| {
+        let (a, b, port) = (it >> 22, it >> 14 & 0xff, 1024 + (it & 0x3fff));
+        format!(
+            "-A -p tcp -s 198.18.{a}.{b} -d 198.19.0.1 --sport {port} --dport 443 -r 198.19.0.1 \
+             -q 198.18.{a}.{b} --reply-port-src 443 --reply-port-dst {port} -t 600 \
+             --state ESTABLISHED -u SEEN_REPLY,ASSURED\n"
+        )
+    };
+    let directory = testbed::directory();
+    let file = directory.path().join("connections");
+    fs::write(&file, (0..count).map(line).collect::<String>()).unwrap();
+    let started = Instant::now();
+    sh(&format!("ip netns exec {netns} conntrack -R {}", file.display()));
+    println!("{count} in {:?}, now {} of {}", started.elapsed(), number("count"), number("max"));
+}
+
+/// What is in all namespaces of this machine, but for link-local addresses, which come when they
+/// like; and who has a socket there.
+fn state() -> String {
+    let one = |name: String| {
+        sh(&format!(
+            "echo {name}; ip -n {name} -o link | sed 's/ state .*//'; \
+             ip -n {name} -o addr | grep -v fe80; ip -n {name} rule; \
+             ip -n {name} route show table all | grep -v fe80; \
+             ip netns exec {name} nft --stateless list ruleset; \
+             ip netns exec {name} ss -Hnatuwx0 | sed 's/^/socket /'"
+        ))
+    };
+    names("/run/netns").into_iter().map(one).collect()
+}
+
+/// Of a run that is killed nothing stays but neighbours, which the kernel drops when it needs room; and
+/// the next one says the same as ever.
+#[test]
+fn a_kill_at_any_time_leaves_nothing() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 2 --backend host-gw --host-port 8080").expect(0);
+    verify("lab/default").expect(0);
+    let before = state();
+    assert!(!before.contains("socket"), "{before}");
+    for step in 0..30 {
+        let millis = step * 10;
+        let mut child = command("verify lab/default --timeout 400ms").spawn().unwrap();
+        sleep(Duration::from_millis(millis));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(state(), before, "after {millis} ms");
+    }
+    let written = names("/run/netns").into_iter();
+    let written = written.map(|name| sh(&format!("ip -n {name} neigh show nud permanent")));
+    assert_eq!(written.collect::<String>(), "");
+    verify("lab/default").expect(0);
+    assert_eq!(state(), before);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+/// An interrupt takes back also what the kernel has learned of neighbours.
+#[test]
+fn an_interrupt_at_any_time_leaves_nothing() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 2 --backend host-gw --host-port 8080").expect(0);
+    sh("ip -n pod2 link set eth0 down");
+    verify("lab/default").expect(1);
+    // What an earlier packet has made known stays, so it is forgotten before. Beyond the nodes and their
+    // pods nothing is looked at, and they remember their way there.
+    let own = || names("/run/netns").into_iter().filter(|it| it != "net" && it != "outside");
+    let learned = || -> usize {
+        let of = |name| {
+            sh(&format!(
+                "ip -n {name} -4 neigh show nud all | grep -vwE 'NOARP|192.0.2.1|FAILED' || true"
+            ))
+        };
+        own().map(|name| of(name).lines().count()).sum()
+    };
+    let forget = || own().for_each(|name| drop(sh(&format!("ip -n {name} neigh flush all"))));
+    let before = state();
+    for signal in [Signal::INT, Signal::TERM] {
+        for step in 1..6 {
+            let millis = step * 150;
+            forget();
+            let child = command("verify lab/default --timeout 20s").spawn().unwrap();
+            sleep(Duration::from_millis(millis));
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            let run = finish(child);
+            let code = if signal == Signal::INT { 130 } else { 143 };
+            // A signal that comes before it is listened to ends the process at once.
+            assert!(run.code.is_none() || run.code == Some(code), "after {millis} ms: {run:?}");
+            assert_eq!(run.stdout, "", "nothing is claimed");
+            assert_eq!(state(), before, "after {millis} ms");
+            // On a busy machine a packet arrives late, and makes one known again.
+            assert!(learned() <= 2, "{} after {millis} ms", learned());
+        }
+    }
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+/// Pods that go away at any time are no fault of the network: they are named, and everything else is
+/// told.
+#[test]
+fn pods_that_vanish_at_any_time_break_nothing() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 3").expect(0);
+    let mut gone = 0;
+    for step in 0..8 {
+        let millis = step * 60;
+        let child = command("verify lab/default --timeout 2s -o json").spawn().unwrap();
+        sleep(Duration::from_millis(millis));
+        // One as a runtime does it, the other as a crash.
+        podwire("lab pod rm pod2").expect(0);
+        sh("ip netns del pod4");
+        let run = finish(child);
+        assert!([Some(0), Some(3)].contains(&run.code), "after {millis} ms: {}", run.stdout);
+        gone += usize::from(run.stdout.contains(" is gone"));
+        podwire("lab down").expect(0);
+        podwire("lab up --nodes 2 --pods 3").expect(0);
+    }
+    println!("{gone} of 8 runs have met a pod that was gone");
+    assert!(gone > 0, "it was always too late or too early");
+    podwire("lab down").expect(0);
+}
