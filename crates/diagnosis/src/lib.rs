@@ -4,7 +4,7 @@
 //! what is in it. They are data here; `render` gives them a form. Only [`doctor`] looks further, at
 //! what the kernel can do and at other programs' files.
 
-mod audit;
+pub mod audit;
 pub mod doctor;
 mod explain;
 mod explanation;
