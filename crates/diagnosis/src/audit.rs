@@ -226,45 +226,23 @@ fn unreserved(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use topology::{Machine, Namespace, NetnsId};
 
     use super::*;
 
     /// What is found where `container` holds an address, and a runtime has noted a namespace of it.
     fn found(container: &str, netns: Option<&str>, namespace: Option<NetnsId>) -> Vec<String> {
-        let note = Attachment {
-            file: "/var/lib/cni/results/n-c-eth0".into(),
-            network: "n".to_owned(),
-            container_id: "c".to_owned(),
-            ifname: "eth0".to_owned(),
-            pod: None,
-            netns: netns.map(Into::into),
-            namespace,
-            addresses: Vec::new(),
-            ports: Vec::new(),
-            nameservers: Vec::new(),
-        };
-        let entry = |last| Reservation {
-            address: [10, 1, 0, last].into(),
-            container_id: container.to_owned(),
-            ifname: String::new(),
-        };
-        let node = Node {
-            name: "n1".to_owned(),
-            lab: None,
-            namespace: None,
-            attachments: vec![note],
-            reservations: vec![Reservations {
-                directory: "/n".into(),
-                network: "n".to_owned(),
-                entries: vec![entry(2), entry(3)],
-                last: [].into(),
-                subnets: vec!["10.1.0.0/24".parse().unwrap()],
-            }],
-            configurations: Vec::new(),
-        };
-        let namespaces = vec![Namespace::new(SEEN)];
-        let machine = Machine { nodes: vec![node], namespaces, ..Machine::default() };
+        let note = json!({ "file": "/r/n-c-eth0", "network": "n", "containerId": "c",
+            "ifname": "eth0", "netns": netns, "namespace": namespace });
+        let entry = |address: &str| json!({ "address": address, "containerId": container });
+        let reservations = json!({ "directory": "/n", "network": "n",
+            "entries": [entry("10.1.0.2"), entry("10.1.0.3")], "subnets": ["10.1.0.0/24"] });
+        let node = json!({ "name": "n1", "namespace": null, "attachments": [note],
+            "reservations": [reservations] });
+        let nodes = vec![serde_json::from_value(node).unwrap()];
+        let machine =
+            Machine { nodes, namespaces: vec![Namespace::new(SEEN)], ..Machine::default() };
         findings(&View::new(&machine)).into_iter().map(|it| it.text).take(1).collect()
     }
 

@@ -22,4 +22,5 @@ pub use explanation::{Chapter, Explanation, Sentence};
 pub use finding::{Code, Finding, Severity};
 pub use findings::findings;
 pub use reference::{LookupError, Reference, ReferenceError, names};
+pub use rules::leaving;
 pub use thing::Thing;

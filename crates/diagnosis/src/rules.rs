@@ -5,6 +5,7 @@
 //! never wrong.
 
 mod condition;
+mod leaving;
 mod xtables;
 
 use std::cell::Cell;
@@ -17,6 +18,7 @@ use net::nft::{
 };
 
 pub(crate) use condition::Condition;
+pub use leaving::leaving;
 
 /// What is known of a packet.
 #[derive(Clone, Copy, Debug, Default)]
