@@ -4,7 +4,7 @@
 //! what is in it. They are data here; `render` gives them a form. Only [`doctor`] looks further, at
 //! what the kernel can do and at other programs' files.
 
-mod audit;
+pub mod audit;
 pub mod doctor;
 mod explain;
 mod explanation;
@@ -22,4 +22,5 @@ pub use explanation::{Chapter, Explanation, Sentence};
 pub use finding::{Code, Finding, Severity};
 pub use findings::findings;
 pub use reference::{LookupError, Reference, ReferenceError, names};
+pub use rules::leaving;
 pub use thing::Thing;

@@ -5,6 +5,7 @@
 //! understood may match or not: it makes an answer unsure, never wrong.
 
 mod condition;
+mod leaving;
 mod packet;
 mod xtables;
 
@@ -20,6 +21,7 @@ use net::nft::{
 use crate::words;
 
 pub(crate) use condition::Condition;
+pub use leaving::leaving;
 pub(crate) use packet::{Level, Packet, Port};
 
 /// Whether something holds.

@@ -226,10 +226,6 @@ fn check(name: &str, machine: &Machine, picture: Picture) {
 
 #[track_caller]
 fn golden(file: &str, drawn: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests").join(file);
-    if std::env::var_os("PODWIRE_BLESS").is_some() {
-        std::fs::write(&path, drawn).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(drawn == expected, "{file} is\n{drawn}\ninstead of\n{expected}");
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests");
+    testbed::golden::hold(files.join(file), drawn);
 }

@@ -107,10 +107,7 @@ pub(crate) fn routing(namespace: &Namespace) -> Vec<String> {
     if told < count {
         lines.push(format!("and {} more", count - told));
     }
-    let masquerade = namespace.masquerade();
-    lines.extend(masquerade.networks.iter().take(MOST_ROUTES).map(ToString::to_string));
-    let leaves = |net| format!("{net} leaves the cluster with this node's address");
-    lines.extend(masquerade.clusters.iter().take(MOST_ROUTES).map(leaves));
+    lines.extend(diagnosis::leaving(&namespace.dump.nft).into_iter().take(MOST_ROUTES));
     lines
 }
 

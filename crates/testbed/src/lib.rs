@@ -33,6 +33,7 @@ pub use tempfile::TempDir;
 
 pub mod browser;
 pub mod call;
+pub mod golden;
 pub mod kubernetes;
 pub mod look;
 mod state;

@@ -8,7 +8,6 @@ mod collect;
 mod diff;
 mod document;
 mod machine;
-mod masquerade;
 mod node;
 pub mod origin;
 
@@ -23,6 +22,5 @@ pub use kernel::dump;
 pub use machine::{
     Conntrack, Container, End, Gap, Host, Listener, Machine, Namespace, Process, Role,
 };
-pub use masquerade::{Masquerade, Network};
 pub use node::{Attachment, Configuration, Node, PodName, PortMapping, Reservation, Reservations};
 pub use origin::Origin;

@@ -10,7 +10,7 @@ use kernel::dump::{Address, Dump, Link, NeighbourState, Route, RouteKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Masquerade, Node, PodName};
+use crate::{Node, PodName};
 
 /// All that was seen of one machine at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -330,11 +330,6 @@ impl Namespace {
     /// The ways to everywhere else.
     pub fn default_routes(&self) -> impl Iterator<Item = &Route> {
         self.routes().filter(|route| route.destination.prefix_len() == 0)
-    }
-
-    /// What podwire's plugins have it do to packets that leave the pods' networks.
-    pub fn masquerade(&self) -> Masquerade {
-        Masquerade::read(&self.dump.nft)
     }
 }
 

@@ -1,11 +1,11 @@
 //! `podwire ipam check`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
+use diagnosis::audit::{Flaw, Ledger, Unused};
 use ipam::{Holder, IndexState};
 use plugins::alive::Life;
 use serde_json::{Value, json};
@@ -17,12 +17,14 @@ use crate::failure::{Exit, Result};
 use crate::lab::pretty;
 use crate::terminal::{Terminal, harmless};
 
-/// From this part on a range set is nearly full.
-const NEARLY_FULL: (u128, u128) = (9, 10);
+/// A network, and what is not as it should be.
+struct Checked {
+    network: Network,
+    index: IndexState,
+    findings: Vec<Finding>,
+}
 
-/// Something that is not as it should be.
 struct Finding {
-    network: String,
     object: String,
     what: String,
     /// A command, or a sentence.
@@ -32,99 +34,67 @@ struct Finding {
 /// Runs it.
 pub(super) fn run(arguments: &Check, terminal: Terminal) -> Result<ExitCode> {
     let networks = survey(&arguments.places, arguments.network.as_deref())?;
-    let mut findings = Vec::new();
-    let mut indexes = Vec::new();
-    for network in &networks {
-        let state = network.store.index_state()?;
-        findings.extend(reservations(network));
-        findings.extend(network.usage().iter().filter_map(|usage| range(network, usage)));
-        findings.extend(strangers(network)?);
-        findings.extend(writable(network));
-        findings.extend(index(network, &state));
-        indexes.push(word(&state));
-    }
+    let checked: Vec<Checked> = networks.into_iter().map(check).collect::<Result<_>>()?;
     print(&match arguments.places.output {
-        Format::Json => pretty(&value(&networks, &indexes, &findings)),
-        Format::Text => text(&networks, &indexes, &findings, terminal),
+        Format::Json => pretty(&value(&checked)),
+        Format::Text => text(&checked, terminal),
     })?;
-    Ok(if findings.is_empty() { Exit::Yes } else { Exit::No }.into())
+    let is_right = checked.iter().all(|it| it.findings.is_empty());
+    Ok(if is_right { Exit::Yes } else { Exit::No }.into())
 }
 
-/// Addresses that nobody uses, that one attachment has too many of, or that nobody can read.
+fn check(network: Network) -> Result<Checked> {
+    let index = network.store.index_state()?;
+    let mut findings = reservations(&network);
+    findings.extend(strangers(&network)?);
+    findings.extend(writable(&network));
+    findings.extend(indexed(&network, &index));
+    Ok(Checked { network, index, findings })
+}
+
+/// What diagnosis says of the reservations, and of ranges that soon give out no more.
 fn reservations(network: &Network) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let gc = format!("podwire ipam gc {}", network.name);
-    let mut note = |object: String, what: String, fix: &str| {
-        let (network, fix) = (network.name.clone(), fix.to_owned());
-        findings.push(Finding { network, object, what, fix });
-    };
-    let mut owners = BTreeMap::<_, Vec<_>>::new();
-    for entry in &network.entries {
-        let (address, why) = (entry.reservation.address, &entry.judgement.why);
-        let remove = format!(
-            "look at it, and remove {}",
-            network.store.path().join(address.to_string()).display()
-        );
-        match (&entry.reservation.holder, entry.judgement.life) {
-            (Holder::Nobody, _) => {
-                note(address.to_string(), format!("is reserved for nobody: {why}"), &gc);
+    let ledger = Ledger(&network.name);
+    let lost = network.entries.iter().filter_map(|entry| {
+        let unused = match (&entry.reservation.holder, entry.judgement.life) {
+            (Holder::Nobody, _) => Unused::Empty,
+            (_, Life::Gone) => Unused::Gone(entry.holder().0?, entry.judgement.why.clone()),
+            (Holder::Container(container), Life::Unknown) => {
+                let why = "its file names no interface, so it is very old, or cut off".to_owned();
+                Unused::Unknown(container, why)
             }
-            (Holder::Unknown, _) => {
-                note(address.to_string(), format!("is blocked: {why}"), &remove);
-            }
-            (_, Life::Gone) => note(address.to_string(), format!("has leaked: {why}"), &gc),
-            (Holder::Container(id), Life::Unknown) => {
-                let what =
-                    format!("its file names {id:?} and no interface: it is very old, or cut off");
-                note(address.to_string(), what, &format!("{gc} --force, if nobody uses it"));
-            }
-            _ => {}
-        }
-        if let Holder::Attachment(owner) = &entry.reservation.holder {
-            let place = network.sets.iter().position(|set| set.contains(address));
-            let set = place.ok_or(address.is_ipv4());
-            owners.entry((owner, set)).or_default().push(address.to_string());
-        }
-    }
-    for ((owner, _), addresses) in owners {
-        if addresses.len() > 1 {
-            let what = format!(
-                "are all of {} in container {}, which was given more than one of the same range",
-                owner.ifname, owner.id
-            );
-            note(addresses.join(", "), what, "delete the pod, which frees all of them");
-        }
-    }
-    findings
+            _ => return None,
+        };
+        Some(ledger.unused(entry.reservation.address, unused))
+    });
+    let twice = ledger.twice(network.entries.iter().filter_map(|entry| {
+        let (Some(container), Some(ifname)) = entry.holder() else { return None };
+        let address = entry.reservation.address;
+        let set = network.sets.iter().position(|set| set.contains(address));
+        Some((container, ifname, set.ok_or(address.is_ipv4()), address))
+    }));
+    let usage = network.usage();
+    let ranges = usage.iter().filter_map(|it| ledger.range(&it.set, it.size, it.used));
+    let finding = |Flaw { object, what, remedy, .. }| Finding { object, what, fix: remedy };
+    lost.chain(twice).chain(ranges).map(finding).collect()
 }
 
-/// A range that soon gives out no more.
-fn range(network: &Network, usage: &Usage) -> Option<Finding> {
-    let (part, whole) = NEARLY_FULL;
-    let is_nearly_full = usage.used * whole >= usage.size.saturating_mul(part);
-    let what = match usage.free() {
-        0 => format!("is exhausted: all of {} are reserved", usage.size),
-        free => format!("is nearly full: {free} of {} are free", usage.size),
-    };
-    is_nearly_full.then(|| Finding {
-        network: network.name.clone(),
-        object: usage.set.clone(),
-        what,
-        fix: format!("podwire ipam gc {}, or widen the range", network.name),
-    })
-}
-
-/// Files that do not belong in the directory. The reference reads them, and DEL of the reference
-/// removes them if their text fits.
+/// What is no reservation, and does not belong in the directory. The reference reads such files, and
+/// its DEL removes them if their text fits.
 fn strangers(network: &Network) -> Result<Vec<Finding>> {
     let path = network.store.path();
-    let strangers = network.store.strangers()?.into_iter().map(|name| Finding {
-        network: network.name.clone(),
+    let odd = network.entries.iter().filter(|entry| entry.is_odd()).map(|entry| {
+        (entry.reservation.address.to_string().into(), "is blocked: its file is no reservation")
+    });
+    let strangers = network.store.strangers()?.into_iter();
+    let strangers =
+        strangers.map(|name| (name, "is no address and nothing else that belongs here"));
+    let finding = odd.chain(strangers).map(|(name, what)| Finding {
         object: name.display().to_string(),
-        what: "is no address and nothing else that belongs here".to_owned(),
+        what: what.to_owned(),
         fix: format!("look at it, and move {} away", path.join(&name).display()),
     });
-    Ok(strangers.collect())
+    Ok(finding.collect())
 }
 
 /// A directory in which others can take addresses away, and give them to whom they like.
@@ -133,14 +103,13 @@ fn writable(network: &Network) -> Option<Finding> {
     let path = network.store.path();
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
     (mode & OTHERS != 0).then(|| Finding {
-        network: network.name.clone(),
         object: "directory".to_owned(),
         what: format!("can be written by others (mode {mode:04o})"),
         fix: format!("chmod go-w {}", net::quote(&path.display().to_string())),
     })
 }
 
-fn index(network: &Network, state: &IndexState) -> Option<Finding> {
+fn indexed(network: &Network, state: &IndexState) -> Option<Finding> {
     let (what, fix) = match state {
         IndexState::Wrong => (
             "does not say what is reserved".to_owned(),
@@ -153,7 +122,7 @@ fn index(network: &Network, state: &IndexState) -> Option<Finding> {
         }
         _ => return None,
     };
-    Some(Finding { network: network.name.clone(), object: "index".to_owned(), what, fix })
+    Some(Finding { object: "index".to_owned(), what, fix })
 }
 
 fn word(state: &IndexState) -> &'static str {
@@ -167,47 +136,46 @@ fn word(state: &IndexState) -> &'static str {
     }
 }
 
-fn text(
-    networks: &[Network],
-    indexes: &[&str],
-    findings: &[Finding],
-    terminal: Terminal,
-) -> String {
+fn text(checked: &[Checked], terminal: Terminal) -> String {
     let mut text = String::new();
-    for Finding { network, object, what, fix } in findings {
-        let [object, what, fix] = [object, what, fix].map(|text| harmless(text));
-        let _ = writeln!(text, "{} {network} {object}: {what}\n  fix: {fix}", terminal.bad("FAIL"));
+    for Checked { network: Network { name, .. }, findings, .. } in checked {
+        for Finding { object, what, fix } in findings {
+            let [object, what, fix] = [object, what, fix].map(|text| harmless(text));
+            let _ =
+                writeln!(text, "{} {name} {object}: {what}\n  fix: {fix}", terminal.bad("FAIL"));
+        }
     }
-    for (network, index) in networks.iter().zip(indexes) {
-        let wrong = findings.iter().filter(|finding| finding.network == network.name).count();
-        let verdict = match wrong {
+    for Checked { network, index, findings } in checked {
+        let verdict = match findings.len() {
             0 => terminal.good("nothing is wrong"),
             1 => terminal.bad("1 finding"),
-            _ => terminal.bad(&format!("{wrong} findings")),
+            wrong => terminal.bad(&format!("{wrong} findings")),
         };
-        let (name, count) = (&network.name, network.entries.len());
+        let (name, count, index) = (&network.name, network.entries.len(), word(index));
         let unknown = match network.count(Life::Unknown) {
             0 => String::new(),
             unknown => format!(", {unknown} of them used or not, nobody can tell"),
         };
         let _ = writeln!(text, "{name}: {verdict}; {count} reserved{unknown}; index {index}");
     }
-    if networks.is_empty() {
+    if checked.is_empty() {
         text.push_str("No network has addresses of host-local.\n");
     }
     text
 }
 
-fn value(networks: &[Network], indexes: &[&str], findings: &[Finding]) -> Value {
-    let findings = findings.iter().map(|Finding { network, object, what, fix }| {
-        json!({ "network": network, "object": object, "what": what, "fix": fix })
+fn value(checked: &[Checked]) -> Value {
+    let findings =
+        checked.iter().flat_map(|it| it.findings.iter().map(move |finding| (it, finding)));
+    let findings = findings.map(|(Checked { network, .. }, Finding { object, what, fix })| {
+        json!({ "network": network.name, "object": object, "what": what, "fix": fix })
     });
-    let networks = networks.iter().zip(indexes).map(|(network, index)| {
+    let networks = checked.iter().map(|Checked { network, index, .. }| {
         json!({
             "name": network.name,
             "reserved": network.entries.len(),
             "unknown": network.count(Life::Unknown),
-            "index": index,
+            "index": word(index),
             "ranges": network.usage().iter().map(Usage::value).collect::<Vec<_>>(),
         })
     });

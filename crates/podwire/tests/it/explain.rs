@@ -4,100 +4,18 @@
 //! answers to that are held against files. `PODWIRE_BLESS=1` writes these files anew.
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::Value;
-use testbed::{isolated, sh};
+use testbed::{golden, isolated, sh};
 
 use crate::{Run, command, finish, go_plugins, podwire};
 
 /// A snapshot of the labs of this machine, with what differs from run to run made equal.
 fn snapshot() -> Value {
-    stable(&podwire("snapshot -").expect(0).stdout, |namespace| !namespace["lab"].is_null())
-}
-
-/// A snapshot of which only some namespaces are kept.
-fn stable(text: &str, is_kept: impl Fn(&Value) -> bool) -> Value {
-    let mut machine: Value = serde_json::from_str(text).unwrap();
-    // Where the test runs is none of its business.
-    machine["gaps"] = Value::Array(vec![]);
-    machine["host"] = serde_json::json!({ "name": "machine", "kernel": "6", "taken": 0 });
-    let nodes = machine["nodes"].as_array_mut().unwrap();
-    nodes.retain(|node| !node["lab"].is_null());
-    let namespaces = machine["namespaces"].as_array_mut().unwrap();
-    namespaces.retain(is_kept);
-    // Names are given in the order of namespaces and devices, and not in that of tables, which the
-    // kernel lists in any order.
-    let mut seed = String::new();
-    for namespace in namespaces {
-        let neighbours = namespace["dump"]["neighbours"].as_array_mut().unwrap();
-        // What a bridge has learned by now, and who has been asked for, is a matter of time.
-        neighbours.retain(|it| it["permanent"] == true || it["noarp"] == true);
-        if let Some(conntrack) = namespace.get_mut("conntrack") {
-            *conntrack = serde_json::json!({ "count": 0, "max": 1 });
-        }
-        seed += &format!("{} {} ", namespace["id"], namespace["dump"]["links"]);
-    }
-    let all = same(&format!("{seed}\n{machine}"));
-    serde_json::from_str(all.split_once('\n').unwrap().1).unwrap()
-}
-
-/// Numbers of namespaces, hardware addresses and names by chance, in the order in which they come.
-pub(crate) fn same(text: &str) -> String {
-    let text = numbered(
-        text,
-        |char| char.is_ascii_digit(),
-        is_inode,
-        |number| format!("{}", 4_026_530_000 + number),
-    );
-    let is_part = |char: char| char.is_ascii_hexdigit() || char == ':';
-    let text = numbered(&text, is_part, is_mac, |number| format!("02:00:00:00:00:{number:02x}"));
-    let is_part = |char: char| char.is_ascii_alphanumeric();
-    numbered(&text, is_part, is_random, |number| format!("veth{number:08x}"))
-}
-
-fn is_inode(word: &str) -> bool {
-    word.len() == 10 && word.starts_with("4026")
-}
-
-fn is_mac(word: &str) -> bool {
-    word.len() == 17 && word.split(':').count() == 6
-}
-
-/// A name as the Go plugins give it.
-fn is_random(word: &str) -> bool {
-    word.len() == 12
-        && word.starts_with("veth")
-        && word[4..].chars().all(|it| it.is_ascii_hexdigit())
-}
-
-/// The text with each different word of a kind replaced by a number of its own.
-fn numbered(
-    text: &str,
-    is_part: impl Fn(char) -> bool,
-    is_word: impl Fn(&str) -> bool,
-    name: impl Fn(usize) -> String,
-) -> String {
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
-    let mut result = String::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|char| !is_part(char)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        if is_word(word) {
-            let number = known.len() + 1;
-            result += known.entry(word.to_owned()).or_insert_with(|| name(number));
-        } else {
-            result += word;
-        }
-        let next = after.chars().next().map_or(0, char::len_utf8);
-        result += &after[..next];
-        rest = &after[next..];
-    }
-    result
+    golden::snapshot(&podwire("snapshot -").expect(0).stdout, |it| !it["lab"].is_null())
 }
 
 /// Asks a snapshot.
@@ -115,17 +33,8 @@ fn ask(machine: &Value, arguments: &str) -> Run {
 /// Holds an answer against its file.
 #[track_caller]
 pub(crate) fn golden(name: &str, answer: &str) {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("PODWIRE_BLESS").is_some() {
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, answer).unwrap();
-    }
-    let expected = fs::read_to_string(&file).unwrap_or_default();
-    assert!(
-        expected == answer,
-        "{} says otherwise (PODWIRE_BLESS=1 writes it anew):\n{answer}",
-        file.display()
-    );
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    golden::hold(files.join(name), answer);
 }
 
 /// A lab, what is asked, and that nothing is wrong with it.
@@ -236,7 +145,7 @@ fn a_bridge_by_hand() {
         nft add chain ip nat PREROUTING '{ type nat hook prerouting priority -100; }'
         nft add rule ip nat PREROUTING iifname != docker0 tcp dport 8080 dnat to 172.17.0.2:80");
     let text = podwire("snapshot -").expect(0).stdout;
-    let machine = stable(&text, |it| it["role"] == "host" || it["name"] == "web");
+    let machine = golden::snapshot(&text, |it| it["role"] == "host" || it["name"] == "web");
     golden("by-hand.txt", &ask(&machine, "netns/web --teach").expect(0).stdout);
 }
 
@@ -264,8 +173,9 @@ fn other_ways_than_a_bridge() {
         sysctl -qw net.ipv4.ip_forward=1");
     let text = podwire("snapshot -").expect(0).stdout;
     let ours = ["routed", "wired", "alone"];
-    let machine =
-        stable(&text, |it| it["role"] == "host" || ours.iter().any(|name| it["name"] == *name));
+    let machine = golden::snapshot(&text, |it| {
+        it["role"] == "host" || ours.iter().any(|name| it["name"] == *name)
+    });
     for name in ours {
         let answer = ask(&machine, &format!("netns/{name} --teach")).expect(0);
         golden(&format!("by-hand-{name}.txt"), &answer.stdout);
@@ -329,7 +239,7 @@ fn vlans_of_a_bridge_are_a_gap() {
 /// What the tour shows is what podwire says.
 #[test]
 fn the_tour_is_of_these_answers() {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = fs::read_dir(root.join("tests/golden")).unwrap();
     let answers: Vec<String> =
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();

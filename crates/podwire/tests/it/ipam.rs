@@ -161,7 +161,7 @@ fn check_names_what_is_wrong_and_what_helps() {
     );
     let told = node.run("check").expect(1).stdout;
     for part in [
-        "FAIL n 10.1.2.3: has leaked: its namespace /run/netns/gone is not there any more\n  fix: podwire ipam gc n\n",
+        "FAIL n 10.1.2.3: is reserved for container gone, which is gone: its namespace /run/netns/gone is not there any more\n  fix: podwire ipam gc n\n",
         "FAIL n 10.1.2.5: is reserved for nobody",
         "fix: podwire ipam gc n --force, if nobody uses it",
         "n: 5 findings; 6 reserved, 3 of them used or not, nobody can tell; index missing",
@@ -177,7 +177,7 @@ fn check_names_what_is_wrong_and_what_helps() {
     let check = node.value("check n", 1);
     let objects = column(&check["findings"], "object");
     assert_eq!(objects, ["10.1.2.12, 10.1.2.13", "10.1.2.1-10.1.2.14"]);
-    assert_eq!(check["findings"][1]["what"], "is nearly full: 1 of 13 are free");
+    assert_eq!(check["findings"][1]["what"], "is nearly full: 1 of 13 addresses are free");
 }
 
 #[test]

@@ -326,7 +326,7 @@ fn stable(text: &str) -> String {
         }
         format!("{line}\n")
     };
-    crate::explain::same(&text.lines().map(line).collect::<String>())
+    testbed::golden::same(&text.lines().map(line).collect::<String>())
 }
 
 #[test]
