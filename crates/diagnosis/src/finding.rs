@@ -144,6 +144,9 @@ codes! {
     TableDormant: Wrong,
     /// A port of the node leads to an address that no pod has.
     HostPortStale: Wrong,
+    /// Datagrams are still led to an address that nobody has, as rules had it when they were first
+    /// sent (conntrack).
+    FlowStale: Wrong,
     /// Rules drop what pods send or receive.
     PodsDropped: Wrong,
     /// Rules drop what a tunnel sends or receives.

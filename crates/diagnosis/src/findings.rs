@@ -7,6 +7,7 @@ mod addresses;
 mod bridges;
 mod devices;
 mod firewall;
+mod flows;
 mod peers;
 mod sizes;
 
@@ -33,6 +34,7 @@ pub(crate) fn of(view: &View<'_>) -> Vec<Finding> {
         addresses::findings,
         peers::findings,
         firewall::findings,
+        flows::findings,
         audit::findings,
         unreadable,
     ];

@@ -1,10 +1,12 @@
 //! Forgetting tracked connections of addresses that are no longer whose they were, and flows to
-//! ports that lead somewhere else now.
+//! ports that lead somewhere else now; and such flows one by one ([`tracked`]).
 //!
 //! Speaks ctnetlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h). The kernel has one table
 //! for all namespaces, and a dump walks all of its buckets (12 ms when it is empty, 55 ms with
 //! 200,000 entries); so the kernel is asked to delete what matches, which takes a quarter of a
 //! millisecond, wherever it can do that right.
+
+pub(crate) mod tracked;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -68,7 +70,7 @@ fn delete_flows(socket: &mut Socket, flows: &[Flow]) -> Result<()> {
 
 /// Does `work` where anything is tracked at all.
 fn where_any(socket: &mut Socket, work: impl FnOnce(&mut Socket) -> Result<()>) -> Result<()> {
-    if tracked(socket)? == 0 { Ok(()) } else { work(socket) }
+    if count(socket)? == 0 { Ok(()) } else { work(socket) }
 }
 
 fn flush_tracked(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
@@ -147,6 +149,7 @@ const CT_GET_STATS: u16 = 0x0105;
 // `enum ctattr_type`.
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
@@ -161,7 +164,7 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
 /// The number of entries in the namespace of the socket.
-fn tracked(socket: &mut Socket) -> Result<u32> {
+fn count(socket: &mut Socket) -> Result<u32> {
     const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
     let mut entries = 0;
     let answer = socket.request(CT_GET_STATS, 0, &header(0), |message| {
@@ -245,18 +248,26 @@ struct Entry<'a> {
     family: u8,
     original: &'a [u8],
     reply: &'a [u8],
+    status: Option<&'a [u8]>,
     zone: Option<&'a [u8]>,
     id: Option<&'a [u8]>,
 }
 
 impl<'a> Entry<'a> {
     fn parse(payload: &'a [u8]) -> Option<Self> {
-        let mut entry =
-            Self { family: *payload.first()?, original: &[], reply: &[], zone: None, id: None };
+        let mut entry = Self {
+            family: *payload.first()?,
+            original: &[],
+            reply: &[],
+            status: None,
+            zone: None,
+            id: None,
+        };
         for (kind, value) in iterate(payload.get(4..)?) {
             match kind {
                 CTA_TUPLE_ORIG => entry.original = value,
                 CTA_TUPLE_REPLY => entry.reply = value,
+                CTA_STATUS => entry.status = Some(value),
                 CTA_ZONE => entry.zone = Some(value),
                 CTA_ID => entry.id = Some(value),
                 _ => {}
@@ -347,10 +358,10 @@ mod tests {
                 }
             }
             for left in [10, 6, 2] {
-                assert_eq!(tracked(&mut socket).unwrap(), left);
+                assert_eq!(count(&mut socket).unwrap(), left);
                 flush(&mut socket, &pods[..usize::from(left < 10) + 1]);
             }
-            assert_eq!(tracked(&mut socket).unwrap(), 2);
+            assert_eq!(count(&mut socket).unwrap(), 2);
         }
     }
 
@@ -363,12 +374,12 @@ mod tests {
         let mut socket = Socket::open(Protocol::Netfilter).unwrap();
         // The packets of the pods arrive when their neighbours are found.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while tracked(&mut socket).unwrap() < 4 && Instant::now() < deadline {
+        while count(&mut socket).unwrap() < 4 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(tracked(&mut socket).unwrap(), 4);
+        assert_eq!(count(&mut socket).unwrap(), 4);
         flush(&mut socket, &["10.1.0.4".parse().unwrap()]).unwrap();
-        assert_eq!(tracked(&mut socket).unwrap(), 2);
+        assert_eq!(count(&mut socket).unwrap(), 2);
     }
 
     /// Sends datagrams, tracked in zone 7, to and from two addresses of `blue`.
@@ -409,7 +420,7 @@ mod tests {
         }
         let pods = ["10.1.0.4", "fd00:1::4"].map(|a| a.parse().unwrap());
         flush(&mut socket, &pods).unwrap();
-        assert_eq!(tracked(&mut socket).unwrap(), 5_000);
+        assert_eq!(count(&mut socket).unwrap(), 5_000);
     }
 
     #[test]
@@ -446,12 +457,12 @@ mod tests {
                 ("::/0", UDP, 5),
             ] {
                 way(&mut socket, &flow(destination, protocol));
-                assert_eq!(tracked(&mut socket).unwrap(), left, "{destination} {protocol}");
+                assert_eq!(count(&mut socket).unwrap(), left, "{destination} {protocol}");
             }
             for port in ["0.0.0.0/0", "::/0"] {
                 way(&mut socket, &Flow { port: 54, ..flow(port, UDP) });
             }
-            assert_eq!(tracked(&mut socket).unwrap(), 0);
+            assert_eq!(count(&mut socket).unwrap(), 0);
         }
     }
 
@@ -478,7 +489,7 @@ mod tests {
         let before = socket.next_sequences(1);
         flush_flows(&mut socket, &flows).unwrap();
         let requests = socket.next_sequences(1) - before;
-        assert_eq!(tracked(&mut socket).unwrap(), 300 - 90 - 80 - 1);
+        assert_eq!(count(&mut socket).unwrap(), 300 - 90 - 80 - 1);
         assert!(requests < 200, "{requests} requests to delete 171 of 300 entries");
     }
 

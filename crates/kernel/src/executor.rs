@@ -256,6 +256,10 @@ impl Kernel {
         match object {
             Object::Link(link) => self.create_link(space, link),
             Object::Netns(NetnsObject { path }) => Netns::create(path).map(|_| ()),
+            Object::Tracked(flow) => {
+                let (home, handle) = self.handle(space)?;
+                conntrack::tracked::create(handle.netfilter(home)?, flow)
+            }
             Object::File(file) => create_file(file),
             other => Err(misplaced(other)),
         }
@@ -284,6 +288,10 @@ impl Kernel {
             Object::Netns(NetnsObject { path }) => {
                 self.close(&Space::At(path.clone()));
                 Netns::remove(path)
+            }
+            Object::Tracked(flow) => {
+                let (home, handle) = self.handle(space)?;
+                conntrack::tracked::delete(handle.netfilter(home)?, flow)
             }
             Object::File(file) => fs::remove_file(&file.path)
                 .map_err(|e| Error::io(format!("remove {}", file.path.display()), &e)),

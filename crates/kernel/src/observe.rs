@@ -7,12 +7,13 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use net::nft::TableId;
-use net::{Link, LinkName, Object, Route, Space, Vni};
+use net::{Link, LinkName, Object, Route, Space, Tracked, Vni};
 
 use self::object::{
     address_object, is_assigned, is_written, link_object, neighbour_object, route_object,
 };
 
+use crate::conntrack;
 use crate::dump::{self, Dump};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Kernel;
@@ -53,6 +54,8 @@ pub enum Query {
     },
     /// One table of nftables with all that is in it; nothing if it is not there.
     NftTable(TableId),
+    /// The flow with the same ends, wherever it is led; nothing if it is not tracked.
+    Tracked(Tracked),
 }
 
 /// The routes to one destination that were told lately: the kernel tells those that it takes first
@@ -151,6 +154,11 @@ impl Kernel {
                 let (home, handle) = self.handle(space)?;
                 let read = handle.netfilter(home).and_then(|socket| nft::table(socket, table));
                 Ok(without_nftables(read)?.into_iter().map(Object::Nft).collect())
+            }
+            Query::Tracked(flow) => {
+                let (home, handle) = self.handle(space)?;
+                let found = conntrack::tracked::find(handle.netfilter(home)?, flow)?;
+                Ok(found.into_iter().map(Object::Tracked).collect())
             }
         }
     }

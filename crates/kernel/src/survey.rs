@@ -5,9 +5,11 @@ mod files;
 
 use std::collections::BTreeMap;
 
-use net::Space;
+use net::nft::{NatKind, Object, Statement};
+use net::{Space, Tracked};
 
 pub(crate) use self::files::Directory;
+use crate::conntrack;
 use crate::dump::{Dump, Link};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Kernel;
@@ -26,6 +28,9 @@ pub struct Survey {
     pub settings: BTreeMap<String, String>,
     /// How many connections it tracks; `None` for a kernel that tracks none.
     pub connections: Option<u64>,
+    /// Flows of datagrams that are led elsewhere and were answered once: one for each address and port
+    /// that is sent to and each that this is led to, where rules are seen that lead.
+    pub tracked: Vec<Tracked>,
     /// Sockets that wait for others.
     pub listening: Vec<Listening>,
     /// Tables of iptables-legacy, ip6tables-legacy and arptables-legacy that are in use, with the
@@ -47,7 +52,10 @@ impl Kernel {
             survey.read_counts()
         })?;
         match handle.netfilter(home) {
-            Ok(socket) => survey.read_nft(socket),
+            Ok(socket) => {
+                survey.read_nft(socket);
+                survey.read_tracked(socket);
+            }
             Err(error) => survey.failures.push(error),
         }
         let wanted = Transport::ALL.into_iter().filter(|it| !in_use.is_none_of(it.name));
@@ -128,6 +136,29 @@ impl Survey {
                 self.dump.opaque = opaque;
             }
             Err(error) => self.failures.push(error),
+        }
+    }
+
+    /// Each look takes the kernel through its whole table, so that where nothing leads elsewhere none
+    /// is taken.
+    fn read_tracked(&mut self, socket: &mut Socket) {
+        let leads = |it: &Statement| match it {
+            Statement::Nat(nat) => nat.kind == NatKind::Dnat,
+            _ => false,
+        };
+        let is_led = self.dump.nft.iter().any(|object| match object {
+            Object::Chain(chain) => chain.rules.iter().flat_map(|it| &it.statements).any(leads),
+            _ => false,
+        });
+        let is_unseen = || {
+            let mut legacy = self.legacy_tables.iter();
+            !self.dump.opaque.is_empty() || legacy.any(|table| table.ends_with(" nat"))
+        };
+        if is_led || is_unseen() {
+            match conntrack::tracked::led(socket) {
+                Ok(tracked) => self.tracked = tracked,
+                Err(error) => self.failures.push(error),
+            }
         }
     }
 }

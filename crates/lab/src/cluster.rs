@@ -191,6 +191,11 @@ pub(crate) fn pod_net(family: fabric::Family, node: &Namespace) -> ipnet::IpNet 
     addresses::pods(family, node)
 }
 
+/// The address of the host beyond the cluster.
+pub(crate) fn outside(family: fabric::Family) -> ipnet::IpNet {
+    addresses::outside(family).0
+}
+
 /// A node's address on the underlay, and its router's.
 pub(crate) fn on_underlay(
     network: &Cluster,

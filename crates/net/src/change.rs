@@ -1,7 +1,7 @@
 //! A change is a value: it can be applied, undone, compared, printed and logged.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -55,6 +55,8 @@ pub enum Object {
     Sysctl(Sysctl),
     /// A part of the nftables ruleset.
     Nft(nft::Object),
+    /// A flow that goes on to where it went first.
+    Tracked(Tracked),
     /// A small file.
     File(File),
 }
@@ -155,6 +157,26 @@ pub struct Flow {
     pub port: u16,
 }
 
+/// A flow of datagrams that was sent to one address and is led to another one (DNAT), which the kernel
+/// keeps to whatever rules say by now: an entry of its table of connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracked {
+    /// `IPPROTO_*`.
+    pub protocol: u8,
+    /// Who sends.
+    pub from: SocketAddr,
+    /// What is sent to.
+    pub to: SocketAddr,
+    /// Where that is led.
+    pub led_to: SocketAddr,
+}
+
+impl Tracked {
+    /// How long one that is made lasts, in seconds, if nothing is sent: a day. What is sent has the
+    /// kernel count anew, and less.
+    pub const SECONDS: u32 = 86_400;
+}
+
 /// A change, where it happens, and why, in a sentence without subject: "gives the pod its way out".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -235,5 +257,6 @@ object_from!(
     Qdisc(Qdisc),
     Sysctl(Sysctl),
     Nft(nft::Object),
+    Tracked(Tracked),
     File(File),
 );

@@ -1,7 +1,7 @@
 //! From what is to what should be.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -71,6 +71,7 @@ enum Kind<'a> {
     Vni(&'a LinkName, u32),
     Qdisc(&'a LinkName),
     Sysctl(&'a str),
+    Tracked(u8, SocketAddr, SocketAddr),
     File(&'a Path),
     Table(&'a nft::TableId),
     Chain(&'a nft::TableId, &'a str),
@@ -93,6 +94,7 @@ impl<'a> Key<'a> {
             Object::Vni(it) => Kind::Vni(&it.link, it.vni),
             Object::Qdisc(it) => Kind::Qdisc(&it.link),
             Object::Sysctl(it) => Kind::Sysctl(&it.key),
+            Object::Tracked(it) => Kind::Tracked(it.protocol, it.from, it.to),
             Object::File(it) => Kind::File(&it.path),
             Object::Nft(nft::Object::Table(it)) => Kind::Table(&it.id),
             Object::Nft(nft::Object::Chain(it)) => Kind::Chain(&it.table, &it.name),
@@ -122,7 +124,7 @@ fn is_replaceable(want: &Object, seen: &Object) -> bool {
             let is_veth = matches!(kind, Some(LinkKind::Veth { .. })) && seen.kind.is_none();
             kind.is_none() || *kind == seen.kind || is_veth
         }
-        (Object::Rule(_) | Object::Netns(_), _) => false,
+        (Object::Rule(_) | Object::Netns(_) | Object::Tracked(_), _) => false,
         (Object::Nft(nft::Object::Chain(_)), _) => true,
         // All that is in it stays.
         (Object::Nft(nft::Object::Table(want)), Object::Nft(nft::Object::Table(seen))) => {

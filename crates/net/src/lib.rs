@@ -14,7 +14,7 @@ mod qdisc;
 mod shell;
 mod space;
 
-pub use change::{Action, Change, File, Flow, Netns, Object, Plan, Step, Sysctl, undo};
+pub use change::{Action, Change, File, Flow, Netns, Object, Plan, Step, Sysctl, Tracked, undo};
 pub use diff::{Key, diff};
 pub use ip::{
     Address, Encap, Fdb, MAIN_TABLE, Neighbour, PROTOCOL_BOOT, PROTOCOL_KERNEL, Route, RouteKind,

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use ipnet::IpNet;
 
-use crate::change::{Action, Change, File, Flow, Sysctl};
+use crate::change::{Action, Change, File, Flow, Sysctl, Tracked};
 use crate::nft;
 use crate::{
     Address, Encap, Fdb, Link, LinkKind, LinkName, Neighbour, Object, PROTOCOL_BOOT, Peer, Plan,
@@ -100,6 +100,11 @@ fn create(space: &Space, object: &Object, verb: &str) -> Vec<String> {
         Object::Vni(it) => vec![format!("{bridge} vni add {}", vni(it))],
         Object::Qdisc(it) => vec![format!("{tc} qdisc {verb} {}", qdisc(it))],
         Object::Sysctl(it) => vec![sysctl(space, it)],
+        Object::Tracked(it) => {
+            let (tool, flow) = (tool(space, "conntrack"), tracked(it));
+            let state = "-u ASSURED,SEEN_REPLY -t";
+            vec![format!("{tool} -I {flow} -g {} {state} {}", it.led_to, Tracked::SECONDS)]
+        }
         Object::File(it) => vec![file(it)],
         Object::Nft(_) => Vec::new(),
     }
@@ -125,6 +130,7 @@ fn delete(space: &Space, object: &Object) -> Vec<String> {
         Object::Fdb(it) => format!("{bridge} fdb delete {}", fdb(it)),
         Object::Vni(it) => format!("{bridge} vni delete {}", vni(it)),
         Object::Qdisc(it) => format!("{tc} qdisc delete dev {} root", word(&it.link)),
+        Object::Tracked(it) => format!("{} -D {}", tool(space, "conntrack"), tracked(it)),
         Object::File(it) => format!("rm {}", quote(&it.path.display().to_string())),
         Object::Sysctl(_) | Object::Nft(_) => return Vec::new(),
     };
@@ -171,6 +177,13 @@ fn act(space: &Space, action: &Action, guarded: bool) -> Vec<String> {
             flows.iter().map(line).collect()
         }
     }
+}
+
+/// How `conntrack` names a flow, by what was sent.
+fn tracked(it: &Tracked) -> String {
+    let Tracked { protocol, from, to, .. } = it;
+    let ends = format!("-s {} -d {}", from.ip(), to.ip());
+    format!("-p {protocol} {ends} --sport {} --dport {}", from.port(), to.port())
 }
 
 /// A loop that ends when `test` succeeds, and fails after `millis`.

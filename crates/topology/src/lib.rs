@@ -20,7 +20,7 @@ pub use kernel::NetnsId;
 /// What a namespace holds, as the kernel shows it.
 pub use kernel::dump;
 pub use machine::{
-    Conntrack, Container, End, Gap, Host, Listener, Machine, Namespace, Process, Role,
+    Conntrack, Container, End, Gap, Host, Listener, Machine, Namespace, Process, Role, Tracked,
 };
 pub use node::{Attachment, Configuration, Node, PodName, PortMapping, Reservation, Reservations};
 pub use origin::Origin;

@@ -2,7 +2,7 @@
 //! are on. Pure: what is asked here is answered from what was collected.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use kernel::NetnsId;
@@ -119,6 +119,10 @@ pub struct Namespace {
     /// The connections that it tracks, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<Conntrack>,
+    /// Flows of datagrams that are led elsewhere, where rules lead any: one of those that have the same
+    /// way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracked: Vec<Tracked>,
     /// Sockets that wait for others.
     #[serde(default)]
     pub listeners: Vec<Listener>,
@@ -172,6 +176,21 @@ pub struct Conntrack {
     pub count: u64,
     /// The most that there can be; of the whole machine.
     pub max: u64,
+}
+
+/// A flow of datagrams that the kernel leads from the address that they were sent to, to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracked {
+    /// Who sends: one of all that send so.
+    #[schemars(with = "String")]
+    pub from: SocketAddr,
+    /// What is sent to.
+    #[schemars(with = "String")]
+    pub to: SocketAddr,
+    /// Where that is led.
+    #[schemars(with = "String")]
+    pub led_to: SocketAddr,
 }
 
 /// A socket that waits for others.
@@ -282,6 +301,7 @@ impl Namespace {
             dump: Dump::default(),
             settings: BTreeMap::new(),
             conntrack: None,
+            tracked: Vec::new(),
             listeners: Vec::new(),
             resolvers: Vec::new(),
             legacy_tables: Vec::new(),

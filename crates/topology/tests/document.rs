@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use topology::dump::{
@@ -12,7 +12,7 @@ use topology::dump::{
 use topology::{
     Attachment, Configuration, Conntrack, Container, Document, DocumentError, Gap, Host, Listener,
     Machine, Namespace, NetnsId, Node, PodName, PortMapping, Process, Reservation, Reservations,
-    Role,
+    Role, Tracked,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -89,6 +89,8 @@ fn namespace() -> impl Strategy<Value = Namespace> {
             it.settings = BTreeMap::from([(name.clone(), other.clone())]);
             it.conntrack = Some(Conntrack { count: inode, max: u64::MAX });
             let address = IpAddr::from([number; 4]);
+            let end = SocketAddr::new(address, u16::from(number));
+            it.tracked = vec![Tracked { from: end, to: end, led_to: end }];
             it.listeners = vec![Listener { protocol: "tcp".into(), address, port: 80 }];
             it.legacy_tables = vec![other.clone()];
             it.dump.links = links.into_iter().map(|link| (link.index, link)).collect();

@@ -130,7 +130,7 @@ fn refused(view: &View<'_>, at: usize) -> Vec<Finding> {
     let finding = |address: &topology::dump::Address| {
         let end = End { namespace: at, link: address.index };
         let text = format!(
-            "{} does not use {}: somebody else on the segment has it (dadfailed).",
+            "{} does not use {}: duplicate address detection failed (dadfailed), because somebody else on the segment has it.",
             view.device(end),
             address.address
         );

@@ -53,6 +53,7 @@ pub(super) fn kind(change: &Change) -> &'static str {
         Object::Qdisc(_) => "qdisc",
         Object::Sysctl(_) => "sysctl",
         Object::Nft(_) => "nft",
+        Object::Tracked(_) => "tracked",
         Object::File(_) => "file",
     }
 }

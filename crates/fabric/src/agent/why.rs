@@ -55,7 +55,11 @@ fn subject(nodes: &Nodes, object: &Object) -> Option<String> {
             let whose = known.map(|name| format!(" of {name}")).unwrap_or_default();
             format!("the entry{whose} in the set {}", element.set)
         }
-        Object::Sysctl(_) | Object::Netns(_) | Object::Qdisc(_) | Object::File(_) => return None,
+        Object::Sysctl(_)
+        | Object::Netns(_)
+        | Object::Qdisc(_)
+        | Object::Tracked(_)
+        | Object::File(_) => return None,
     })
 }
 

@@ -59,6 +59,7 @@ impl<'a> Wish<'a> {
             | Object::Link(_)
             | Object::Sysctl(_)
             | Object::Nft(_)
+            | Object::Tracked(_)
             | Object::File(_) => false,
         };
         is_one.then_some(Self { verb, object, moot })

@@ -7,9 +7,9 @@ use net::nft::{
     Test, Transport, Value, Verdict, priority,
 };
 use net::owner::{AGENT_NFT_TABLE, PLUGIN_NFT_TABLE};
-use net::{Change, Object, Plan, Step};
+use net::{Change, Object, Plan, Step, Tracked};
 
-use super::site::{Made, POD_LINK, Site, create, delete, replace};
+use super::site::{Made, POD_LINK, Site, create, delete, last, replace};
 use super::{ALL, ALONE, CLUSTERS, Families, Fault, NOWHERE, TUNNELS};
 use crate::{Namespace, Role};
 
@@ -83,6 +83,20 @@ pub(super) const FAULTS: &[Fault] = &[
         codes: &[Code::HostPortStale],
         healed: false,
         make: host_port_stale,
+    },
+    Fault {
+        name: "conntrack-stale",
+        what: "The kernel leads datagrams of a sender to the address of a pod that is gone, though the port has another one by now (in labs with --host-port).",
+        symptom: "Who has sent to the port all the time, from one port of its own, gets no answer; who starts anew is served.",
+        repair: "ip netns exec NODE conntrack -D -p udp --orig-dst ADDRESS --orig-port-dst PORT",
+        on: Role::Pod,
+        scenes: CLUSTERS,
+        families: Families::Any,
+        rules: &[],
+        unfelt: NOWHERE,
+        codes: &[Code::FlowStale],
+        healed: false,
+        make: conntrack_stale,
     },
     Fault {
         name: "tunnel-blocked",
@@ -249,30 +263,57 @@ fn masquerade_missing(site: &Site<'_>) -> Made {
     Ok(plan)
 }
 
-fn host_port_stale(site: &Site<'_>) -> Made {
-    let (node, own) = (site.node()?, site.address(site.on, POD_LINK)?.address);
-    let nobody = Value::Address(super::site::last(own));
-    let mut plan = Plan::new();
-    for object in site.objects(node)? {
-        let Object::Nft(nft::Object::Element(element)) = object else { continue };
-        let Some(nft::Mapped::Data(to)) = &element.value else { continue };
-        let is_its = to.first() == Some(&Value::Address(own.addr()));
-        if element.table.name != PLUGIN_NFT_TABLE || !is_its {
-            continue;
-        }
-        let elsewhere = std::iter::once(nobody.clone()).chain(to.iter().skip(1).cloned());
-        let value = Some(nft::Mapped::Data(elsewhere.collect()));
-        let wrong = Element { value, ..element.clone() };
-        plan.push(delete(node, element, "forgets where the port leads"));
-        plan.push(create(node, wrong, "leads the port to the address of a pod that is gone"));
-    }
-    if plan.is_empty() {
+/// What leads ports of the node to the pod, and where to: the address and port of the pod.
+fn ports(site: &Site<'_>) -> Result<Vec<(Element, Vec<Value>)>, String> {
+    let (node, own) = (site.node()?, site.address(site.on, POD_LINK)?.address.addr());
+    let port = |object: Object| {
+        let Object::Nft(nft::Object::Element(element)) = object else { return None };
+        let Some(nft::Mapped::Data(to)) = element.value.clone() else { return None };
+        let is_its = to.first() == Some(&Value::Address(own));
+        (element.table.name == PLUGIN_NFT_TABLE && is_its).then_some((element, to))
+    };
+    let found: Vec<_> = site.objects(node)?.into_iter().filter_map(port).collect();
+    if found.is_empty() {
         return Err(format!(
             "no port of {} leads to {}: --host-port of `podwire lab up` makes one",
             node.name, site.on.name
         ));
     }
+    Ok(found)
+}
+
+fn host_port_stale(site: &Site<'_>) -> Made {
+    let node = site.node()?;
+    let nobody = Value::Address(last(site.address(site.on, POD_LINK)?.address));
+    let mut plan = Plan::new();
+    for (element, to) in ports(site)? {
+        let elsewhere = std::iter::once(nobody.clone()).chain(to.into_iter().skip(1));
+        let value = Some(nft::Mapped::Data(elsewhere.collect()));
+        let wrong = Element { value, ..element.clone() };
+        plan.push(delete(node, element, "forgets where the port leads"));
+        plan.push(create(node, wrong, "leads the port to the address of a pod that is gone"));
+    }
     Ok(plan)
+}
+
+/// What is left of a sender outside that talked with the pod that had the port before.
+fn conntrack_stale(site: &Site<'_>) -> Made {
+    const UDP: u8 = 17;
+    /// A port as programs have that choose none.
+    const CHOSEN: u16 = 40_000;
+    let nobody = last(site.address(site.on, POD_LINK)?.address);
+    let (node, sender) = (site.on_underlay(site.node()?)?.0, site.outside()?);
+    let flow = ports(site)?.into_iter().find_map(|(element, to)| {
+        let nft::Key::Point(key) = element.key else { return None };
+        let [.., Value::Protocol(UDP), Value::Port(port)] = key[..] else { return None };
+        let [_, Value::Port(inside)] = to[..] else { return None };
+        let end = std::net::SocketAddr::new;
+        let (to, led_to) = (end(node, port), end(nobody, inside));
+        Some(Tracked { protocol: UDP, from: end(sender, CHOSEN), to, led_to })
+    });
+    let flow = flow.ok_or_else(|| format!("no port of {} is led for UDP", site.on.name))?;
+    let why = "leads what one host outside sends to the address of a pod that is gone";
+    Ok(vec![create(site.node()?, flow, why)])
 }
 
 fn tunnel_blocked(site: &Site<'_>) -> Made {

@@ -176,6 +176,9 @@ impl Seen {
                         objects.push(Sysctl::new(&it.key, value).into());
                     }
                 }
+                Object::Tracked(it) => {
+                    objects.extend(kernel.observe(space, &kernel::Query::Tracked(it.clone()))?);
+                }
                 Object::File(it) => {
                     if let Ok(content) = fs::read_to_string(&it.path) {
                         objects.push(File { path: it.path.clone(), content }.into());

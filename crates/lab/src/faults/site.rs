@@ -82,6 +82,12 @@ impl<'a> Site<'a> {
         Ok((node.addr(), router.addr()))
     }
 
+    /// The address of the host beyond the cluster.
+    pub(super) fn outside(&self) -> Result<std::net::IpAddr, String> {
+        self.network()?;
+        Ok(cluster::outside(self.family()).addr())
+    }
+
     /// An address of the underlay that nobody has.
     pub(super) fn nobody(&self, node: &Namespace) -> Result<std::net::IpAddr, String> {
         let (own, _) = cluster::on_underlay(self.network()?, self.family(), node);

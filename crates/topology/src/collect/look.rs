@@ -8,7 +8,7 @@ use kernel::{Error, ErrorKind, Kernel, Listening, Netns, Result, Survey};
 use net::Space;
 
 use super::{numbers, resolvers, spaces};
-use crate::{Conntrack, Gap, Listener, Namespace};
+use crate::{Conntrack, Gap, Listener, Namespace, Tracked};
 
 /// What came of it.
 pub(super) enum Look {
@@ -62,7 +62,7 @@ fn into(
         return Ok(None);
     }
     let seen = kernel.survey(at)?;
-    let Survey { dump, settings, connections, listening, legacy_tables, failures } = seen;
+    let Survey { dump, settings, connections, listening, legacy_tables, tracked, failures } = seen;
     let conntrack = connections.zip(around.tracked).map(|(count, max)| Conntrack { count, max });
     let other = around.own.as_ref().filter(|own| own.id().is_ok_and(|own| own != space.id));
     let known = other.and_then(|own| numbers::of(kernel, at, &dump, own));
@@ -78,6 +78,7 @@ fn into(
         dump,
         settings,
         conntrack,
+        tracked: tracked.iter().map(flow).collect(),
         listeners: listening.iter().map(listener).collect(),
         legacy_tables,
         ..Namespace::new(space.id)
@@ -97,6 +98,10 @@ fn listener(it: &Listening) -> Listener {
     const TCP: u8 = 6;
     let protocol = if it.protocol == TCP { "tcp" } else { "udp" };
     Listener { protocol: protocol.to_owned(), address: it.address, port: it.port }
+}
+
+fn flow(it: &net::Tracked) -> Tracked {
+    Tracked { from: it.from, to: it.to, led_to: it.led_to }
 }
 
 /// A setting of the namespace that the thread is in, or of the machine.
