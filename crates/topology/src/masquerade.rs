@@ -132,7 +132,7 @@ mod tests {
     fn element(address: &str, chain: &str) -> Object {
         Object::Element(Element {
             table: table(),
-            set: "masquerade4".to_owned(),
+            set: "masquerade4".into(),
             key: Key::Point(vec![Value::Address(address.parse().unwrap())]),
             value: Some(Mapped::Verdict(Verdict::Goto(chain.to_owned()))),
             comment: None,

@@ -149,7 +149,7 @@ fn a_refusal_names_the_change_and_undoes_all() {
     let (_, _, text) = refused(&[create(&Element { comment, ..other.clone() }.into())]);
     assert!(text.contains("at most 128 bytes"), "{text}");
 
-    let absent = Element { set: "absent".to_owned(), ..element.clone() };
+    let absent = Element { set: "absent".into(), ..element.clone() };
     let (_, kind, text) = refused(&[create(&absent.into())]);
     assert_eq!(kind, ErrorKind::NotFound);
     assert!(text.contains("there is no such set"), "{text}");
