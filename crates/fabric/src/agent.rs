@@ -17,10 +17,11 @@ mod shape;
 mod status;
 mod why;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use hashbrown::HashSet;
 use net::{Change, Key, Link, LinkName, MAIN_TABLE, Object, Plan, Route, Space, Step};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,7 @@ pub use self::status::{SourceStatus, Status};
 use self::belief::Belief;
 use self::hold::{HOLD, Held, is_suspicious};
 use self::order::{
-    fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_first, rules_last,
+    Wanted, fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_last,
 };
 use self::ours::Ours;
 use self::runtimes::{GRACE, Runtimes};
@@ -85,8 +86,8 @@ pub enum Effect {
     Apply(Plan),
     /// Have the source tell the whole set anew, even if it is the same.
     Resync,
-    /// Keep what the source said last over a restart.
-    Keep(Cluster),
+    /// Keep what the source said last, [`Agent::cluster`], over a restart.
+    Keep,
     /// Tell runtimes that the node's network stands, with everything that they have to know.
     Ready(Ready),
     /// Tell runtimes that it does not.
@@ -190,6 +191,11 @@ impl Agent {
         (outer.chain(inner).collect(), mesh::targets(&joint, &self.nodes))
     }
 
+    /// What the source said last, to be kept over a restart.
+    pub fn cluster(&self) -> Cluster {
+        self.nodes.cluster()
+    }
+
     /// The devices that may be ours.
     pub fn devices(&self) -> impl Iterator<Item = &LinkName> {
         self.ours.devices.iter()
@@ -263,7 +269,7 @@ impl Agent {
                 if before != self.nodes || !was_complete {
                     // Peers first: the file is for the next start.
                     self.follow(&before, was_complete, effects);
-                    effects.push(Effect::Keep(self.nodes.cluster()));
+                    effects.push(Effect::Keep);
                 }
             }
             Report::Astray(why) => self.source = SourceStatus::Astray(why),
@@ -296,7 +302,7 @@ impl Agent {
             nodes.map(|node| node.name.clone()).collect()
         };
         let names = &differing(before, &self.nodes) | &differing(&self.nodes, before);
-        let (mut want, mut seen): (Vec<Object>, Vec<Object>) = Default::default();
+        let (mut want, mut seen) = (Wanted::default(), Vec::new());
         for name in &names {
             let old = before.get(name).map(|node| desired.peer(node).0).unwrap_or_default();
             let (new, problems) =
@@ -308,16 +314,15 @@ impl Agent {
             let known =
                 old.iter().chain(&new).filter_map(|object| self.belief.get(object).cloned());
             seen.extend(known);
-            want.extend(new);
+            want.add(new);
         }
-        rules_first(&mut want);
+        let want = want.objects();
         rules_last(&mut seen);
-        let plan = net::diff(&Space::Here, &want, &seen, |object| self.ours.is(object));
+        let plan = net::diff(&Space::Here, want, &seen, |object| self.ours.is(object));
         drop(seen);
         self.machine = Some(machine);
         let routes = self.belief.iter().filter(|object| is_peer_route(object)).count();
-        let plan = self.restrain(plan, &want, routes);
-        drop(want);
+        let plan = self.restrain(plan, routes);
         self.apply(plan, effects);
     }
 
@@ -381,18 +386,20 @@ impl Agent {
     }
 
     fn plan(&mut self, desired: &Desired<'_>, seen: Vec<Object>) -> Plan {
-        let (settings, mut want): (Vec<Object>, Vec<Object>) =
+        let (settings, shared): (Vec<Object>, Vec<Object>) =
             desired.shared.iter().cloned().partition(|object| matches!(object, Object::Sysctl(_)));
+        let mut want = Wanted::default();
+        want.add(shared);
         self.peers.clear();
         let me = self.name.clone();
         for node in self.nodes.iter().filter(|node| node.name != me) {
             let (objects, problems) = desired.peer(node);
-            want.extend(objects);
+            want.add(objects);
             if !problems.is_empty() {
                 self.peers.insert(node.name.clone(), problems);
             }
         }
-        rules_first(&mut want);
+        let want = want.objects();
         let mut seen = self.ours_of(seen);
         let mut before: Plan = settings
             .into_iter()
@@ -410,28 +417,18 @@ impl Agent {
         }
         rules_last(&mut seen);
         let routes = seen.iter().filter(|object| is_peer_route(object)).count();
-        let made = net::diff(&Space::Here, &want, &seen, |object| self.ours.is(object));
+        let made = net::diff(&Space::Here, want, &seen, |object| self.ours.is(object));
         self.belief = Belief::of(seen);
-        let mut plan = self.restrain(made, &want, routes);
+        let mut plan = self.restrain(made, routes);
         plan.splice(..0, before);
         plan
     }
 
     /// Takes deletions out of a plan that may not be made (yet).
-    fn restrain(&mut self, plan: Plan, want: &[Object], routes: usize) -> Plan {
-        let deletes = plan.iter().any(|step| matches!(step.change, Change::Delete(_)));
-        let wanted: HashSet<Key<'_>> =
-            if deletes { want.iter().map(Key::of).collect() } else { HashSet::new() };
-        let networks = self.nodes.pod_networks(&self.config).to_vec();
-        let is_removal = |step: &Step| match &step.change {
-            Change::Delete(object) => {
-                !wanted.contains(&Key::of(object)) && !firewall::makes_room(object, &networks)
-            }
-            _ => false,
-        };
-        let removals = plan.iter().filter(|step| match &step.change {
-            Change::Delete(object) => is_removal(step) && is_peer_route(object),
-            _ => false,
+    fn restrain(&mut self, plan: Plan, routes: usize) -> Plan {
+        let is_removal = self.removals(&plan);
+        let removals = plan.iter().zip(&is_removal).filter(|(step, is_removal)| {
+            **is_removal && step.change.object().is_some_and(is_peer_route)
         });
         let removals = removals.count();
         let may_remove = if !self.here.is_empty() {
@@ -456,7 +453,30 @@ impl Agent {
             self.held = None;
             return plan;
         }
-        plan.into_iter().filter(|step| !is_removal(step)).collect()
+        let steps = plan.into_iter().zip(is_removal);
+        steps.filter(|(_, is_removal)| !is_removal).map(|(step, _)| step).collect()
+    }
+
+    /// Which steps of a plan take away what is not to be any more. What is deleted only to be made
+    /// again, or to make room, is not among them.
+    fn removals(&self, plan: &Plan) -> Vec<bool> {
+        let is_deletion = |step: &Step| matches!(step.change, Change::Delete(_));
+        if !plan.iter().any(is_deletion) {
+            return vec![false; plan.len()];
+        }
+        let made = plan.iter().filter_map(|step| match &step.change {
+            Change::Create(object) => Some(Key::of(object)),
+            _ => None,
+        });
+        let made: HashSet<Key<'_>> = made.collect();
+        let networks = self.nodes.pod_networks(&self.config);
+        let is_removal = |step: &Step| match &step.change {
+            Change::Delete(object) => {
+                !made.contains(&Key::of(object)) && !firewall::makes_room(object, networks)
+            }
+            _ => false,
+        };
+        plan.iter().map(is_removal).collect()
     }
 
     fn apply(&mut self, plan: Plan, effects: &mut Vec<Effect>) {

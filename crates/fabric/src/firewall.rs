@@ -17,6 +17,8 @@
 //!
 //! A peer is an element or two of sets, so that it costs the same at the thousandth as at the first.
 
+use std::sync::LazyLock;
+
 use ipnet::IpNet;
 use net::nft::{
     AddressType, Base, Chain, ChainKind, CtDirection, CtStatus, Element, Field, Hook, Key, KeyType,
@@ -28,7 +30,9 @@ use crate::{Config, Family, Joint, Node};
 
 /// The table.
 pub(crate) fn table() -> TableId {
-    TableId::new(nft::Family::Inet, owner::AGENT_NFT_TABLE)
+    static TABLE: LazyLock<TableId> =
+        LazyLock::new(|| TableId::new(nft::Family::Inet, owner::AGENT_NFT_TABLE));
+    TABLE.clone()
 }
 
 /// All but what each peer adds.
@@ -94,25 +98,29 @@ pub(crate) fn makes_room(object: &Object, networks: &[IpNet]) -> bool {
         && nft::network(*first, *last).is_some_and(|subnet| overlaps(networks, &subnet))
 }
 
-const PODS: &str = "pods";
-const NODES: &str = "nodes";
-const SPARED: &str = "spared";
+/// What there is of for each family, of IPv4 and IPv6.
+type Names = [&'static str; 2];
 
-fn named(name: &str, family: Family) -> String {
+const PODS: Names = ["pods4", "pods6"];
+const NODES: Names = ["nodes4", "nodes6"];
+const SPARED: Names = ["spared4", "spared6"];
+const MASQUERADE: Names = ["masquerade4", "masquerade6"];
+
+fn named([v4, v6]: Names, family: Family) -> &'static str {
     match family {
-        Family::V4 => format!("{name}4"),
-        Family::V6 => format!("{name}6"),
+        Family::V4 => v4,
+        Family::V6 => v6,
     }
 }
 
-fn set(name: &str, family: Family, interval: bool) -> Set {
+fn set(names: Names, family: Family, interval: bool) -> Set {
     let key = match family {
         Family::V4 => KeyType::Ipv4Addr,
         Family::V6 => KeyType::Ipv6Addr,
     };
     Set {
         table: table(),
-        name: named(name, family),
+        name: named(names, family).to_owned(),
         key: vec![key],
         value: None,
         flags: SetFlags { interval, ..SetFlags::default() },
@@ -120,8 +128,14 @@ fn set(name: &str, family: Family, interval: bool) -> Set {
     }
 }
 
-fn element(set: &str, family: Family, key: Key) -> Object {
-    let set = named(set, family);
+fn element(set: Names, family: Family, key: Key) -> Object {
+    /// Each of thousands of elements has the name of its set.
+    static SETS: LazyLock<Vec<nft::Name>> = LazyLock::new(|| {
+        [PODS, NODES, SPARED].into_iter().flatten().map(nft::Name::from).collect()
+    });
+    let name = named(set, family);
+    let known = SETS.iter().find(|it| **it == name).cloned();
+    let set = known.unwrap_or_else(|| name.into());
     Element { table: table(), set, key, value: None, comment: None }.into()
 }
 
@@ -152,7 +166,7 @@ fn postrouting(config: &Config, me: &Node) -> Chain {
     let look = |(family, subnet): (Family, &IpNet)| {
         Rule::new([
             Statement::within(source(family), *subnet),
-            Statement::Verdict(Verdict::Jump(named("masquerade", family))),
+            Statement::Verdict(Verdict::Jump(named(MASQUERADE, family).to_owned())),
         ])
     };
     let rules = match config.masquerade.enabled {
@@ -170,11 +184,11 @@ fn postrouting(config: &Config, me: &Node) -> Chain {
 /// being empty: who looks at the node sees what is wanted.
 fn masquerade(config: &Config, family: Family) -> Chain {
     if !config.masquerade.enabled {
-        return chain(named("masquerade", family), None, Vec::new());
+        return chain(named(MASQUERADE, family), None, Vec::new());
     }
     let to = destination(family);
     let back = || Statement::Verdict(Verdict::Return);
-    let spare = |set: &str| Rule::new([Statement::lookup([to], named(set, family)), back()]);
+    let spare = |set: Names| Rule::new([Statement::lookup([to], named(set, family)), back()]);
     let multicast = match family {
         Family::V4 => IpNet::new([224, 0, 0, 0].into(), 4),
         Family::V6 => IpNet::new([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8),
@@ -184,7 +198,7 @@ fn masquerade(config: &Config, family: Family) -> Chain {
     let rest = Rule::new([Statement::Masquerade { fully_random: true }]);
     let spared = [PODS, NODES, SPARED].map(spare);
     let rules = spared.into_iter().chain(multicast).chain([rest]).collect();
-    chain(named("masquerade", family), None, rules)
+    chain(named(MASQUERADE, family), None, rules)
 }
 
 /// A port of the node that leads to one of its pods is asked by the underlay and answered by it. Our
@@ -232,7 +246,7 @@ fn tunnel_in(joint: &Joint<'_>) -> Chain {
         let unknown = Statement::Lookup {
             key: vec![source(family)],
             negated: true,
-            set: named(NODES, family),
+            set: named(NODES, family).to_owned(),
         };
         let [port, local] = to_tunnel();
         Rule::new([port, local, unknown, Statement::Verdict(Verdict::Drop)])
@@ -273,7 +287,7 @@ fn probes_in(port: u16) -> Chain {
             Statement::is(Field::DestinationType, AddressType::LOCAL),
         ]
     };
-    let known = |(family, set): (Family, &str)| {
+    let known = |(family, set): (Family, Names)| {
         let mut statements = to_us();
         statements.push(Statement::lookup([source(family)], named(set, family)));
         statements.push(Verdict::Accept.into());

@@ -6,6 +6,7 @@
 //! Only nftables has transactions, and uses one for each run of adjacent steps.
 
 mod batch;
+mod lanes;
 mod link;
 mod request;
 
@@ -18,13 +19,14 @@ use std::time::Duration;
 use net::undo;
 use net::{Action, Change, File, Link, Netns as NetnsObject, Object, Plan, Space, Step, Sysctl};
 
+use self::lanes::Lanes;
 use self::request::Wish;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::netlink::Socket;
 use crate::netns::{Netns, NetnsId};
 use crate::survey::Directory;
-use crate::{conntrack, wait};
+use crate::{conntrack, nft, wait};
 
 /// What to do when a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +42,9 @@ pub enum OnError {
 /// What came of a plan.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// The steps that really changed something, in order: the undo log. Empty after a successful
-    /// undo.
-    pub done: Plan,
+    /// The steps that really changed something, by their place in the plan and in the order in which
+    /// they were made: the undo log. Empty after a successful undo.
+    pub done: Vec<usize>,
     /// The steps that failed, by their place in the plan.
     pub failed: Vec<(usize, Error)>,
     /// Whether somebody else may have changed nftables meanwhile without a word to a monitor that
@@ -52,11 +54,27 @@ pub struct Applied {
 
 impl Applied {
     /// The first failure, if there was one.
-    pub fn into_result(self) -> Result<Plan> {
-        match self.failed.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None => Ok(self.done),
-        }
+    pub fn into_result(self) -> Result<()> {
+        self.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// The steps of `plan`, which this came of, that really changed something.
+    pub fn steps<'a>(&'a self, plan: &'a [Step]) -> impl DoubleEndedIterator<Item = &'a Step> {
+        self.done.iter().map(|place| &plan[*place])
+    }
+
+    /// What takes back all that was done of `plan`, which this came of.
+    pub fn undo(&self, plan: &[Step]) -> Plan {
+        undo(self.steps(plan))
+    }
+}
+
+impl Applied {
+    /// Takes what came of steps that go together, of which the first has the place `first`.
+    fn take(&mut self, first: usize, done: Vec<bool>, failed: Option<(usize, Error)>) {
+        self.done
+            .extend((first..).zip(done).filter(|(_, changed)| *changed).map(|(place, _)| place));
+        self.failed.extend(failed.map(|(place, error)| (first + place, error)));
     }
 }
 
@@ -89,6 +107,13 @@ impl Kernel {
         let mut applied = Applied::default();
         let mut at = 0;
         while at < plan.len() {
+            if on_error == OnError::Continue
+                && fault.is_none()
+                && let Some(lanes) = Lanes::of(plan, at)
+                && self.apply_in_lanes(plan, lanes, &mut applied)
+            {
+                break;
+            }
             let end = at + group(&plan[at..], on_error);
             let end = fault.map_or(end, |fault| end.min(fault.max(at + 1)));
             let before = applied.failed.len();
@@ -105,15 +130,13 @@ impl Kernel {
             at = end;
         }
         if on_error == OnError::Undo && !applied.failed.is_empty() {
-            let back = undo(&std::mem::take(&mut applied.done));
+            let mut done = std::mem::take(&mut applied.done);
+            done.retain(|place| plan[*place].change.inverse().is_some());
+            let back = undo(done.iter().map(|place| &plan[*place]));
             let undone = self.apply(&back, OnError::Continue);
             // What could not be taken back is still done.
             for (place, error) in undone.failed {
-                if let Some(step) = back.get(place) {
-                    applied.done.extend(
-                        step.change.inverse().map(|change| Step { change, ..step.clone() }),
-                    );
-                }
+                applied.done.push(done[done.len() - 1 - place]);
                 applied.failed.push((plan.len() + place, error));
             }
         }
@@ -177,14 +200,7 @@ impl Kernel {
                 Err(error) => (Vec::new(), Some((0, error))),
             },
         };
-        for (step, changed) in steps.iter().zip(done) {
-            if changed {
-                applied.done.push(step.clone());
-            }
-        }
-        if let Some((place, error)) = failed {
-            applied.failed.push((first + place, error));
-        }
+        applied.take(first, done, failed);
     }
 
     /// Applies steps, of which the first has the place `first`, as a batch.
@@ -194,9 +210,9 @@ impl Kernel {
             // Each step fails by itself.
             Err(_) => steps.iter().map(|step| self.apply_one(step)).collect(),
         };
-        for ((place, step), outcome) in (first..).zip(steps).zip(outcomes) {
+        for (place, outcome) in (first..).zip(outcomes) {
             match outcome {
-                Ok(true) => applied.done.push(step.clone()),
+                Ok(true) => applied.done.push(place),
                 Ok(false) => {}
                 Err(error) => applied.failed.push((place, error)),
             }
@@ -226,8 +242,10 @@ impl Kernel {
     fn apply_nft(&mut self, steps: &[Step]) -> (Vec<bool>, Option<(usize, Error)>, bool) {
         let changes: Vec<&Change> = steps.iter().map(|step| &step.change).collect();
         match self.handle(&steps[0].space).map(|(home, handle)| handle.transact(home, &changes)) {
-            Ok((Ok(done), unheard)) => (done, None, unheard),
-            Ok((Err(failed), unheard)) => (Vec::new(), Some(failed), unheard),
+            Ok((outcome, unheard)) => {
+                let (done, failed) = parts(outcome);
+                (done, failed, unheard)
+            }
             Err(error) => (Vec::new(), Some((0, error)), false),
         }
     }
@@ -356,6 +374,14 @@ impl Kernel {
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What was done of a transaction, and what refused it.
+fn parts(outcome: nft::Outcome) -> (Vec<bool>, Option<(usize, Error)>) {
+    match outcome {
+        Ok(done) => (done, None),
+        Err(failed) => (Vec::new(), Some(failed)),
     }
 }
 

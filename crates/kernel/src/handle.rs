@@ -20,9 +20,7 @@ pub(crate) struct Handle {
     /// `None` for the namespace that the process runs in.
     netns: Option<Netns>,
     route: Socket,
-    netfilter: Option<Socket>,
-    /// Who is spared the events of large transactions that are made here.
-    listener: Option<nft::Listener>,
+    tables: Tables,
     indices: HashMap<LinkName, u32>,
 }
 
@@ -34,7 +32,7 @@ impl Handle {
             Space::At(path) => Some(Netns::open(path)?),
         };
         let route = inside(netns.as_ref(), home, || Socket::open(Protocol::Route))??;
-        Ok(Self { netns, route, netfilter: None, listener: None, indices: HashMap::new() })
+        Ok(Self { netns, route, tables: Tables::default(), indices: HashMap::new() })
     }
 
     /// The namespace, unless it is the process' own.
@@ -49,33 +47,35 @@ impl Handle {
 
     /// The socket for nftables and conntrack, opened at first use.
     pub(crate) fn netfilter(&mut self, home: &Netns) -> Result<&mut Socket> {
-        let opened = match self.netfilter.take() {
+        let opened = match self.tables.socket.take() {
             Some(socket) => socket,
             None => inside(self.netns.as_ref(), home, || Socket::open(Protocol::Netfilter))??,
         };
-        Ok(self.netfilter.insert(opened))
+        Ok(self.tables.socket.insert(opened))
     }
 
     /// Spares a listener the events of large transactions from here on.
     pub(crate) fn spare(&mut self, listener: nft::Listener) {
-        self.listener = Some(listener);
+        self.tables.listener = Some(listener);
     }
 
-    /// Makes changes to nftables in one transaction. Returns as well whether somebody else may have
-    /// changed something meanwhile that a spared listener has not heard of.
+    /// Makes changes to nftables in one transaction, as [`Tables::transact`].
     pub(crate) fn transact(&mut self, home: &Netns, changes: &[&Change]) -> (nft::Outcome, bool) {
-        /// How many changes make a transaction large.
-        const MANY: usize = 64;
-        let mut listener = self.listener.take();
-        let outcome = match (self.netfilter(home), &mut listener) {
-            (Err(error), _) => (Err((0, error)), false),
-            (Ok(socket), Some(listener)) if changes.len() >= MANY => {
-                listener.spared(socket, |socket| nft::apply(socket, changes))
-            }
-            (Ok(socket), _) => (nft::apply(socket, changes), false),
-        };
-        self.listener = listener;
-        outcome
+        match self.netfilter(home) {
+            Err(error) => (Err((0, error)), false),
+            Ok(_) => self.tables.transact(changes),
+        }
+    }
+
+    /// The way to nftables, for another thread to use; [`Handle::put_tables`] gives it back.
+    pub(crate) fn take_tables(&mut self, home: &Netns) -> Result<Tables> {
+        self.netfilter(home)?;
+        Ok(std::mem::take(&mut self.tables))
+    }
+
+    /// Takes the way to nftables back.
+    pub(crate) fn put_tables(&mut self, tables: Tables) {
+        self.tables = tables;
     }
 
     /// A socket for questions about sockets.
@@ -148,6 +148,34 @@ impl Handle {
             }
             (written, None)
         })
+    }
+}
+
+/// The way to a namespace's nftables.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    /// Opened at first use.
+    socket: Option<Socket>,
+    /// Who is spared the events of large transactions that are made here.
+    listener: Option<nft::Listener>,
+}
+
+impl Tables {
+    /// Makes changes in one transaction. Returns as well whether somebody else may have changed
+    /// something meanwhile that a spared listener has not heard of.
+    pub(crate) fn transact(&mut self, changes: &[&Change]) -> (nft::Outcome, bool) {
+        /// How many changes make a transaction large.
+        const MANY: usize = 64;
+        match (&mut self.socket, &mut self.listener) {
+            (Some(socket), Some(listener)) if changes.len() >= MANY => {
+                listener.spared(socket, |socket| nft::apply(socket, changes))
+            }
+            (Some(socket), _) => (nft::apply(socket, changes), false),
+            (None, _) => {
+                let error = Error::text("change nftables", ErrorKind::Other, "it is not open");
+                (Err((0, error)), false)
+            }
+        }
     }
 }
 

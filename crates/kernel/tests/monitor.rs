@@ -300,22 +300,23 @@ fn what_the_executor_does_is_told() {
         |it: &Object| Step::new(&node.space(), Change::Create(it.clone()), "is one of many");
     let plan: Plan = objects.iter().map(create).collect();
     let mut kernel = Kernel::new().unwrap();
-    let done = kernel.apply(&plan, OnError::Continue).into_result().unwrap();
+    let applied = kernel.apply(&plan, OnError::Continue);
+    assert!(applied.failed.is_empty(), "{:?}", applied.failed);
     assert_eq!(
         told_of_others(&mut monitor),
         objects.iter().cloned().map(Notice::Seen).collect::<Vec<_>>()
     );
-    kernel.apply(&net::undo(&done), OnError::Continue).into_result().unwrap();
+    kernel.apply(&applied.undo(&plan), OnError::Continue).into_result().unwrap();
     let expected: Vec<Notice> = objects.into_iter().rev().map(Notice::Gone).collect();
     assert_eq!(told_of_others(&mut monitor), expected);
 
     let form = VxlanForm::External { gpe: false, filtered: false };
     let device = Link::vxlan(name("ext1"), Vxlan { port: 8474, form }).up();
     let plan = [create(&device.into())];
-    let done = kernel.apply(&plan, OnError::Undo).into_result().unwrap();
+    let applied = kernel.apply(&plan, OnError::Undo);
     let device = last_of("ext1", &told(&mut monitor));
     assert!(matches!(&device.kind, Some(LinkKind::Vxlan(it)) if it.port == 8474));
-    kernel.apply(&net::undo(&done), OnError::Undo).into_result().unwrap();
+    kernel.apply(&applied.undo(&plan), OnError::Undo).into_result().unwrap();
     let notices = told(&mut monitor);
     assert!(
         notices.contains(&gone(Link { up: Some(false), ..device.clone() })),
@@ -361,7 +362,7 @@ fn of_large_transactions_nothing_is_told_and_what_others_did_meanwhile_is_known(
     for number in 0..1000u16 {
         let [high, low] = number.to_be_bytes();
         let key = nft::Key::Point(vec![Value::Address([10, 1, high, low].into())]);
-        let (table, set) = (table.clone(), set.name.clone());
+        let (table, set) = (table.clone(), set.name.as_str().into());
         create(nft::Element { table, set, key, value: None, comment: None }.into());
     }
     told(&mut monitor);

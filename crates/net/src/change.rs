@@ -224,7 +224,7 @@ impl Step {
 }
 
 /// The plan that takes `done` back: inverses in reverse order.
-pub fn undo(done: &[Step]) -> Plan {
+pub fn undo<'a>(done: impl IntoIterator<Item = &'a Step, IntoIter: DoubleEndedIterator>) -> Plan {
     let inverse = |step: &Step| {
         Some(Step {
             space: step.space.clone(),
@@ -232,7 +232,7 @@ pub fn undo(done: &[Step]) -> Plan {
             why: "takes it back".into(),
         })
     };
-    done.iter().rev().filter_map(inverse).collect()
+    done.into_iter().rev().filter_map(inverse).collect()
 }
 
 macro_rules! object_from {

@@ -40,5 +40,5 @@ pub(crate) fn removal(elements: Vec<Element>) -> Plan {
 /// Removes elements; gone already is done.
 pub(crate) fn remove(kernel: &mut Kernel, elements: Vec<Element>) -> Result<(), Error> {
     let plan = removal(elements);
-    kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
+    kernel.apply(&plan, OnError::Continue).into_result().map_err(Error::internal)
 }

@@ -76,7 +76,7 @@ fn set_up(kernel: &mut Kernel, space: &Space, up: bool) -> Result<(), Error> {
     let link = Link { up: Some(up), ..Link::existing(lo()?) };
     let why = if up { "lets the pod reach itself" } else { "ends what the pod said to itself" };
     let plan = [Step::new(space, Change::Ensure(link.into()), why)];
-    kernel.apply(&plan, OnError::Stop).into_result().map(drop).map_err(Error::internal)
+    kernel.apply(&plan, OnError::Stop).into_result().map_err(Error::internal)
 }
 
 /// The first address of each family; IPv4 first.

@@ -97,7 +97,7 @@ pub(crate) fn plan(
 fn element(attachment: &Attachment, address: IpNet) -> Element {
     Element {
         table: table(),
-        set: map(address.addr()).to_owned(),
+        set: map(address.addr()).into(),
         key: key(address.addr()),
         value: Some(Mapped::Verdict(Verdict::Goto(chain_name(address.trunc())))),
         comment: Some(attachment.comment()),

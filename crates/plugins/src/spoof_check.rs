@@ -53,7 +53,7 @@ pub(crate) fn plan(space: &Space, attachment: &Attachment, link: &LinkName, mac:
     ] {
         let element = Element {
             table: table(),
-            set: name.to_owned(),
+            set: name.into(),
             key: Key::Point(key),
             value: None,
             comment: Some(attachment.comment()),

@@ -136,7 +136,7 @@ fn remove_in_pod(
         return Ok(());
     }
     let plan = removal_plan(&pod, ifname, addresses);
-    kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
+    kernel.apply(&plan, OnError::Continue).into_result().map_err(Error::internal)
 }
 
 /// Whether a pod's interface may be what a plugin made for this attachment: a cable, the far

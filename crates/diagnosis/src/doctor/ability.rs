@@ -193,7 +193,7 @@ impl Trial {
         let space = Space::At(self.netns.path().to_owned());
         let step = |change| Step { space: space.clone(), change, why: "try it".into() };
         let plan: Vec<Step> = changes.into_iter().map(step).collect();
-        self.kernel.apply(&plan, OnError::Undo).into_result().map(drop)
+        self.kernel.apply(&plan, OnError::Undo).into_result()
     }
 
     fn settings(&mut self) -> Ability {
@@ -326,7 +326,7 @@ impl Trial {
         ];
         let mut abilities = Vec::new();
         for (name, family, kind, hook, statements, without) in cases {
-            let table = TableId { family, name: "podwire_doctor".to_owned() };
+            let table = TableId { family, name: "podwire_doctor".into() };
             let at = if kind == Nat { priority::SRCNAT } else { priority::FILTER };
             let base =
                 Base { kind, hook, priority: at, policy: Policy::Accept, devices: Vec::new() };

@@ -169,8 +169,8 @@ mod tests {
     fn machine(container: &str, network: &str) -> Machine {
         let comment = format!("0123-veth00000000000, net: {network}, if: eth0, id: {container}");
         let element = Element {
-            table: TableId { family: Family::Inet, name: PLUGIN_NFT_TABLE.to_owned() },
-            set: "masquerade4".to_owned(),
+            table: TableId { family: Family::Inet, name: PLUGIN_NFT_TABLE.into() },
+            set: "masquerade4".into(),
             key: Key::Point(vec![net::nft::Value::Address([10, 1, 0, 2].into())]),
             value: None,
             comment: Some(comment),

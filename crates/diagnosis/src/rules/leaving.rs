@@ -141,7 +141,7 @@ mod tests {
     fn element(address: &str, set: &str, chain: Option<&str>) -> Object {
         Object::Element(Element {
             table: table(),
-            set: set.to_owned(),
+            set: set.into(),
             key: Key::Point(vec![Value::Address(address.parse().unwrap())]),
             value: chain.map(|chain| Mapped::Verdict(Verdict::Goto(chain.to_owned()))),
             comment: None,

@@ -1,9 +1,9 @@
 //! What the agent believes to be in the kernel, so that one node more costs what one node costs.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use net::{Key, Object};
 
 /// Objects by their keys.
@@ -12,14 +12,15 @@ pub(super) struct Belief {
     objects: Vec<Object>,
     /// Where in there an object is, by the hash of its key.
     places: HashTable<usize>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Belief {
     /// What is believed once all of `objects`, of which no two have the same key, is taken for true:
     /// nothing is copied, because there are thousands.
     pub(super) fn of(objects: Vec<Object>) -> Self {
-        let (hasher, mut places) = (RandomState::new(), HashTable::with_capacity(objects.len()));
+        let (hasher, mut places) =
+            (DefaultHashBuilder::default(), HashTable::with_capacity(objects.len()));
         for (place, object) in objects.iter().enumerate() {
             let hash = |place: &usize| hasher.hash_one(Key::of(&objects[*place]));
             places.insert_unique(hasher.hash_one(Key::of(object)), place, hash);

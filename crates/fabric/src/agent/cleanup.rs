@@ -24,7 +24,7 @@ pub fn cleanup(config: &Config, seen: &[Object]) -> Plan {
         .cloned()
         .collect();
     rules_last(&mut left);
-    let mut plan = net::diff(&Space::Here, &[], &left, |_| true);
+    let mut plan = net::diff(&Space::Here, Vec::new(), &left, |_| true);
     for step in &mut plan {
         step.why = why(&Nodes::default(), step).into();
     }

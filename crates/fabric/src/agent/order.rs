@@ -6,9 +6,44 @@ use net::{Change, Key, Link, Object, Step, nft};
 
 use super::ours::device_of;
 
+/// What is wanted, in the order in which it is made: what all peers share, and then some hundred peers
+/// at a time, so that the rules of the next can be made while the routes of these are.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    objects: Vec<Object>,
+    /// Where those begin that are not in order yet, and of how many peers they are.
+    begin: usize,
+    peers: usize,
+}
+
+impl Wanted {
+    /// Adds what all peers share, or what one peer needs.
+    pub(super) fn add(&mut self, objects: Vec<Object>) {
+        /// How many peers go together: their rules are one transaction, which costs something by
+        /// itself.
+        const TOGETHER: usize = 512;
+        self.objects.extend(objects);
+        self.peers += 1;
+        if self.peers >= TOGETHER {
+            self.put_in_order();
+        }
+    }
+
+    /// All of it.
+    pub(super) fn objects(mut self) -> Vec<Object> {
+        self.put_in_order();
+        self.objects
+    }
+
+    fn put_in_order(&mut self) {
+        rules_first(&mut self.objects[self.begin..]);
+        (self.begin, self.peers) = (self.objects.len(), 0);
+    }
+}
+
 /// Rules keep what a pod sends in the cluster from being masqueraded: they are there before a route
 /// has it sent. And what is adjacent is one transaction.
-pub(super) fn rules_first(objects: &mut [Object]) {
+fn rules_first(objects: &mut [Object]) {
     objects.sort_by_cached_key(|object| match object {
         Object::Link(_) | Object::Address(_) | Object::Vni(_) | Object::Rule(_) => 0,
         Object::Nft(nft::Object::Table(_)) => 1,

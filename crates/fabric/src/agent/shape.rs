@@ -16,7 +16,7 @@ pub(super) fn holds(believed: &Object, seen: &Object) -> bool {
         }
         _ => seen.clone(),
     };
-    net::diff(&Space::Here, one, &[told], |_| false).is_empty()
+    net::diff(&Space::Here, one.to_vec(), &[told], |_| false).is_empty()
 }
 
 /// Whether an object is the route to a peer's pods, of which there is one a peer and family.

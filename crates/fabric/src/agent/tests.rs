@@ -285,12 +285,13 @@ fn a_node_that_is_not_listed_keeps_what_works_and_says_so() {
     let told = nodes(10).split_off(1);
     assert_eq!(world.on(Event::Source(Report::Complete(told.into()))), 0);
     assert_eq!(world.problems(), [Code::NotListed]);
-    assert!(world.told.contains(&Effect::Keep(nodes(10).split_off(1).into())));
+    assert!(world.told.contains(&Effect::Keep));
+    assert_eq!(world.agent.cluster(), nodes(10).split_off(1).into());
     assert_eq!(world.wait(GRACE), 0);
     assert_eq!(world.told.last(), Some(&Effect::Unready));
     world.on(Event::Source(Report::Complete(nodes(10).into())));
     assert!(world.is_ready());
-    let last = world.told.iter().rev().find(|it| !matches!(it, Effect::Keep(_)));
+    let last = world.told.iter().rev().find(|it| !matches!(it, Effect::Keep));
     assert!(matches!(last, Some(Effect::Ready(_))));
 }
 
@@ -471,12 +472,10 @@ fn networks_of_pods_that_the_source_knows_stand_for_all_of_them() {
     world.on(told(&["10.0.0.0/8"]));
     assert_eq!((pods(&world).as_str(), world.problems()), ("10.0.0.0/8", vec![Code::UplinkDown]));
     // What was known before the start is in force while the source is away.
-    let kept = world.told.iter().rev().find_map(|it| match it {
-        Effect::Keep(cluster) => Some(cluster.clone()),
-        _ => None,
-    });
+    assert!(world.told.contains(&Effect::Keep));
+    let kept = world.agent.cluster();
     let mut next = World::new("", Vec::new(), world.objects.clone());
-    next.agent = Agent::new(next.agent.config.clone(), "n0".parse().unwrap(), kept.unwrap());
+    next.agent = Agent::new(next.agent.config.clone(), "n0".parse().unwrap(), kept);
     let effects = next.agent.start();
     next.perform(effects);
     assert_eq!((pods(&next).as_str(), next.routes()), ("10.0.0.0/8", 2));

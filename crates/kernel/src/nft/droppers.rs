@@ -76,7 +76,7 @@ fn droppers(socket: &mut Socket) -> Result<Vec<ForeignDrop>> {
         if policy_drop || some {
             droppers.push(ForeignDrop {
                 family: table.family,
-                table: table.name,
+                table: table.name.to_string(),
                 chain: name,
                 policy_drop,
                 drop_rules: some,

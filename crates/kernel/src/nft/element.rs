@@ -181,6 +181,7 @@ pub(super) fn assemble(set: &Set, mut stored: Vec<Stored>) -> Vec<Element> {
         let is_begin = |one: &Stored| one.flags & element::FLAG_INTERVAL_END == 0;
         stored.sort_by(|a, b| (&a.key, is_begin(a)).cmp(&(&b.key, is_begin(b))));
     }
+    let name = net::nft::Name::from(set.name.as_str());
     let mut elements = Vec::with_capacity(stored.len());
     let mut rest = stored.into_iter().peekable();
     while let Some(one) = rest.next() {
@@ -203,7 +204,7 @@ pub(super) fn assemble(set: &Set, mut stored: Vec<Stored>) -> Vec<Element> {
         };
         elements.push(Element {
             table: set.table.clone(),
-            set: set.name.clone(),
+            set: name.clone(),
             key,
             value: one.value,
             comment: one.comment,

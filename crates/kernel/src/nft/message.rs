@@ -94,7 +94,7 @@ pub(super) fn parse_table(payload: &[u8]) -> Option<Table> {
             _ => {}
         }
     }
-    Some(Table { id: TableId { family, name: name? }, comment, dormant })
+    Some(Table { id: TableId { family, name: name?.into() }, comment, dormant })
 }
 
 /// The table that a message is about, or that what it is about is in: every kind of message says so
@@ -102,7 +102,7 @@ pub(super) fn parse_table(payload: &[u8]) -> Option<Table> {
 pub(super) fn parse_table_id(payload: &[u8]) -> Option<TableId> {
     let (family, attributes) = split(payload)?;
     let (_, name) = iterate(attributes).find(|(kind, _)| *kind == table::NAME)?;
-    Some(TableId { family, name: text(name) })
+    Some(TableId { family, name: text(name).into() })
 }
 
 /// The message about a chain, without its rules.
@@ -161,7 +161,12 @@ pub(super) fn parse_chain(payload: &[u8]) -> Option<Chain> {
         policy: if policy == policy_number(Policy::Drop) { Policy::Drop } else { Policy::Accept },
         devices,
     });
-    Some(Chain { table: TableId { family, name: table? }, name: name?, base, rules: Vec::new() })
+    Some(Chain {
+        table: TableId { family, name: table?.into() },
+        name: name?,
+        base,
+        rules: Vec::new(),
+    })
 }
 
 fn parse_hook(family: Family, attributes: &[u8]) -> Option<(Hook, i32, Vec<LinkName>)> {
@@ -294,7 +299,7 @@ pub(super) fn parse_rule(payload: &[u8]) -> Option<(TableId, String, Rule)> {
             _ => {}
         }
     }
-    Some((TableId { family, name: table? }, chain?, rule))
+    Some((TableId { family, name: table?.into() }, chain?, rule))
 }
 
 /// The message about a set. `id` tells the sets of a transaction apart.
@@ -392,7 +397,7 @@ pub(super) fn parse_set(payload: &[u8]) -> Option<Set> {
     }
     let has = |flag| bits & flag != 0;
     Some(Set {
-        table: TableId { family, name: table? },
+        table: TableId { family, name: table?.into() },
         name: name?,
         key: value::types(key.0, key.1),
         value: if has(set_flag::OBJECT) {

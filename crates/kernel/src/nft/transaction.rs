@@ -280,7 +280,7 @@ mod tests {
         let address = |last| Value::Address([10, 1, 0, last].into());
         let element = Element {
             table: table.clone(),
-            set: "masquerade4".to_owned(),
+            set: "masquerade4".into(),
             key: Key::Point(vec![address(2)]),
             value: Some(Mapped::Verdict(Verdict::Goto("other".to_owned()))),
             comment: Some("cbr0".to_owned()),

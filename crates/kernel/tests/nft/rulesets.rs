@@ -42,7 +42,7 @@ pub(crate) fn set(table: &TableId, name: &str, key: &[KeyType], value: Option<Ma
 }
 
 pub(crate) fn element(table: &TableId, set: &str, key: Key, value: Option<Mapped>) -> Element {
-    Element { table: table.clone(), set: set.to_owned(), key, value, comment: None }
+    Element { table: table.clone(), set: set.into(), key, value, comment: None }
 }
 
 fn rule(statements: impl Into<Vec<Statement>>) -> Rule {

@@ -135,7 +135,7 @@ impl Before {
         let gone: Vec<&Object> = self.objects.iter().filter(is_gone).collect();
         let stays = |it: &&Object| !gone.iter().any(|cable| depends(it, cable));
         let wanted: Vec<Object> = self.objects.iter().filter(stays).cloned().collect();
-        for step in net::diff(&self.space, &wanted, &objects, made) {
+        for step in net::diff(&self.space, wanted, &objects, made) {
             let change = match &step.change {
                 Change::Replace { from: Object::Link(from), to: Object::Link(to) } => {
                     replace(from, to)

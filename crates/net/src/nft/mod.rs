@@ -4,6 +4,7 @@
 //! pod belongs into set and map elements instead: they have a key, so one can be added and removed
 //! without touching its neighbours.
 
+mod name;
 mod statement;
 pub mod text;
 mod value;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use name::Name;
 pub use statement::{
     AddressFamily, Expression, Field, Nat, NatKind, NatTarget, Statement, Test, Transport, Verdict,
 };
@@ -57,7 +59,7 @@ pub struct TableId {
     /// Which packets it sees.
     pub family: Family,
     /// Its name.
-    pub name: String,
+    pub name: Name,
 }
 
 /// A table. Deleting it deletes all that is in it.
@@ -209,7 +211,7 @@ pub struct Element {
     /// Where the set lives.
     pub table: TableId,
     /// The set.
-    pub set: String,
+    pub set: Name,
     /// What it matches.
     pub key: Key,
     /// What it leads to, in a map.
@@ -243,7 +245,7 @@ pub enum Mapped {
 
 impl TableId {
     /// The table `name` of `family`.
-    pub fn new(family: Family, name: impl Into<String>) -> Self {
+    pub fn new(family: Family, name: impl Into<Name>) -> Self {
         Self { family, name: name.into() }
     }
 }

@@ -466,7 +466,7 @@ mod tests {
         );
         let element = Element {
             table: table(),
-            set: "ranges".to_owned(),
+            set: "ranges".into(),
             key: Key::Interval(
                 vec![address(0), Value::Port(80)],
                 vec![address(255), Value::Port(90)],

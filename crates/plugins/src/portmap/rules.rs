@@ -163,7 +163,7 @@ pub(crate) fn needs(
     let comment = attachment.comment();
     let element = |set: &str, key, value| Element {
         table: masquerade::table(),
-        set: set.to_owned(),
+        set: set.into(),
         key,
         value: Some(value),
         comment: Some(comment.clone()),

@@ -61,7 +61,7 @@ pub(super) fn gc(request: &Request) -> Result<(), Error> {
     let flows = flows(&dead);
     remove(&mut kernel, &dead)?;
     let flushed = kernel.apply(&[flush(flows)], OnError::Continue);
-    flushed.into_result().map(drop).map_err(Error::internal)
+    flushed.into_result().map_err(Error::internal)
 }
 
 /// The flows of datagrams to the ports of these elements.
@@ -72,5 +72,5 @@ fn flows(elements: &[Element]) -> Vec<net::Flow> {
 /// Removes elements and the chains that only they led to.
 pub(super) fn remove(kernel: &mut Kernel, elements: &[Element]) -> Result<(), Error> {
     let plan = plan::removal(elements, &[]);
-    kernel.apply(&plan, OnError::Continue).into_result().map(drop).map_err(Error::internal)
+    kernel.apply(&plan, OnError::Continue).into_result().map_err(Error::internal)
 }

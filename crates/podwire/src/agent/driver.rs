@@ -208,7 +208,8 @@ impl Driver {
                     self.resync = true;
                     continue;
                 }
-                Effect::Keep(cluster) => {
+                Effect::Keep => {
+                    let cluster = self.agent.cluster();
                     self.write(|config| files::keep(config, &cluster));
                     continue;
                 }
@@ -238,37 +239,28 @@ impl Driver {
             return (Vec::new(), false);
         }
         let began = Instant::now();
-        let (mut changed, mut refused, mut unheard) = (0, Vec::new(), false);
-        let mut why = None;
-        let mut rest = &plan[..];
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(turn(rest));
-            rest = later;
-            let applied = self.kernel.apply(now, OnError::Continue);
-            changed += applied.done.len();
-            unheard |= applied.unheard;
-            why = why.or_else(|| applied.done.first().map(|step| self.agent.why(step)));
-            if tracing::enabled!(tracing::Level::DEBUG) {
-                for step in &applied.done {
-                    let change = net::shell(step).join("; ");
-                    tracing::debug!(change, why = self.agent.why(step), "changed");
-                }
-            }
-            for (place, error) in applied.failed {
-                let change = net::shell(&now[place]).join("; ");
-                tracing::warn!(change, why = self.agent.why(&now[place]), %error, "refused");
-                refused.push((now[place].change.clone(), error.to_string()));
+        let applied = self.kernel.apply(&plan, OnError::Continue);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            for step in applied.steps(&plan) {
+                let change = net::shell(step).join("; ");
+                tracing::debug!(change, why = self.agent.why(step), "changed");
             }
         }
         tracing::info!(
             steps = plan.len(),
-            changed,
-            first = why,
-            failed = refused.len(),
+            changed = applied.done.len(),
+            first = applied.steps(&plan).next().map(|step| self.agent.why(step)),
+            failed = applied.failed.len(),
             micros = micros(began.elapsed()),
             "reconciled"
         );
-        (refused, unheard)
+        let mut refused = Vec::with_capacity(applied.failed.len());
+        for (place, error) in applied.failed {
+            let change = net::shell(&plan[place]).join("; ");
+            tracing::warn!(change, why = self.agent.why(&plan[place]), %error, "refused");
+            refused.push((plan[place].change.clone(), error.to_string()));
+        }
+        (refused, applied.unheard)
     }
 
     fn write(&mut self, write: impl FnOnce(&Config) -> std::io::Result<()>) {
@@ -280,16 +272,6 @@ impl Driver {
             tracing::warn!(error, "a file could not be written");
         }
     }
-}
-
-/// How many of the first steps are made at once. What comes of each is kept until all of them are
-/// made, which would be as much again as a plan for thousands of peers; what is one transaction stays
-/// one.
-fn turn(steps: &[Step]) -> usize {
-    const MOST: usize = 1024;
-    let is_nft = |step: &&Step| matches!(step.change.object(), Some(Object::Nft(_)));
-    let more = steps.iter().skip(MOST).take_while(is_nft).count();
-    steps.len().min(MOST + more)
 }
 
 /// Whether a setting reads as it should already.
@@ -306,7 +288,7 @@ fn word(effect: &Effect) -> &'static str {
         Effect::Look => "look",
         Effect::Apply(_) => "apply",
         Effect::Resync => "resync",
-        Effect::Keep(_) => "keep",
+        Effect::Keep => "keep",
         Effect::Ready(_) | Effect::Unready => "tell",
     }
 }
