@@ -8,22 +8,27 @@ use std::process::ExitCode;
 
 use ipam::{Holder, IndexState};
 use plugins::alive::Life;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use topology::Document;
 
-use super::survey::{Network, Usage, survey};
+use super::survey::{Network, ToldRange, Usage, survey};
 use crate::cli::ipam::Check;
-use crate::cli::{Format, print};
+use crate::cli::{Format, document, print};
 use crate::failure::{Exit, Result};
-use crate::lab::pretty;
 use crate::terminal::{Terminal, harmless};
 
 /// From this part on a range set is nearly full.
 const NEARLY_FULL: (u128, u128) = (9, 10);
 
 /// Something that is not as it should be.
+#[derive(Serialize, JsonSchema)]
 struct Finding {
+    /// The network.
     network: String,
+    /// What of it.
     object: String,
+    /// What is the matter with it.
     what: String,
     /// A command, or a sentence.
     fix: String,
@@ -44,7 +49,7 @@ pub(super) fn run(arguments: &Check, terminal: Terminal) -> Result<ExitCode> {
         indexes.push(word(&state));
     }
     print(&match arguments.places.output {
-        Format::Json => pretty(&value(&networks, &indexes, &findings)),
+        Format::Json => document(&told(&networks, &indexes, &findings))?,
         Format::Text => text(&networks, &indexes, &findings, terminal),
     })?;
     Ok(if findings.is_empty() { Exit::Yes } else { Exit::No }.into())
@@ -198,23 +203,41 @@ fn text(
     text
 }
 
-fn value(networks: &[Network], indexes: &[&str], findings: &[Finding]) -> Value {
-    let findings = findings.iter().map(|Finding { network, object, what, fix }| {
-        json!({ "network": network, "object": object, "what": what, "fix": fix })
-    });
-    let networks = networks.iter().zip(indexes).map(|(network, index)| {
-        json!({
-            "name": network.name,
-            "reserved": network.entries.len(),
-            "unknown": network.count(Life::Unknown),
-            "index": index,
-            "ranges": network.usage().iter().map(Usage::value).collect::<Vec<_>>(),
-        })
-    });
-    json!({
-        "apiVersion": "podwire/v1",
-        "kind": "IpamCheck",
-        "findings": findings.collect::<Vec<_>>(),
-        "networks": networks.collect::<Vec<_>>(),
-    })
+/// All of it for programs.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Report<'a> {
+    /// What is not as it should be.
+    findings: &'a [Finding],
+    /// What was looked at.
+    networks: Vec<Checked<'a>>,
+}
+
+/// A network that was looked at.
+#[derive(Serialize, JsonSchema)]
+struct Checked<'a> {
+    /// What it is called.
+    name: &'a str,
+    /// How many addresses are reserved.
+    reserved: usize,
+    /// Of how many of them nobody can tell whether they are used.
+    unknown: usize,
+    /// What its index is, in a word.
+    index: &'a str,
+    /// What its configuration lets it give out.
+    ranges: Vec<ToldRange>,
+}
+
+impl Document for Report<'_> {
+    const KIND: &'static str = "IpamCheck";
+}
+
+fn told<'a>(networks: &'a [Network], indexes: &[&'a str], findings: &'a [Finding]) -> Report<'a> {
+    let checked = |(network, &index): (&'a Network, &&'a str)| Checked {
+        name: &network.name,
+        reserved: network.entries.len(),
+        unknown: network.count(Life::Unknown),
+        index,
+        ranges: network.usage().into_iter().map(Usage::told).collect(),
+    };
+    Report { findings, networks: networks.iter().zip(indexes).map(checked).collect() }
 }
