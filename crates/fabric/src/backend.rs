@@ -14,6 +14,7 @@ use net::{
     Address, Encap, Fdb, Link, LinkName, Neighbour, Object, Route, Rule, Scope, Vni, Vxlan,
     VxlanForm, owner,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::family::single;
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// The backend that was chosen, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Chosen {
     /// How peers are joined first of all; never [`Backend::Auto`].
     pub backend: Backend,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use net::{Address, Link, LinkName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Code, Config, Family, Node, PerFamily, Problem};
@@ -32,9 +33,10 @@ pub struct Machine {
 }
 
 /// By which device and address a node is reached, in one family.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Uplink {
     /// The device.
+    #[schemars(with = "String")]
     pub link: LinkName,
     /// The largest packet that it takes, in bytes.
     pub mtu: u32,
@@ -43,6 +45,7 @@ pub struct Uplink {
     /// Our address on it.
     pub address: IpAddr,
     /// The networks that are on its link.
+    #[schemars(with = "Vec<String>")]
     pub on_link: Vec<IpNet>,
     /// Why it was chosen, for people.
     pub why: String,

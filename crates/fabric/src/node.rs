@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use net::Mac;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -51,7 +52,9 @@ impl Node {
 /// The name of a node: an RFC 1123 subdomain, as Kubernetes has it (1 to 253 lower-case letters,
 /// digits, `-` and `.`, beginning and ending with a letter or digit). Copies share the text: of
 /// thousands of nodes each is in several sets.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(Arc<str>);
 

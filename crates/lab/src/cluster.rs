@@ -19,13 +19,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fabric::Backend;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::{self, Wiring};
 use crate::{AgentRun, Entry, Error, Lab, Namespace, Plan, Plugins, Result, Role, Step, pods};
 
 /// Several nodes with pods.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
     /// How many nodes there are at first.
@@ -56,7 +57,7 @@ pub struct Cluster {
 }
 
 /// The addresses that nodes and pods have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Families {
     /// IPv4.
@@ -84,7 +85,7 @@ impl Families {
 }
 
 /// What the nodes are cabled to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Underlay {
     /// One switch.

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, Error, Name, Plan, Result, cluster, plain, pods, store};
 
 /// A lab. Its JSON form is the private copy by which the lab is taken down, whatever became of the
 /// command line that made it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lab {
     /// What it is called.
@@ -20,7 +21,7 @@ pub struct Lab {
 }
 
 /// How a lab is wired.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Network {
     /// Two namespaces on a bridge, wired by hand: the picture that a teacher draws first.
@@ -32,7 +33,7 @@ pub enum Network {
 }
 
 /// A node with pods.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pods {
     /// How many there are at first.
@@ -44,7 +45,7 @@ pub struct Pods {
 }
 
 /// Where a lab's plugin files come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Plugins {
     /// A directory of plugins, used as it is.
@@ -60,7 +61,7 @@ pub enum Plugins {
 }
 
 /// A namespace of a lab.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Namespace {
     /// What it plays.
@@ -86,7 +87,7 @@ pub struct Runtime {
 }
 
 /// What a namespace plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// A machine that runs pods.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use kernel::{Kernel, Query};
 use net::{Change, Object, Space};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::publish::{Found, look};
 use crate::{
@@ -25,7 +27,7 @@ pub struct Status {
 }
 
 /// Something that is not as it was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Deviation {
     /// Whose fault it is, such as `pod/pod1`.
     pub object: String,

@@ -20,9 +20,10 @@ use kernel::{Kernel, OnError};
 use net::Space;
 
 use self::driver::{Driver, Mode};
+pub(crate) use self::report::Answer;
 pub(crate) use self::run::log;
 use crate::cli::agent::{Agent, AgentCommand};
-use crate::cli::{Format, Output, print};
+use crate::cli::{Format, Output, document, print};
 use crate::failure::{Exit, Failure, Result};
 use crate::lab::{pretty, require_no_script};
 use crate::terminal::Terminal;
@@ -55,7 +56,7 @@ fn once(config: &Config, arguments: &Agent, terminal: Terminal) -> Result<ExitCo
         (Output::Sh, _) => net::script(&driver.shown()),
         (Output::Text, Mode::Show) => report::plan(&driver.shown()),
         (Output::Json, Mode::Show) => report::plan_json(&driver.shown()),
-        (Output::Json, Mode::Change) => report::status_json(&status),
+        (Output::Json, Mode::Change) => document(&Answer(&status))?,
         (Output::Text, Mode::Change) => report::status(&status, terminal),
     };
     print(&text)?;
@@ -126,7 +127,7 @@ fn status(config: &Config, output: Format, terminal: Terminal) -> Result<ExitCod
         }
     };
     print(&match output {
-        Format::Json => report::status_json(&status),
+        Format::Json => document(&Answer(&status))?,
         Format::Text => report::status(&status, terminal),
     })?;
     Ok(if is_well(&status) { Exit::Yes } else { Exit::No }.into())

@@ -155,6 +155,24 @@ pub(crate) enum Kind {
     /// What `podwire doctor -o json` prints.
     #[value(alias = "DoctorReport")]
     DoctorReport,
+    /// What `podwire lab status -o json` and `lab up -o json` print.
+    #[value(alias = "Lab")]
+    Lab,
+    /// What `podwire agent status -o json` and `agent --once -o json` print.
+    #[value(alias = "AgentStatus")]
+    AgentStatus,
+    /// What `podwire cni list -o json` prints.
+    #[value(alias = "CniNetworkList")]
+    CniNetworkList,
+    /// What `podwire cni status -o json` prints.
+    #[value(alias = "CniStatus")]
+    CniStatus,
+    /// What `podwire ipam list -o json` prints.
+    #[value(alias = "IpamReservationList")]
+    IpamReservationList,
+    /// What `podwire ipam check -o json` prints.
+    #[value(alias = "IpamCheck")]
+    IpamCheck,
 }
 
 /// What to do with labs.

@@ -6,6 +6,7 @@ mod place;
 mod versions;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use cni::CniResult;
@@ -14,11 +15,15 @@ use cni::runtime::directory::{self, Found};
 use cni::runtime::{self, Cache, Error, NetworkList, Parameters, Runtime};
 use kernel::Kernel;
 use net::Space;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
+use topology::Document;
 
+pub(crate) use self::list::Networks;
 use self::place::Place;
 use crate::cli::cni::{Attachment, CniCommand, Network, Places};
-use crate::cli::{Format, print};
+use crate::cli::{Format, document, print};
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::lab::{pretty, tell};
@@ -101,9 +106,7 @@ fn status(arguments: &Network, runtime: &Runtime<'_>) -> Result<ExitCode> {
     runtime.status(&network)?;
     let asked = network.has_status();
     print(&match arguments.places.output {
-        Format::Json => pretty(&json!({
-            "apiVersion": "podwire/v1", "kind": "CniStatus", "network": network.name, "asked": asked,
-        })),
+        Format::Json => document(&Status { network: &network.name, asked })?,
         Format::Text if asked => format!("{}: its plugins can attach pods.\n", network.name),
         Format::Text => format!(
             "{}: its plugins are there; whether they could attach pods can be asked from CNI 1.1.0 \
@@ -112,6 +115,19 @@ fn status(arguments: &Network, runtime: &Runtime<'_>) -> Result<ExitCode> {
         ),
     })?;
     Ok(Exit::Yes.into())
+}
+
+/// That the plugins of a network can attach pods, for programs.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Status<'a> {
+    /// The network.
+    network: &'a str,
+    /// Whether they were asked, which is possible from CNI 1.1.0 on; else they are there.
+    asked: bool,
+}
+
+impl Document for Status<'_> {
+    const KIND: &'static str = "CniStatus";
 }
 
 /// The network of that name.
@@ -254,7 +270,7 @@ fn report(
             let mut value = json!({
                 "apiVersion": "podwire/v1", "kind": kind, "network": network.name,
             });
-            value["attachment"] = attachment(parameters);
+            value["attachment"] = json!(Told::of(parameters));
             pretty(&value)
         }
         Format::Text => format!("{}: {} is {what}.\n", network.name, subject(parameters)),
@@ -263,10 +279,20 @@ fn report(
 }
 
 /// An attachment for programs.
-fn attachment(parameters: &Parameters) -> Value {
-    json!({
-        "containerID": parameters.attachment.container_id,
-        "ifname": parameters.attachment.ifname,
-        "netns": parameters.netns,
-    })
+#[derive(Serialize, JsonSchema)]
+struct Told<'a> {
+    /// The container.
+    #[serde(rename = "containerID")]
+    container_id: &'a str,
+    /// The interface.
+    ifname: &'a str,
+    /// Where the network namespace was.
+    netns: Option<&'a Path>,
+}
+
+impl<'a> Told<'a> {
+    fn of(parameters: &'a Parameters) -> Self {
+        let cni::Attachment { container_id, ifname } = &parameters.attachment;
+        Self { container_id, ifname, netns: parameters.netns.as_deref() }
+    }
 }

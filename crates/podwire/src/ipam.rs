@@ -7,6 +7,8 @@ mod survey;
 
 use std::process::ExitCode;
 
+pub(crate) use self::check::Report;
+pub(crate) use self::list::ReservationList;
 use crate::cli::ipam::IpamCommand;
 use crate::failure::Result;
 use crate::terminal::Terminal;

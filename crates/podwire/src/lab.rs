@@ -15,10 +15,12 @@ use lab::{
     Cluster, Families, Lab, Made, Network, Plugins, Pods, Report, Role, State, Store, Underlay,
 };
 use render::View;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
-use topology::Machine;
+use topology::{Document, Machine};
 
-use crate::cli::{self, Down, Exec, Format, Graph, List, Output, Status, Up, print};
+use crate::cli::{self, Down, Exec, Format, Graph, List, Output, Status, Up, document, print};
 use crate::drawing::draw;
 use crate::dry_run;
 use crate::failure::{Exit, Failure, Result};
@@ -60,7 +62,7 @@ pub(crate) fn up(arguments: Up, terminal: Terminal) -> Result<ExitCode> {
         tell(&format!("note: {}: {}", limit.object, limit.what));
     }
     match output {
-        Output::Json => print(&pretty(&lab_json(&lab, State::Up)))?,
+        Output::Json => print(&document(&Answer::of(&lab, State::Up))?)?,
         Output::Text | Output::Sh => {
             let machine = machine(&lab, &store.directory(&lab.name))?;
             print(&format!(
@@ -180,7 +182,7 @@ pub(crate) fn list(arguments: &List) -> Result<ExitCode> {
     let text = match arguments.output {
         Format::Json => {
             let item = |summary: &lab::Summary| match &summary.lab {
-                Ok(Some(lab)) => lab_json(lab, summary.state),
+                Ok(Some(lab)) => Answer::of(lab, summary.state).to_value().unwrap_or_default(),
                 _ => json!({ "name": summary.name, "state": condition(summary) }),
             };
             let items: Vec<Value> = labs.iter().map(item).collect();
@@ -213,11 +215,9 @@ pub(crate) fn status(arguments: &Status, terminal: Terminal) -> Result<ExitCode>
     let sound = status.faults.is_empty() && status.state == State::Up;
     match arguments.output {
         Format::Json => {
-            let mut value = lab_json(&status.lab, status.state);
-            let fault = |it: &lab::Deviation| json!({ "object": it.object, "what": it.what });
-            value["faults"] = status.faults.iter().map(fault).collect();
-            value["limits"] = status.limits.iter().map(fault).collect();
-            print(&pretty(&value))?;
+            let (faults, limits) = (Some(&status.faults[..]), Some(&status.limits[..]));
+            let answer = Answer { faults, limits, ..Answer::of(&status.lab, status.state) };
+            print(&document(&answer)?)?;
         }
         Format::Text => {
             let mut text = String::new();
@@ -490,15 +490,29 @@ pub(crate) fn require_no_script(output: Output) -> Result<()> {
     }
 }
 
-fn lab_json(lab: &Lab, state: State) -> Value {
-    let mut value = json!({ "apiVersion": "podwire/v1", "kind": "Lab" });
-    if let (Some(value), Ok(Value::Object(lab))) =
-        (value.as_object_mut(), serde_json::to_value(lab))
-    {
-        value.extend(lab);
-        value.insert("state".to_owned(), word(state).into());
+/// A lab for programs.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Answer<'a> {
+    #[serde(flatten)]
+    lab: &'a Lab,
+    /// How far it is: `up`, `unfinished` or `busy`.
+    state: &'static str,
+    /// What is not as it was made, where that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faults: Option<&'a [lab::Deviation]>,
+    /// What does not work because of what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<&'a [lab::Deviation]>,
+}
+
+impl Document for Answer<'_> {
+    const KIND: &'static str = "Lab";
+}
+
+impl<'a> Answer<'a> {
+    fn of(lab: &'a Lab, state: State) -> Self {
+        Self { lab, state: word(state), faults: None, limits: None }
     }
-    value
 }
 
 /// How far a lab is, or what its directory is instead of a lab's.

@@ -12,10 +12,10 @@ use topology::{Differences, Document, Machine};
 
 use crate::cli::{self, Format, Snapshot, document, print};
 use crate::failure::{Exit, Failure, Result};
-use crate::lab::{pretty, tell};
-use crate::look;
+use crate::lab::{self, pretty, tell};
 use crate::replace::replace;
 use crate::terminal::{Terminal, harmless};
+use crate::{agent, cni, ipam, look};
 
 /// `podwire snapshot FILE`
 pub(crate) fn run(arguments: &Snapshot) -> Result<ExitCode> {
@@ -95,6 +95,12 @@ pub(crate) fn schema(kind: cli::Kind) -> Result<ExitCode> {
         cli::Kind::Explanation => Explanation::schema(),
         cli::Kind::Scene => Scene::schema(),
         cli::Kind::DoctorReport => Report::schema(),
+        cli::Kind::Lab => lab::Answer::schema(),
+        cli::Kind::AgentStatus => agent::Answer::schema(),
+        cli::Kind::CniNetworkList => cni::Networks::schema(),
+        cli::Kind::CniStatus => cni::Status::schema(),
+        cli::Kind::IpamReservationList => ipam::ReservationList::schema(),
+        cli::Kind::IpamCheck => ipam::Report::schema(),
     }))?;
     Ok(Exit::Yes.into())
 }

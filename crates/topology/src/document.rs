@@ -84,15 +84,25 @@ struct Whole<'a, T> {
     content: &'a T,
 }
 
+impl<'a, T: Document> Whole<'a, T> {
+    fn of(content: &'a T) -> Self {
+        Self { api_version: API_VERSION, kind: T::KIND, content }
+    }
+}
+
 /// What can be written as a document of its own, which says what it is.
 pub trait Document: Serialize + JsonSchema + Sized {
     /// What the document says it is.
     const KIND: &'static str;
 
+    /// As a part of another document.
+    fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::to_value(Whole::of(self))
+    }
+
     /// Writes it: the same content gives the same text.
     fn to_document(&self) -> Result<String, serde_json::Error> {
-        let whole = Whole { api_version: API_VERSION, kind: Self::KIND, content: self };
-        let mut text = serde_json::to_string_pretty(&whole)?;
+        let mut text = serde_json::to_string_pretty(&Whole::of(self))?;
         text.push('\n');
         Ok(text)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use net::{Change, Object, Route, Space, Step};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shape::{is_of_peer, kind, subnet_of};
@@ -14,7 +15,7 @@ use crate::mesh::Way;
 use crate::{Chosen, Code, Node, NodeName, PerFamily, Problem, Uplink};
 
 /// How things are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Who we are.
@@ -53,7 +54,7 @@ pub struct Status {
 }
 
 /// What is known of the source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceStatus {
     /// It has not said anything yet; what was known before the start is in force, if anything was.

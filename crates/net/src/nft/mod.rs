@@ -264,11 +264,13 @@ impl Object {
 
 /// What of a ruleset acts: all but dormant tables and what is in them.
 pub fn acting(ruleset: &[Object]) -> impl Iterator<Item = &Object> {
-    let dormant = |object| match object {
-        &Object::Table(ref table) if table.dormant => Some(&table.id),
-        _ => None,
-    };
-    let dormant: HashSet<&TableId> = ruleset.iter().filter_map(dormant).collect();
+    let dormant: HashSet<&TableId> = ruleset
+        .iter()
+        .filter_map(|object| match object {
+            Object::Table(table) if table.dormant => Some(&table.id),
+            _ => None,
+        })
+        .collect();
     ruleset.iter().filter(move |object| !dormant.contains(object.table()))
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use fabric::agent::{SourceStatus, Status};
 use fabric::{Backend, Subject};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::json;
+use topology::Document;
 
 use crate::lab::pretty;
 use crate::terminal::Terminal;
@@ -71,14 +74,12 @@ pub(super) fn status(status: &Status, terminal: Terminal) -> String {
 }
 
 /// How things are, for programs.
-pub(super) fn status_json(status: &Status) -> String {
-    let mut value = json!({ "apiVersion": "podwire/v1", "kind": "AgentStatus" });
-    if let (Some(value), Ok(serde_json::Value::Object(status))) =
-        (value.as_object_mut(), serde_json::to_value(status))
-    {
-        value.extend(status);
-    }
-    pretty(&value)
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct Answer<'a>(pub(super) &'a Status);
+
+impl Document for Answer<'_> {
+    const KIND: &'static str = "AgentStatus";
 }
 
 /// What would be changed, for people.

@@ -21,6 +21,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use topology::Document;
 
 use super::run::Input;
 
@@ -107,7 +108,8 @@ async fn readyz(State(inbox): State<Sender<Input>>) -> Answer {
 
 async fn status(State(inbox): State<Sender<Input>>) -> Answer {
     let status = ask_agent(inbox).await?;
-    Ok(super::report::status_json(&status))
+    let failed = |error: serde_json::Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    super::report::Answer(&status).to_document().map_err(failed)
 }
 
 async fn accept(State(inbox): State<Sender<Input>>) -> Answer {

@@ -1,17 +1,22 @@
 //! `podwire cni list`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use cni::CniResult;
 use cni::runtime::directory::{self, Found};
 use cni::runtime::{Cache, Error, Record};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use topology::Document;
 
+use super::Told;
 use super::place::is_gone;
 use crate::cli::cni::List;
-use crate::cli::{Format, print};
+use crate::cli::{Format, document, print};
 use crate::failure::{Exit, Failure, Result};
-use crate::lab::{pretty, tell};
+use crate::lab::tell;
 use crate::table::table;
 use crate::terminal::Terminal;
 
@@ -44,7 +49,7 @@ pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
         return Err(Error::NoNetwork { dir, name: name.clone(), unreadable: Vec::new() }.into());
     }
     print(&match arguments.places.output {
-        Format::Json => pretty(&value(&networks, &records)),
+        Format::Json => document(&told(&networks, &records))?,
         Format::Text => text(arguments, &networks, &records, terminal),
     })?;
     Ok(exit.into())
@@ -88,27 +93,62 @@ fn addresses(result: &Value) -> Vec<String> {
     result.ips.iter().map(|ip| ip.address.to_string()).collect()
 }
 
-fn value(networks: &[Found], records: &[Record]) -> Value {
-    let networks = networks.iter().map(|Found { network, file }| {
-        let plugins: Vec<_> = network.plugins.iter().map(|it| &it.plugin_type).collect();
-        json!({
-            "name": network.name,
-            "cniVersion": network.version,
-            "plugins": plugins,
-            "file": file,
-        })
-    });
-    let attachments = records.iter().map(|record| {
-        let mut item = super::attachment(&record.parameters);
-        item["network"] = record.network.as_str().into();
-        item["netnsIsGone"] = record.parameters.netns.as_deref().is_some_and(is_gone).into();
-        item["result"] = record.result.clone().into();
-        item
-    });
-    json!({
-        "apiVersion": "podwire/v1",
-        "kind": "CniNetworkList",
-        "items": networks.collect::<Vec<_>>(),
-        "attachments": attachments.collect::<Vec<_>>(),
-    })
+/// All of it for programs.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Networks<'a> {
+    /// The networks that are configured.
+    items: Vec<Network<'a>>,
+    /// What is remembered of attachments to them, and to others.
+    attachments: Vec<Attached<'a>>,
+}
+
+/// A network that is configured.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Network<'a> {
+    /// What it is called.
+    name: &'a str,
+    /// The version of CNI that it is written in.
+    cni_version: &'a str,
+    /// Its plugins, in their order.
+    plugins: Vec<&'a str>,
+    /// Where it is written.
+    file: &'a Path,
+}
+
+/// What is remembered of an attachment.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Attached<'a> {
+    #[serde(flatten)]
+    attachment: Told<'a>,
+    /// The network.
+    network: &'a str,
+    /// Whether nothing is where the network namespace was.
+    netns_is_gone: bool,
+    /// What the plugins said at last; `null` where an ADD has not ended.
+    result: Option<&'a Value>,
+}
+
+impl Document for Networks<'_> {
+    const KIND: &'static str = "CniNetworkList";
+}
+
+fn told<'a>(networks: &'a [Found], records: &'a [Record]) -> Networks<'a> {
+    let network = |Found { network, file }: &'a Found| Network {
+        name: &network.name,
+        cni_version: &network.version,
+        plugins: network.plugins.iter().map(|it| it.plugin_type.as_str()).collect(),
+        file,
+    };
+    let attached = |record: &'a Record| Attached {
+        attachment: Told::of(&record.parameters),
+        network: &record.network,
+        netns_is_gone: record.parameters.netns.as_deref().is_some_and(is_gone),
+        result: record.result.as_ref(),
+    };
+    Networks {
+        items: networks.iter().map(network).collect(),
+        attachments: records.iter().map(attached).collect(),
+    }
 }

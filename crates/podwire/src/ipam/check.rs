@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use diagnosis::audit::{Flaw, Ledger, Unused};
 use ipam::{Holder, IndexState};
 use plugins::alive::Life;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use topology::Document;
 
-use super::survey::{Network, Usage, survey};
+use super::survey::{Network, ToldRange, Usage, survey};
 use crate::cli::ipam::Check;
-use crate::cli::{Format, print};
+use crate::cli::{Format, document, print};
 use crate::failure::{Exit, Result};
-use crate::lab::pretty;
 use crate::terminal::{Terminal, harmless};
 
 /// A network, and what is not as it should be.
@@ -24,8 +25,12 @@ struct Checked {
     findings: Vec<Finding>,
 }
 
+/// Something that is not as it should be.
+#[derive(Serialize, JsonSchema)]
 struct Finding {
+    /// What of the network.
     object: String,
+    /// What is the matter with it.
     what: String,
     /// A command, or a sentence.
     fix: String,
@@ -36,7 +41,7 @@ pub(super) fn run(arguments: &Check, terminal: Terminal) -> Result<ExitCode> {
     let networks = survey(&arguments.places, arguments.network.as_deref())?;
     let checked: Vec<Checked> = networks.into_iter().map(check).collect::<Result<_>>()?;
     print(&match arguments.places.output {
-        Format::Json => pretty(&value(&checked)),
+        Format::Json => document(&told(&checked))?,
         Format::Text => text(&checked, terminal),
     })?;
     let is_right = checked.iter().all(|it| it.findings.is_empty());
@@ -164,25 +169,53 @@ fn text(checked: &[Checked], terminal: Terminal) -> String {
     text
 }
 
-fn value(checked: &[Checked]) -> Value {
-    let findings =
-        checked.iter().flat_map(|it| it.findings.iter().map(move |finding| (it, finding)));
-    let findings = findings.map(|(Checked { network, .. }, Finding { object, what, fix })| {
-        json!({ "network": network.name, "object": object, "what": what, "fix": fix })
+/// All of it for programs.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Report<'a> {
+    /// What is not as it should be.
+    findings: Vec<ToldFinding<'a>>,
+    /// What was looked at.
+    networks: Vec<ToldNetwork<'a>>,
+}
+
+/// What is not as it should be in a network.
+#[derive(Serialize, JsonSchema)]
+struct ToldFinding<'a> {
+    /// The network.
+    network: &'a str,
+    #[serde(flatten)]
+    finding: &'a Finding,
+}
+
+/// A network that was looked at.
+#[derive(Serialize, JsonSchema)]
+struct ToldNetwork<'a> {
+    /// What it is called.
+    name: &'a str,
+    /// How many addresses are reserved.
+    reserved: usize,
+    /// Of how many of them nobody can tell whether they are used.
+    unknown: usize,
+    /// What its index is, in a word.
+    index: &'a str,
+    /// What its configuration lets it give out.
+    ranges: Vec<ToldRange>,
+}
+
+impl Document for Report<'_> {
+    const KIND: &'static str = "IpamCheck";
+}
+
+fn told(checked: &[Checked]) -> Report<'_> {
+    let findings = checked.iter().flat_map(|Checked { network, findings, .. }| {
+        findings.iter().map(|finding| ToldFinding { network: &network.name, finding })
     });
-    let networks = checked.iter().map(|Checked { network, index, .. }| {
-        json!({
-            "name": network.name,
-            "reserved": network.entries.len(),
-            "unknown": network.count(Life::Unknown),
-            "index": word(index),
-            "ranges": network.usage().iter().map(Usage::value).collect::<Vec<_>>(),
-        })
+    let networks = checked.iter().map(|Checked { network, index, .. }| ToldNetwork {
+        name: &network.name,
+        reserved: network.entries.len(),
+        unknown: network.count(Life::Unknown),
+        index: word(index),
+        ranges: network.usage().into_iter().map(Usage::told).collect(),
     });
-    json!({
-        "apiVersion": "podwire/v1",
-        "kind": "IpamCheck",
-        "findings": findings.collect::<Vec<_>>(),
-        "networks": networks.collect::<Vec<_>>(),
-    })
+    Report { findings: findings.collect(), networks: networks.collect() }
 }

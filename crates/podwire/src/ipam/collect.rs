@@ -131,7 +131,7 @@ fn text(done: &Done<'_>, arguments: &Gc) -> String {
 
 fn value(done: &Done<'_>, dry_run: bool) -> Value {
     let items = |entries: &[(&Network, &Entry)]| -> Value {
-        entries.iter().map(|(network, entry)| entry.value(&network.name)).collect()
+        entries.iter().map(|(network, entry)| json!(entry.told(&network.name))).collect()
     };
     let failures: Vec<String> = done.failures.iter().map(Failure::to_string).collect();
     json!({

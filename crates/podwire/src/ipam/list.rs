@@ -1,17 +1,19 @@
 //! `podwire ipam list`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use plugins::alive::Life;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use topology::Document;
 
-use super::survey::{Entry, Network, survey};
+use super::survey::{Entry, Network, ToldRange, ToldReservation, Usage, survey};
 use crate::cli::ipam::List;
-use crate::cli::{Format, print};
+use crate::cli::{Format, document, print};
 use crate::failure::{Exit, Result};
-use crate::lab::pretty;
 use crate::table::table;
 use crate::terminal::{Terminal, harmless};
 
@@ -22,7 +24,7 @@ const ID_LENGTH: usize = 13;
 pub(super) fn run(arguments: &List, terminal: Terminal) -> Result<ExitCode> {
     let networks = survey(&arguments.places, arguments.network.as_deref())?;
     print(&match arguments.places.output {
-        Format::Json => pretty(&value(&networks)),
+        Format::Json => document(&told(&networks))?,
         Format::Text => text(&networks, arguments.no_headers, terminal),
     })?;
     Ok(Exit::Yes.into())
@@ -90,27 +92,57 @@ fn age(age: Duration) -> String {
     unit.map_or(format!("{seconds}s"), |(name, length)| format!("{}{name}", seconds / length))
 }
 
-fn value(networks: &[Network]) -> Value {
-    let items = networks
+/// All of it for programs.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ReservationList<'a> {
+    /// What is reserved.
+    items: Vec<ToldReservation<'a>>,
+    /// Where, and how much is left there.
+    networks: Vec<Total<'a>>,
+}
+
+/// A network with its numbers of reservations.
+#[derive(Serialize, JsonSchema)]
+struct Total<'a> {
+    /// What it is called.
+    name: &'a str,
+    /// Where host-local keeps its reservations.
+    directory: &'a Path,
+    /// How many there are.
+    reserved: usize,
+    /// How many of them are of somebody who is there.
+    live: usize,
+    /// How many are of somebody who is gone.
+    gone: usize,
+    /// Of how many that cannot be told.
+    unknown: usize,
+    /// What its configuration lets it give out.
+    ranges: Vec<ToldRange>,
+}
+
+impl<'a> Total<'a> {
+    fn of(network: &'a Network) -> Self {
+        Self {
+            name: &network.name,
+            directory: network.store.path(),
+            reserved: network.entries.len(),
+            live: network.count(Life::Lives),
+            gone: network.count(Life::Gone),
+            unknown: network.count(Life::Unknown),
+            ranges: network.usage().into_iter().map(Usage::told).collect(),
+        }
+    }
+}
+
+impl Document for ReservationList<'_> {
+    const KIND: &'static str = "IpamReservationList";
+}
+
+fn told(networks: &[Network]) -> ReservationList<'_> {
+    let entries = networks
         .iter()
-        .flat_map(|network| network.entries.iter().map(|entry| entry.value(&network.name)));
-    let totals = networks.iter().map(|network| {
-        json!({
-            "name": network.name,
-            "directory": network.store.path(),
-            "reserved": network.entries.len(),
-            "live": network.count(Life::Lives),
-            "gone": network.count(Life::Gone),
-            "unknown": network.count(Life::Unknown),
-            "ranges": network.usage().iter().map(super::survey::Usage::value).collect::<Vec<_>>(),
-        })
-    });
-    json!({
-        "apiVersion": "podwire/v1",
-        "kind": "IpamReservationList",
-        "items": items.collect::<Vec<_>>(),
-        "networks": totals.collect::<Vec<_>>(),
-    })
+        .flat_map(|network| network.entries.iter().map(|entry| entry.told(&network.name)));
+    ReservationList { items: entries.collect(), networks: networks.iter().map(Total::of).collect() }
 }
 
 #[cfg(test)]

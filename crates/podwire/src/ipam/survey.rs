@@ -1,6 +1,7 @@
 //! What is reserved on this node: every network with its reservations, its ranges and its index.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
@@ -11,7 +12,9 @@ use kernel::Kernel;
 use plugins::alive::{self, Judgement, Life};
 use plugins::host_local::{self, Pool};
 use plugins::reservations;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Map;
 
 use crate::cli::ipam::Places;
 use crate::failure::{Exit, Failure, Result};
@@ -209,11 +212,10 @@ impl Usage {
         self.size.saturating_sub(self.used)
     }
 
-    /// For programs; the numbers of huge ranges are as large as a number can be there.
-    pub(super) fn value(&self) -> Value {
+    pub(super) fn told(self) -> ToldRange {
         let number = |it: u128| u64::try_from(it).unwrap_or(u64::MAX);
         let (size, used, free) = (number(self.size), number(self.used), number(self.free()));
-        json!({ "range": self.set, "size": size, "used": used, "free": free })
+        ToldRange { range: self.set, size, used, free }
     }
 }
 
@@ -243,17 +245,51 @@ impl Entry {
         }
     }
 
-    /// For programs.
-    pub(super) fn value(&self, network: &str) -> Value {
-        let (container, ifname) = self.holder();
-        json!({
-            "network": network,
-            "address": self.reservation.address,
-            "containerID": container,
-            "ifname": ifname,
-            "ageSeconds": self.age.map(|age| age.as_secs()),
-            "state": self.state(),
-            "why": self.judgement.why,
-        })
+    pub(super) fn told<'a>(&'a self, network: &'a str) -> ToldReservation<'a> {
+        let (container_id, ifname) = self.holder();
+        ToldReservation {
+            network,
+            address: self.reservation.address,
+            container_id,
+            ifname,
+            age_seconds: self.age.map(|age| age.as_secs()),
+            state: self.state(),
+            why: &self.judgement.why,
+        }
     }
+}
+
+/// A set of ranges for programs. The numbers of huge ones are as large as a number can be there.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ToldRange {
+    /// From where to where.
+    range: String,
+    /// How many addresses it has.
+    size: u64,
+    /// How many of them are reserved.
+    used: u64,
+    /// How many are not.
+    free: u64,
+}
+
+/// A reserved address for programs.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ToldReservation<'a> {
+    /// The network.
+    network: &'a str,
+    /// The address.
+    address: IpAddr,
+    /// The container that has it, as far as its file says.
+    #[serde(rename = "containerID")]
+    container_id: Option<&'a str>,
+    /// The interface, as far as its file says.
+    ifname: Option<&'a str>,
+    /// How long ago it was reserved; `null` if that cannot be told.
+    age_seconds: Option<u64>,
+    /// Whether who has it is there: `lives`, `gone` or `unknown`; or what its file is: `empty` or
+    /// `unreadable`.
+    state: &'static str,
+    /// How that is known.
+    why: &'a str,
 }

@@ -13,6 +13,9 @@ fn every_document_is_as_its_schema_says() {
     podwire("snapshot /run/a.json").expect(0);
     sh("ip -n pod1 link set eth0 down");
     podwire("snapshot /run/b.json").expect(0);
+    let home = "/run/podwire/lab/default/cni";
+    let at = format!("--conf-dir {home}/net.d --cache-dir {home}");
+    let data = format!("--data-dir {home}/networks");
     for (question, kind, title) in [
         ("snapshot -", "", "Topology"),
         ("snapshot -", "topology", "Topology"),
@@ -22,29 +25,54 @@ fn every_document_is_as_its_schema_says() {
         ("explain -o json", "explanation", "Explanation"),
         ("lab graph -o json", "scene", "Scene"),
         ("doctor -o json", "doctor-report", "DoctorReport"),
+        ("lab status -o json", "lab", "Lab"),
+        (&format!("cni list {at} -o json"), "cni-network-list", "CniNetworkList"),
+        (
+            &format!("cni status podwire {at} --plugin-dir {home}/bin -o json"),
+            "cni-status",
+            "CniStatus",
+        ),
+        (&format!("ipam list {at} {data} -o json"), "ipam-reservation-list", "IpamReservationList"),
+        (&format!("ipam check {at} {data} -o json"), "ipam-check", "IpamCheck"),
     ] {
-        let schema = podwire(&format!("schema {kind}")).expect(0).stdout;
-        let schema: Value = serde_json::from_str(&schema).unwrap();
-        let run = podwire(question);
-        let document: Value =
-            serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
-        let fields = document.as_object().unwrap();
-        let head: Vec<&str> = fields.keys().take(2).map(String::as_str).collect();
-        assert_eq!((head, &schema["title"]), (vec!["apiVersion", "kind"], &title.into()));
-        if let Err(why) = check(&schema, &schema, &document) {
-            panic!("{question}: {why}");
-        }
-        // What checks can also refuse.
-        let mut other = document.clone();
-        other["kind"] = "Other".into();
-        check(&schema, &schema, &other).unwrap_err();
-        let mut longer = document;
-        longer["unknown field"] = 1.into();
-        check(&schema, &schema, &longer).unwrap_err();
+        is_as_its_schema_says(question, kind, title);
     }
     podwire("schema nothing").expect(2);
     podwire("lab down").expect(0);
+    let up = "lab up --nodes 2 --pods 1 --backend vxlan";
+    is_as_its_schema_says(&format!("{up} -o json"), "Lab", "Lab");
+    let agent = format!(
+        "lab exec node/node1 -- {} agent --config /run/podwire/lab/default/nodes/node1/agent.json",
+        env!("CARGO_BIN_EXE_podwire")
+    );
+    for question in ["--once -o json", "status -o json"] {
+        is_as_its_schema_says(&format!("{agent} {question}"), "agent-status", "AgentStatus");
+    }
+    podwire("lab down").expect(0);
     assert_nothing_left();
+}
+
+/// What is printed for programs is as a schema says.
+#[track_caller]
+fn is_as_its_schema_says(question: &str, kind: &str, title: &str) {
+    let schema = podwire(&format!("schema {kind}")).expect(0).stdout;
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let run = podwire(question);
+    let document: Value =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    let fields = document.as_object().unwrap();
+    let head: Vec<&str> = fields.keys().take(2).map(String::as_str).collect();
+    assert_eq!((head, &schema["title"]), (vec!["apiVersion", "kind"], &title.into()));
+    if let Err(why) = check(&schema, &schema, &document) {
+        panic!("{question}: {why}");
+    }
+    // What checks can also refuse.
+    let mut other = document.clone();
+    other["kind"] = "Other".into();
+    check(&schema, &schema, &other).unwrap_err();
+    let mut longer = document;
+    longer["unknown field"] = 1.into();
+    check(&schema, &schema, &longer).unwrap_err();
 }
 
 /// Holds a value against a schema, as far as schemas of podwire go; and other than the standard says,
@@ -53,6 +81,16 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let Value::Object(words) = schema else {
         return if schema == &Value::Bool(true) { Ok(()) } else { Err(format!("never {value}")) };
     };
+    // What stands beside a reference is of the same object.
+    if let (Some(at), Some(Value::Object(own))) = (words.get("$ref"), words.get("properties")) {
+        let mut whole = referred(root, at).clone();
+        for (name, part) in own {
+            whole["properties"][name] = part.clone();
+        }
+        let required = words["required"].as_array().unwrap();
+        whole["required"].as_array_mut().unwrap().extend(required.iter().cloned());
+        return check(root, &whole, value);
+    }
     let all = |parts: &Value, values: &Value| -> Result<(), String> {
         values.as_array().into_iter().flatten().try_for_each(|it| check(root, parts, it))
     };
@@ -79,8 +117,7 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 one => is_of(one, value),
             },
             "$ref" => {
-                let at = says.as_str().unwrap().strip_prefix('#').unwrap();
-                check(root, root.pointer(at).unwrap(), value)?;
+                check(root, referred(root, says), value)?;
                 true
             }
             "anyOf" => one_of(says).any(|it| check(root, &it, value).is_ok()),
@@ -118,6 +155,10 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn referred<'r>(root: &'r Value, at: &Value) -> &'r Value {
+    root.pointer(at.as_str().unwrap().strip_prefix('#').unwrap()).unwrap()
 }
 
 fn is_of(name: &Value, value: &Value) -> bool {
