@@ -145,17 +145,30 @@ impl Client {
 
     /// Waits for the reply, or until `go_on` wants no more of it.
     fn call(&mut self, request: &Request, go_on: &dyn Fn() -> bool) -> Result<Reply, ClientError> {
-        protocol::send(&mut self.talk, request).map_err(failed)?;
+        protocol::send(&mut self.talk, request).map_err(|error| self.parted(error))?;
         loop {
             match protocol::receive(&mut self.talk) {
                 Ok(Reply::Working) if go_on() => {}
                 Ok(Reply::Working) => return Err(ClientError::Stopped),
                 Ok(Reply::Refused(why)) => return Err(ClientError::Refused(why)),
                 Ok(reply) => return Ok(reply),
-                Err(FrameError::Io(error)) => return Err(failed(error)),
+                Err(FrameError::Io(error)) => return Err(self.parted(error)),
                 Err(error) => return Err(ClientError::Frame(error)),
             }
         }
+    }
+
+    /// Why the other end has left, if it has said so: who does not trust us leaves while we are still
+    /// writing, and its alert lies there unread.
+    fn parted(&mut self, error: io::Error) -> ClientError {
+        let StreamOwned { conn, sock } = &mut self.talk;
+        let has_left = !is_silence(&error);
+        while has_left && conn.read_tls(sock).is_ok_and(|count| count > 0) {
+            if let Err(alert) = conn.process_new_packets() {
+                return ClientError::Distrust(alert);
+            }
+        }
+        failed(error)
     }
 }
 
@@ -167,11 +180,15 @@ fn strange(reply: &Reply) -> ClientError {
 
 /// What an error of the connection means. That of TLS is inside of it.
 fn failed(error: io::Error) -> ClientError {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent,
-        _ => match error.downcast::<rustls::Error>() {
-            Ok(error) => ClientError::Distrust(error),
-            Err(error) => ClientError::Cut(error),
-        },
+    if is_silence(&error) {
+        return ClientError::Silent;
     }
+    match error.downcast::<rustls::Error>() {
+        Ok(error) => ClientError::Distrust(error),
+        Err(error) => ClientError::Cut(error),
+    }
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
