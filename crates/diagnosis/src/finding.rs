@@ -118,6 +118,8 @@ codes! {
     DefaultRouteMissing: Wrong,
     /// A pod's default route leads to an address that nobody on its segment has.
     GatewayMissing: Wrong,
+    /// Pods are told a resolver at an address that nobody has.
+    ResolverMissing: Wrong,
     /// A node that pods use as router passes nothing on.
     ForwardingOff: Wrong,
     /// A node drops packets because it would answer by another device.

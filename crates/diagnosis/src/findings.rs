@@ -9,6 +9,7 @@ mod devices;
 mod firewall;
 mod flows;
 mod peers;
+mod resolvers;
 mod sizes;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ pub(crate) fn of(view: &View<'_>) -> Vec<Finding> {
         peers::findings,
         firewall::findings,
         flows::findings,
+        resolvers::findings,
         audit::findings,
         unreadable,
     ];

@@ -154,6 +154,19 @@ impl<'a> View<'a> {
         found.filter(|(_, attachment)| attachment.ifname != "lo")
     }
 
+    /// Whom a namespace's programs ask for names. What they have counts; what plugins told may have
+    /// come to nothing.
+    pub(crate) fn resolvers(&self, at: usize) -> Vec<IpAddr> {
+        let own = &self.namespace(at).resolvers;
+        let told = self.attachments(at).flat_map(|(_, it)| &it.nameservers);
+        let mut all: Vec<IpAddr> = match own.is_empty() {
+            true => told.copied().collect(),
+            false => own.clone(),
+        };
+        all.dedup();
+        all
+    }
+
     /// Whether a namespace is one that plugins wire.
     pub(crate) fn is_pod(&self, at: usize) -> bool {
         self.namespace(at).role == Role::Pod

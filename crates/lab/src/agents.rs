@@ -1,9 +1,8 @@
 //! The agents of a lab's nodes: the program as it runs on real nodes, in the nodes' namespaces.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use fabric::Subject;
 use fabric::agent::Status;
-use kernel::Netns;
 use net::Space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Error, LAB_VARIABLE, Name, Result, cluster, pods};
+use crate::{Error, Name, Result, cluster, pods, processes};
 
 /// A run of the agent on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,17 +84,11 @@ impl AgentRun {
     }
 
     fn command(&self) -> Command {
-        #[expect(clippy::disallowed_methods, reason = "only described here; Netns starts it")]
-        let mut command = Command::new(&self.program);
-        command.env(LAB_VARIABLE, self.lab.as_str()).stdin(Stdio::null()).stderr(Stdio::null());
-        command
+        processes::command(&self.program, &self.lab)
     }
 
     fn spawn(&self, command: &mut Command) -> Result<Child> {
-        Ok(match &self.space {
-            Space::Here => Netns::current()?.spawn(command)?,
-            Space::At(path) => Netns::open(path)?.spawn(command)?,
-        })
+        processes::spawn(command, &self.space)
     }
 
     fn failed(&self, what: impl Into<String>) -> Error {
@@ -119,15 +111,9 @@ impl AgentRun {
 
     /// Starts it so that it outlives us.
     fn detach(&self) -> Result<Child> {
-        let path = self.log();
-        let log = File::options().create(true).append(true).open(&path);
-        let log = log.map_err(|e| Error::io("open", &path, e))?;
         let mut command = self.command();
-        // A process group of its own: Ctrl-C on our terminal is not for it.
-        command.args(self.arguments()).stdout(Stdio::null()).stderr(log).process_group(0);
-        // It keeps nobody from unmounting what we happen to stand in.
-        command.current_dir("/");
-        let mut child = self.spawn(&mut command)?;
+        command.args(self.arguments());
+        let mut child = processes::detach(&mut command, &self.space, &self.log())?;
         let pid = i32::try_from(child.id()).unwrap_or_default();
         let record = format!("{pid} {}\n", started(pid).unwrap_or_default());
         let path = self.pid_file();

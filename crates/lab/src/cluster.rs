@@ -23,7 +23,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::{self, Wiring};
-use crate::{AgentRun, Entry, Error, Lab, Namespace, Plan, Plugins, Result, Role, Step, pods};
+use crate::{
+    AgentRun, Entry, Error, Lab, Namespace, Plan, Plugins, ResolverRun, Result, Role, Step, pods,
+};
 
 /// Several nodes with pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +46,9 @@ pub struct Cluster {
     /// The port of each node that leads to port 80 of its first pod, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u16>,
+    /// Whether pods are told a resolver, which answers beyond the cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dns: bool,
     /// The addresses that nodes and pods have.
     pub families: Families,
     /// What the nodes are cabled to.
@@ -136,11 +141,13 @@ pub(crate) fn plan(lab: &Lab, network: &Cluster, directory: &Path) -> Plan {
         Entry::Directory(directory.join("cni")),
     ];
     files.extend(pods::plugin_links(&network.plugins, directory));
+    files.extend(nodes::hosts(lab, network, directory));
     for node in lab.nodes() {
         steps.extend(underlay::node(lab, network, node));
         files.extend(nodes::files(network, directory, node));
     }
     steps.extend(lab.nodes().flat_map(|node| underlay::waits(lab, node)));
+    steps.extend(resolver(lab, network, directory).map(Step::Resolver));
     let agent = |node| Step::Agent(agent(lab, network, directory, node, network.agents));
     steps.extend(lab.nodes().map(agent));
     steps.extend(lab.pods().flat_map(|pod| attachment::adds(lab, directory, pod)));
@@ -165,6 +172,7 @@ pub(crate) fn plan_node(
     steps.extend(others.chain([Step::Agent(own)]));
     let mut files = nodes::files(network, directory, node);
     files.push(nodes::file(lab, network, directory));
+    files.extend(nodes::hosts(lab, network, directory));
     let namespaces = vec![node.clone()];
     Plan { lab: lab.clone(), directory: directory.to_owned(), namespaces, files, steps }
 }
@@ -178,7 +186,8 @@ pub(crate) fn plan_farewell(
 ) -> Plan {
     let others = lab.nodes().filter(|it| !running.contains(&it.name));
     let steps = others.map(|it| Step::Agent(agent(lab, network, directory, it, false))).collect();
-    let files = vec![nodes::file(lab, network, directory)];
+    let hosts = nodes::hosts(lab, network, directory);
+    let files = [nodes::file(lab, network, directory)].into_iter().chain(hosts).collect();
     Plan { lab: lab.clone(), directory: directory.to_owned(), namespaces: Vec::new(), files, steps }
 }
 
@@ -205,6 +214,25 @@ pub(crate) fn on_underlay(
 ) -> (ipnet::IpNet, ipnet::IpNet) {
     let wire = addresses::wire_of(network.underlay, node);
     (wire.node(family, node), wire.gateway(family))
+}
+
+/// The address of the resolver that pods are told, if they are told one.
+pub(crate) fn resolver_address(network: &Cluster, family: fabric::Family) -> Option<ipnet::IpNet> {
+    network.dns.then(|| addresses::resolver(family))
+}
+
+/// The resolver that pods are told, if they are told one.
+pub(crate) fn resolver(lab: &Lab, network: &Cluster, directory: &Path) -> Option<ResolverRun> {
+    let host = lab.namespaces.iter().find(|it| it.role == Role::Outside).filter(|_| network.dns)?;
+    let address = |family: &fabric::Family| addresses::resolver(*family).addr();
+    Some(ResolverRun {
+        lab: lab.name.clone(),
+        space: host.space(),
+        program: network.program.clone(),
+        hosts: directory.join(nodes::HOSTS),
+        addresses: network.families.all().iter().map(address).collect(),
+        why: "answers for the names of the lab's hosts",
+    })
 }
 
 /// The agent of a node.

@@ -60,6 +60,12 @@ pub enum Error {
         /// What could not be taken back.
         left: Vec<String>,
     },
+    /// The resolver of a lab does not answer.
+    #[error("the resolver does not run: {what}")]
+    Resolver {
+        /// Why, in its own words.
+        what: String,
+    },
     /// The agent of a node failed.
     #[error("the agent of {node} failed: {what}")]
     Agent {
@@ -294,6 +300,7 @@ impl Error {
             Self::Unfinished { name } => {
                 format!("`podwire lab down {name} && podwire lab up {name}` makes it anew")
             }
+            Self::Resolver { .. } => "leave --dns out, or end what is in its way".to_owned(),
             Self::Agent { .. } => "the agent's log is in the lab's directory, and `podwire lab \
                                    status` asks all agents"
                 .to_owned(),

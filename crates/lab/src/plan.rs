@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{AgentRun, Invocation, Lab, Namespace, script};
+use crate::{AgentRun, Invocation, Lab, Namespace, ResolverRun, script};
 
 /// A lab and everything that is done to make it, in order: namespaces, files, steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,8 @@ pub enum Step {
     Cni(Invocation),
     /// A run of a node's agent. Those that follow each other are made at the same time.
     Agent(AgentRun),
+    /// The start of the resolver that pods are told.
+    Resolver(ResolverRun),
 }
 
 impl Plan {
@@ -60,6 +62,7 @@ impl Step {
             Self::Machine(step) => &step.why,
             Self::Cni(invocation) => invocation.why,
             Self::Agent(run) => run.why,
+            Self::Resolver(run) => run.why,
         }
     }
 
@@ -72,6 +75,7 @@ impl Step {
                 net::Space::At(netns).to_string()
             }
             Self::Agent(run) => run.space.to_string(),
+            Self::Resolver(run) => run.space.to_string(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Step {
             Self::Machine(step) => &step.space,
             Self::Cni(invocation) => &invocation.space,
             Self::Agent(run) => &run.space,
+            Self::Resolver(run) => &run.space,
         }
     }
 
@@ -98,6 +103,7 @@ impl Step {
             Self::Machine(step) => net::shell(step),
             Self::Cni(invocation) => vec![invocation.to_string()],
             Self::Agent(run) => vec![run.to_string()],
+            Self::Resolver(run) => vec![run.to_string()],
         }
     }
 
@@ -107,6 +113,7 @@ impl Step {
             Self::Machine(step) => net::shell(step),
             Self::Cni(invocation) => vec![script::call(invocation)],
             Self::Agent(run) => vec![script::agent(run)],
+            Self::Resolver(run) => vec![script::resolver(run)],
         }
     }
 }

@@ -157,7 +157,7 @@ mod tests {
             .map(|step| match step {
                 Step::Machine(step) => net::shell(step).join("; "),
                 Step::Cni(call) => call.to_string(),
-                Step::Agent(run) => panic!("{run:?}"),
+                other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(

@@ -1,19 +1,22 @@
 //! Processes that live in a lab.
 //!
-//! Those that `lab exec` started, and their children, carry a mark in their environment and end
+//! Those that a lab or `lab exec` started, and their children, carry a mark in their environment and end
 //! with the lab. Others came by themselves: they are named and left alone.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use kernel::NetnsId;
+use kernel::{Netns, NetnsId};
+use net::Space;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::Name;
+use crate::{Error, Name, Result};
 
 /// The variable by which the processes of a lab are known; its value is the lab's name.
 pub const LAB_VARIABLE: &str = "PODWIRE_LAB";
@@ -30,6 +33,33 @@ pub struct Process {
 /// How long a process may take to end before it is killed, in steps of [`PAUSE`].
 const PATIENCE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// A program that is going to live in a lab: it reads nothing and says nothing.
+pub(crate) fn command(program: &Path, lab: &Name) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "only described here; Netns starts it")]
+    let mut command = Command::new(program);
+    command.env(LAB_VARIABLE, lab.as_str()).stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Starts it in a namespace.
+pub(crate) fn spawn(command: &mut Command, space: &Space) -> Result<Child> {
+    Ok(match space {
+        Space::Here => Netns::current()?.spawn(command)?,
+        Space::At(path) => Netns::open(path)?.spawn(command)?,
+    })
+}
+
+/// Starts it so that it outlives us; its errors go to the end of `log`.
+pub(crate) fn detach(command: &mut Command, space: &Space, log: &Path) -> Result<Child> {
+    let errors = File::options().create(true).append(true).open(log);
+    let errors = errors.map_err(|e| Error::io("open", log, e))?;
+    // A process group of its own: Ctrl-C on our terminal is not for it.
+    command.stdout(Stdio::null()).stderr(errors).process_group(0);
+    // It keeps nobody from unmounting what we happen to stand in.
+    command.current_dir("/");
+    spawn(command, space)
+}
 
 /// Ends the processes that were started for the lab and returns those that live in its namespaces
 /// without having been.

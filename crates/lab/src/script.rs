@@ -6,8 +6,8 @@ use std::path::Path;
 use net::{File, Space};
 
 use crate::{
-    AgentRun, Entry, Farewell, Invocation, Lab, Namespace, Network, Plan, Removal, Role, Step,
-    attachment, cluster,
+    AgentRun, Entry, Farewell, Invocation, Lab, Namespace, Network, Plan, Removal, ResolverRun,
+    Role, Step, attachment, cluster,
 };
 
 /// The file in which a network that a script made says how it is taken down.
@@ -44,7 +44,7 @@ fn rest_of(plan: &Plan) -> String {
     while let Some(step) = rest.first() {
         let machine = |step: &Step| match step {
             Step::Machine(step) => Some(step.clone()),
-            Step::Cni(_) | Step::Agent(_) => None,
+            Step::Cni(_) | Step::Agent(_) | Step::Resolver(_) => None,
         };
         let run: net::Plan = rest.iter().map_while(machine).collect();
         if run.is_empty() {
@@ -67,10 +67,11 @@ fn machine_steps(plan: &net::Plan) -> String {
 /// The commands that take down what the script of a plan made.
 fn removal(plan: &Plan) -> String {
     let mut text = String::new();
-    let stays = |step: &Step| matches!(step, Step::Agent(run) if run.stays);
-    for step in plan.steps.iter().filter(|step| stays(step)) {
-        if let Step::Agent(run) = step {
-            text.push_str(&end(run));
+    for step in &plan.steps {
+        match step {
+            Step::Agent(run) if run.stays => text.push_str(&end(run)),
+            Step::Resolver(run) => text.push_str(&end_of_all(&run.space)),
+            _ => {}
         }
     }
     for namespace in plan.namespaces.iter().rev() {
@@ -96,6 +97,9 @@ pub fn down(lab: &Lab, directory: &Path) -> String {
         let running: String = runs.filter(AgentRun::is_running).map(|run| end(&run)).collect();
         if !running.is_empty() {
             let _ = write!(text, "\n# ends the agents\n{running}");
+        }
+        if let Some(run) = cluster::resolver(lab, network, directory) {
+            let _ = write!(text, "\n# ends the resolver\n{}", end_of_all(&run.space));
         }
     }
     for invocation in attachment::releases(lab, directory) {
@@ -181,6 +185,19 @@ pub(crate) fn agent(run: &AgentRun) -> String {
     }
     // It also tells whom it cannot reach, which keeps pods from nobody else.
     format!("{command} || [ -e {} ]\n", word(&run.ready_file()))
+}
+
+/// The shell line that starts the resolver.
+pub(crate) fn resolver(run: &ResolverRun) -> String {
+    let arguments: Vec<String> = run.arguments().iter().map(|it| net::quote(it)).collect();
+    let command = format!("{}{} {}", inside(&run.space), word(&run.program), arguments.join(" "));
+    format!("{command} </dev/null >/dev/null 2>&1 &\n")
+}
+
+/// The shell line that ends all processes of a namespace.
+fn end_of_all(space: &Space) -> String {
+    let name = space.name().unwrap_or_default();
+    format!("kill $(ip netns pids {})\n", net::quote(name))
 }
 
 /// The shell line that ends an agent.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::publish::{Found, look};
 use crate::{
-    Lab, Name, Namespace, Network, Result, State, Step, Store, agents, attachment, cluster,
+    Lab, Name, Namespace, Network, Result, Role, State, Step, Store, agents, attachment, cluster,
 };
 
 /// A lab as it is now.
@@ -46,6 +46,7 @@ impl Store {
             faults.extend(changed(&lab, &directory)?);
             faults.extend(detached(&lab, &directory));
             faults.extend(disjoint(&lab, &directory));
+            faults.extend(nameless(&lab, &directory));
         }
         let limits = lab.limits(&directory);
         Ok(Status { lab, state, faults, limits })
@@ -157,6 +158,19 @@ fn disjoint(lab: &Lab, directory: &Path) -> Vec<Deviation> {
     };
     let faults = lab.nodes().zip(agents::problems(&runs)).flat_map(of_node);
     faults.filter(|fault| !limits.contains(fault)).collect()
+}
+
+/// Whether the resolver that pods are told answers.
+fn nameless(lab: &Lab, directory: &Path) -> Option<Deviation> {
+    let Network::Cluster(network) = &lab.network else { return None };
+    let host = lab.namespaces.iter().find(|it| it.role == Role::Outside)?;
+    let run = crate::ResolverRun {
+        space: Space::At(host.private_path(directory)),
+        ..cluster::resolver(lab, network, directory)?
+    };
+    let what = "the resolver does not answer".to_owned();
+    // A namespace that is gone has been found missing.
+    (!run.answers().unwrap_or(true)).then(|| Deviation { object: host.object(), what })
 }
 
 impl Lab {

@@ -266,6 +266,10 @@ pub(crate) fn make(
                 }
                 rest.split_at(runs.len())
             }
+            Step::Resolver(run) => {
+                run.start(interrupted)?;
+                rest.split_at(1)
+            }
             Step::Cni(invocation) => {
                 let result = invocation.run(interrupted)?;
                 tell(Made::Step(step, result.as_ref()))?;

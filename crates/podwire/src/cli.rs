@@ -200,6 +200,9 @@ pub(crate) enum LabCommand {
     #[command(after_help = "Examples:\n  podwire lab exec pod/pod1 -- ip route\n  \
         podwire lab exec node/node1 -- nft list ruleset")]
     Exec(Exec),
+    /// Answer for the names of a file, as the resolver of a lab does.
+    #[command(hide = true)]
+    Resolver(Resolver),
     /// Add a node to a lab of several, or remove one with its pods.
     #[command(subcommand)]
     Node(lab::NodeCommand),
@@ -242,6 +245,17 @@ pub(crate) struct Up {
     pub(crate) output: Output,
 }
 
+/// `podwire lab resolver`
+#[derive(Debug, Args)]
+pub(crate) struct Resolver {
+    /// The names and their addresses, as hosts(5) has them; read anew for each question.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hosts: PathBuf,
+    /// Where to answer, at port 53; several may be given.
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) listen: Vec<std::net::IpAddr>,
+}
+
 /// What a lab is made of.
 #[derive(Debug, Args)]
 pub(crate) struct Network {
@@ -266,6 +280,9 @@ pub(crate) struct Network {
     /// This port of each node leads to port 80 of its first pod.
     #[arg(long, value_name = "PORT", env = "PODWIRE_LAB_HOST_PORT")]
     pub(crate) host_port: Option<std::num::NonZeroU16>,
+    /// Pods are told a resolver, which knows the names of nodes and answers from outside.
+    #[arg(long, env = "PODWIRE_LAB_DNS")]
+    pub(crate) dns: bool,
     /// A router between the nodes: odd ones on one side, even ones on the other.
     #[arg(long, env = "PODWIRE_LAB_ROUTED")]
     pub(crate) routed: bool,
@@ -487,6 +504,7 @@ fn run(command: Command, terminal: Terminal) -> Result<ExitCode> {
         Command::Lab(LabCommand::Status(status)) => crate::lab::status(&status, terminal),
         Command::Lab(LabCommand::Graph(graph)) => crate::lab::graph(&graph, terminal),
         Command::Lab(LabCommand::Exec(exec)) => crate::lab::exec(&exec),
+        Command::Lab(LabCommand::Resolver(resolver)) => crate::lab::resolver::run(&resolver),
         Command::Lab(LabCommand::Node(command)) => crate::lab::edit::node(&command, terminal),
         Command::Lab(LabCommand::Pod(command)) => crate::lab::edit::pod(&command, terminal),
         Command::Lab(LabCommand::Agent(command)) => crate::lab::edit::agent(&command),

@@ -214,7 +214,9 @@ impl Narrator {
             text += &format!("   {:10} {}\n", "", self.terminal.dim(line));
         };
         match step {
-            Step::Machine(_) => step.commands().iter().for_each(|line| below(line)),
+            Step::Machine(_) | Step::Resolver(_) => {
+                step.commands().iter().for_each(|line| below(line));
+            }
             Step::Agent(run) => {
                 step.commands().iter().for_each(|line| below(line.trim_end()));
                 if !std::mem::replace(&mut self.has_explained_agent, true) {

@@ -110,6 +110,7 @@ impl From<lab::Error> for Failure {
             Error::Interrupted => Exit::Interrupted,
             Error::Plugin { .. }
             | Error::Agent { .. }
+            | Error::Resolver { .. }
             | Error::Runtime(_)
             | Error::Kernel(_)
             | Error::Io { .. }

@@ -2,6 +2,7 @@
 
 pub(crate) mod edit;
 pub(crate) mod faults;
+pub(crate) mod resolver;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -311,6 +312,7 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
             ("--fallback", flags.fallback.is_some()),
             ("--classic", flags.classic),
             ("--host-port", flags.host_port.is_some()),
+            ("--dns", flags.dns),
             ("--routed", flags.routed),
             ("--ipv6", flags.ipv6),
             ("--agents", flags.agents),
@@ -347,6 +349,7 @@ pub(crate) fn network(flags: cli::Network, defaults: Defaults) -> Result<Network
         },
         classic: flags.classic,
         host_port: flags.host_port.map(std::num::NonZeroU16::get),
+        dns: flags.dns,
         fallback: flags.fallback.map(|fallback| match fallback {
             cli::Fallback::Vxlan => fabric::Backend::Vxlan,
             cli::Fallback::Gpe => fabric::Backend::Gpe,
@@ -396,6 +399,7 @@ pub(crate) fn flags(network: &Network) -> String {
                 fabric::Backend::Vxlan => None,
             });
             flags.extend(it.host_port.map(|port| format!("--host-port {port}")));
+            flags.extend(it.dns.then(|| "--dns".to_owned()));
             flags.extend(it.classic.then(|| "--classic".to_owned()));
             flags.extend(it.fallback.map(|fallback| match fallback {
                 fabric::Backend::Gpe => "--fallback gpe".to_owned(),

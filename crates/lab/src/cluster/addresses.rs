@@ -79,6 +79,12 @@ pub(super) fn outside(family: Family) -> (IpNet, IpNet) {
     (OUTSIDE.host(family, HOST), OUTSIDE.gateway(family))
 }
 
+/// The address of the resolver, which is on the host beyond the cluster: its last part is the port that
+/// it answers at.
+pub(super) fn resolver(family: Family) -> IpNet {
+    OUTSIDE.host(family, 53)
+}
+
 /// The addresses of a node's pods.
 pub(super) fn pods(family: Family, node: &Namespace) -> IpNet {
     let number = number(node);

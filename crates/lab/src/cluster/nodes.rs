@@ -7,12 +7,14 @@ use fabric::{Config, Desired, Family, Machine, Node, NodeName, Nodes, TunnelForm
 use net::{Address, File, Link, Object};
 use serde_json::{Map, Value, json};
 
-use super::underlay::link;
+use super::underlay::{OUTSIDE, link};
 use super::{Cluster, addresses, home};
 use crate::{Entry, Lab, Namespace};
 
 /// The list of all nodes.
 const FILE: &str = "nodes.yaml";
+/// The names that the resolver knows.
+pub(super) const HOSTS: &str = "hosts";
 /// Where a node's runtime remembers attachments …
 pub(super) const CACHE: &str = "cni";
 /// … and the directory that is made in it.
@@ -35,6 +37,21 @@ pub(super) fn file(lab: &Lab, network: &Cluster, directory: &Path) -> Entry {
         );
     }
     Entry::File(File { path: directory.join(FILE), content })
+}
+
+/// The names that the resolver of the lab knows, if it has one: all hosts but pods, whose addresses
+/// nobody knows beforehand.
+pub(super) fn hosts(lab: &Lab, network: &Cluster, directory: &Path) -> Option<Entry> {
+    let families = network.families.all();
+    let outside = families.iter().map(|it| (addresses::outside(*it).0.addr(), OUTSIDE.to_owned()));
+    let nodes = nodes(lab, network).into_iter().flat_map(|node| {
+        let name = node.name.to_string();
+        let addresses: Vec<_> = node.addresses.iter().map(|(_, it)| *it).collect();
+        addresses.into_iter().map(move |address| (address, name.clone()))
+    });
+    let line = |(address, name): (std::net::IpAddr, String)| format!("{address} {name}\n");
+    let content = outside.chain(nodes).map(line).collect();
+    network.dns.then(|| Entry::File(File { path: directory.join(HOSTS), content }))
 }
 
 fn nodes(lab: &Lab, network: &Cluster) -> Vec<Node> {
@@ -66,6 +83,11 @@ pub(super) fn config(network: &Cluster, directory: &Path, node: &Namespace) -> C
     config.cni.directory = Some(super::configurations(&home));
     config.cni.bridge_options =
         Map::from_iter([("explainIn".to_owned(), path(&home, EXPLANATIONS))]);
+    if network.dns {
+        let families = network.families.all().iter();
+        let told: Vec<_> = families.map(|it| addresses::resolver(*it).addr()).collect();
+        config.cni.bridge_options.insert("dns".to_owned(), json!({ "nameservers": told }));
+    }
     config.cni.ipam_options = Map::from_iter([
         ("dataDir".to_owned(), path(&home, "cni/networks")),
         ("indexDir".to_owned(), path(&home, "cni/index")),

@@ -16,6 +16,7 @@ fn cluster(backend: Backend, families: Families, underlay: Underlay) -> (Lab, Cl
         backend,
         classic: false,
         host_port: None,
+        dns: false,
         fallback: None,
         families,
         underlay,

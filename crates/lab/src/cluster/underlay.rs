@@ -127,6 +127,10 @@ pub(super) fn steps(lab: &Lab, network: &Cluster) -> Vec<Step> {
             let router = Address::new(link(&host.name), gateway);
             steps.create(&net, router, "is that host's way to the nodes");
             steps.host(&host.space(), address, gateway);
+            if network.dns {
+                let address = Address::new(link(UPLINK), addresses::resolver(*family));
+                steps.create(&host.space(), address, "is the address of the resolver");
+            }
         }
     }
     steps.0

@@ -1,4 +1,4 @@
-//! Faults of what joins nodes: routes, rules, tunnels and the wire below them.
+//! Faults of what joins nodes: routes, rules, tunnels and the wire below them; and of what is beyond it.
 
 use diagnosis::Code;
 use diagnosis::verify::Rule as Promise;
@@ -207,6 +207,20 @@ pub(super) const FAULTS: &[Fault] = &[
         codes: &[Code::LinkDown],
         healed: false,
         make: uplink_down,
+    },
+    Fault {
+        name: "resolver-gone",
+        what: "The address is gone that pods were told to ask for names (in labs with --dns).",
+        symptom: "Everything is reached by address, and nothing by name: programs hang for seconds before they fail.",
+        repair: "ip -n outside addr add ADDRESS/LENGTH dev eth0",
+        on: Role::Outside,
+        scenes: CLUSTERS,
+        families: Families::Any,
+        rules: &[Promise::Dns],
+        unfelt: NOWHERE,
+        codes: &[Code::ResolverMissing],
+        healed: false,
+        make: resolver_gone,
     },
 ];
 
@@ -441,4 +455,13 @@ fn uplink_down(site: &Site<'_>) -> Made {
     let uplink = site.link(site.on, UPLINK)?;
     let down = |link: &mut Link| link.up = Some(false);
     Ok(vec![changed(site.on, &uplink, down, "switches the node's uplink off")])
+}
+
+/// The address of the resolver, taken from its host.
+fn resolver_gone(site: &Site<'_>) -> Made {
+    let resolver = site.resolver()?;
+    let is_it = |it: &Object| matches!(it, Object::Address(it) if it.address == resolver);
+    let address = site.objects(site.on)?.into_iter().find(is_it);
+    let address = address.ok_or_else(|| format!("{} has no {resolver}", site.on.name))?;
+    Ok(vec![delete(site.on, address, "takes the resolver its address away")])
 }

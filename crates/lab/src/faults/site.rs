@@ -88,6 +88,12 @@ impl<'a> Site<'a> {
         Ok(cluster::outside(self.family()).addr())
     }
 
+    /// The address of the resolver that pods are told.
+    pub(super) fn resolver(&self) -> Result<ipnet::IpNet, String> {
+        let told = cluster::resolver_address(self.network()?, self.family());
+        told.ok_or_else(|| "pods are told none: --dns of `podwire lab up` has them told".to_owned())
+    }
+
     /// An address of the underlay that nobody has.
     pub(super) fn nobody(&self, node: &Namespace) -> Result<std::net::IpAddr, String> {
         let (own, _) = cluster::on_underlay(self.network()?, self.family(), node);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kernel::Netns;
 use serde_json::Value;
@@ -481,4 +481,66 @@ fn a_kill_of_a_change_is_repaired() {
             assert_nothing_left();
         }
     }
+}
+
+/// What the resolver answers a pod that asks for an IPv4 address.
+fn asked(pod: &str, resolver: &str, name: &str) -> Vec<u8> {
+    let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8];
+    query.extend(name.as_bytes());
+    query.extend([0, 0, 1, 0, 1]);
+    let netns = Netns::open(&Path::new("/run/netns").join(pod)).expect("a namespace");
+    let resolver: IpAddr = resolver.parse().expect("an address");
+    let any = if resolver.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let ask = || {
+        let socket = std::net::UdpSocket::bind(any).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+        socket.send_to(&query, (resolver, 53)).expect("a way to the resolver");
+        let mut answer = vec![0; 512];
+        let length = socket.recv(&mut answer).expect("an answer");
+        answer.truncate(length);
+        answer
+    };
+    netns.enter(ask).expect("a visit")
+}
+
+#[test]
+fn pods_are_told_a_resolver_that_knows_the_hosts() {
+    const NO_SUCH_NAME: u8 = 3;
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1 --dual-stack --dns").expect(0);
+    podwire("verify lab/default --only dns --strict").expect(0);
+    podwire("lab status").expect(0);
+    for resolver in ["203.0.113.53", "2001:db8:ff::53"] {
+        assert!(asked("pod1", resolver, "node2").ends_with(&[192, 0, 2, 12]));
+        assert!(asked("pod2", resolver, "outside").ends_with(&[203, 0, 113, 10]));
+        assert_eq!(asked("pod2", resolver, "node3")[3], NO_SUCH_NAME);
+    }
+    podwire("lab node add").expect(0);
+    podwire("lab pod add node3").expect(0);
+    assert!(asked("pod3", "203.0.113.53", "node3").ends_with(&[192, 0, 2, 13]));
+    podwire("lab node rm node3").expect(0);
+    assert_eq!(asked("pod1", "203.0.113.53", "node3")[3], NO_SUCH_NAME);
+    sh("kill $(ip netns pids outside)");
+    let status = || podwire("lab status");
+    eventually("a resolver that is missed", || {
+        status().stdout.contains("the resolver does not answer").then_some(())
+    });
+    status().expect(1);
+    podwire("verify lab/default --only dns").expect(1);
+    podwire("lab down").expect(0);
+    assert_nothing_left();
+}
+
+/// Of a lab that is taken down, nobody goes on to answer.
+#[test]
+fn the_resolver_ends_with_its_lab() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 1 --ipv6 --dns").expect(0);
+    let pid = sh("ip netns pids outside").trim().to_owned();
+    // One that has ended and that nobody has asked about has no program any more.
+    let program = || fs::read_link(Path::new("/proc").join(&pid).join("exe"));
+    assert_eq!(program().expect("the program"), Path::new(env!("CARGO_BIN_EXE_podwire")));
+    podwire("lab down").expect(0);
+    assert!(program().is_err());
+    assert_nothing_left();
 }

@@ -14,7 +14,7 @@ fn scripts_make_the_same_network() {
         "blue --pods 1",
         "--nodes 2 --pods 1 --dual-stack",
         "--nodes 3 --pods 1 --backend host-gw --routed",
-        "--nodes 2 --pods 1 --backend gpe --agents",
+        "--nodes 2 --pods 1 --backend gpe --agents --dns",
     ] {
         let name = if flags.starts_with("blue") { "blue" } else { "" };
         podwire(&format!("lab up {flags}")).expect(0);

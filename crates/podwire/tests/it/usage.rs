@@ -17,6 +17,7 @@ fn wrong_use_is_2_and_says_what_is_right() {
         ("demo --pods 17", "neighbour table"),
         ("lab up --plain --pods 2", "cannot be used with"),
         ("lab up -o sh", "add --dry-run"),
+        ("lab up --dns", "add --nodes 2"),
         ("lab up --plugin-dir /no/such/directory", "is not a directory of plugins"),
         ("lab exec pod/pod1", "required"),
         ("no-such-command", "unrecognized"),

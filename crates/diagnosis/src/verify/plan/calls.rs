@@ -12,14 +12,7 @@ impl Builder<'_, '_> {
             return;
         }
         let at = self.plan.hosts[pod].at;
-        // What its programs have counts; what the plugins told may have come to nothing.
-        let own = &self.view.namespace(at).resolvers;
-        let told = self.view.attachments(at).flat_map(|(_, it)| &it.nameservers);
-        let mut told: Vec<IpAddr> = match own.is_empty() {
-            true => told.copied().collect(),
-            false => own.clone(),
-        };
-        told.dedup();
+        let mut told = self.view.resolvers(at);
         told.retain(|address| is_ours(*address));
         for address in told {
             let Some(own) = self.plan.hosts[pod].address(address.is_ipv6()) else { continue };
