@@ -90,9 +90,9 @@ impl Machine {
         format!("/{}", self.cgroup)
     }
 
-    /// Runs `podwire` on the node; returns what it prints.
+    /// Runs `podwire` on the node; returns what it prints, in lines of 100 columns.
     pub fn podwire(&self, arguments: &str) -> String {
-        self.node.sh(&plugins::podwire(arguments))
+        self.node.sh(&format!("COLUMNS=100 {}", plugins::podwire(arguments)))
     }
 
     /// Runs `ctr` against containerd's socket, on the node; returns what it prints.

@@ -62,20 +62,35 @@ pub fn same(text: &str) -> String {
         |number| format!("02:00:00:00:00:{number:02x}"),
     );
     // A name as the Go plugins give it.
-    let is_hex = |text: &str| text.chars().all(|it| it.is_ascii_hexdigit());
-    let text = numbered(
+    numbered(
         &text,
         |char| char.is_ascii_alphanumeric(),
         |word| word.len() == 12 && word.starts_with("veth") && is_hex(&word[4..]),
         |number| format!("veth{number:08x}"),
-    );
-    // A container's identifier.
-    numbered(
-        &text,
-        |char| char.is_ascii_alphanumeric(),
-        |word| word.len() == 64 && is_hex(word),
-        |number| format!("{number:064x}"),
     )
+}
+
+/// Identifiers that podman chose by chance, and names that were made of them.
+pub fn same_containers(text: &str) -> String {
+    let text = numbered(
+        text,
+        |char| char.is_ascii_alphanumeric() || char == '-',
+        |word| word.starts_with("netns-"),
+        |number| format!("netns-{number:08x}-0000-0000-0000-000000000000"),
+    );
+    // The iptables chains of the Go plugins' bridge and portmap, and containers themselves.
+    [24, 21, 64].into_iter().fold(text, |text, length| {
+        numbered(
+            &text,
+            |char| char.is_ascii_alphanumeric(),
+            |word| word.len() == length && is_hex(word),
+            |number| format!("{number:0length$x}"),
+        )
+    })
+}
+
+fn is_hex(text: &str) -> bool {
+    text.chars().all(|it| it.is_ascii_hexdigit())
 }
 
 /// The text with each different word of a kind replaced by a number of its own.
