@@ -162,8 +162,8 @@ fn a_kill_at_any_time_leaves_nothing() {
     verify("lab/default").expect(0);
     let before = state();
     assert!(!before.contains("socket"), "{before}");
-    for step in 0..30 {
-        let millis = step * 10;
+    for step in 0..15 {
+        let millis = step * 20;
         let mut child = command("verify lab/default --timeout 400ms").spawn().unwrap();
         sleep(Duration::from_millis(millis));
         child.kill().unwrap();
