@@ -30,7 +30,7 @@ pub use self::runtimes::Ready;
 pub use self::status::{SourceStatus, Status};
 
 use self::belief::Belief;
-use self::hold::{HOLD, Held, is_suspicious};
+use self::hold::{HOLD, Held};
 use self::order::{
     Wanted, fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_last,
 };
@@ -422,61 +422,6 @@ impl Agent {
         let mut plan = self.restrain(made, routes);
         plan.splice(..0, before);
         plan
-    }
-
-    /// Takes deletions out of a plan that may not be made (yet).
-    fn restrain(&mut self, plan: Plan, routes: usize) -> Plan {
-        let is_removal = self.removals(&plan);
-        let removals = plan.iter().zip(&is_removal).filter(|(step, is_removal)| {
-            **is_removal && step.change.object().is_some_and(is_peer_route)
-        });
-        let removals = removals.count();
-        let may_remove = if !self.here.is_empty() {
-            // A family that cannot be joined just now is one that may come back.
-            false
-        } else if !is_suspicious(removals, routes) {
-            self.held = None;
-            self.is_complete
-        } else {
-            let held = self.held.get_or_insert(Held {
-                since: self.now,
-                told: 0,
-                removals,
-                of: routes,
-                asked: false,
-                accepted: false,
-            });
-            (held.removals, held.of) = (removals, routes);
-            self.is_complete && held.is_over(self.now)
-        };
-        if may_remove {
-            self.held = None;
-            return plan;
-        }
-        let steps = plan.into_iter().zip(is_removal);
-        steps.filter(|(_, is_removal)| !is_removal).map(|(step, _)| step).collect()
-    }
-
-    /// Which steps of a plan take away what is not to be any more. What is deleted only to be made
-    /// again, or to make room, is not among them.
-    fn removals(&self, plan: &Plan) -> Vec<bool> {
-        let is_deletion = |step: &Step| matches!(step.change, Change::Delete(_));
-        if !plan.iter().any(is_deletion) {
-            return vec![false; plan.len()];
-        }
-        let made = plan.iter().filter_map(|step| match &step.change {
-            Change::Create(object) => Some(Key::of(object)),
-            _ => None,
-        });
-        let made: HashSet<Key<'_>> = made.collect();
-        let networks = self.nodes.pod_networks(&self.config);
-        let is_removal = |step: &Step| match &step.change {
-            Change::Delete(object) => {
-                !made.contains(&Key::of(object)) && !firewall::makes_room(object, networks)
-            }
-            _ => false,
-        };
-        plan.iter().map(is_removal).collect()
     }
 
     fn apply(&mut self, plan: Plan, effects: &mut Vec<Effect>) {

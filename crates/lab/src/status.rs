@@ -88,7 +88,7 @@ fn changed(lab: &Lab, directory: &Path) -> Result<Vec<Deviation>> {
         // One that cannot be read has been found missing, by its identity.
         let Ok(seen) = kernel.observe(&own, &Query::All) else { continue };
         let fault = |what| Deviation { object: namespace.object(), what };
-        let differs = net::diff(&own, want.to_vec(), &seen, |_| false).into_iter();
+        let differs = net::diff(&own, want.clone(), &seen, |_| false).into_iter();
         faults.extend(differs.filter_map(|step| describe(&step.change)).map(fault));
     }
     Ok(faults)

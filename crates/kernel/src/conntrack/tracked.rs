@@ -189,7 +189,7 @@ mod tests {
             create(&mut socket, &flow).unwrap();
             assert_eq!(create(&mut socket, &flow).unwrap_err().kind(), ErrorKind::Exists);
             assert_eq!(find(&mut socket, &flow).unwrap(), Some(flow.clone()));
-            assert_eq!(led(&mut socket).unwrap(), [flow.clone()]);
+            assert_eq!(led(&mut socket).unwrap(), std::slice::from_ref(&flow));
             delete(&mut socket, &flow).unwrap();
             assert_eq!(led(&mut socket).unwrap(), []);
         }
@@ -222,7 +222,7 @@ mod tests {
             };
             sh(&format!("{} >/dev/null 2>&1", script(net::Change::Create)));
             let theirs = list();
-            assert_eq!(led(&mut socket).unwrap(), [flow.clone()]);
+            assert_eq!(led(&mut socket).unwrap(), std::slice::from_ref(&flow));
             delete(&mut socket, &flow).unwrap();
             create(&mut socket, &flow).unwrap();
             assert_eq!(list(), theirs);
