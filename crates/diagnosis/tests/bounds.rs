@@ -180,13 +180,15 @@ fn what_is_not_read_is_told() {
     links.insert(5, link(5, "flannel-wg", "wireguard"));
     let bridge = Bridge { vlan_filtering: true, ..Bridge::default() };
     links.get_mut(&1).unwrap().info = Some(LinkInfo::Bridge(bridge));
+    machine.namespaces[0].legacy_tables = vec!["filter".to_owned(), "nat".to_owned()];
     let all = findings(&machine);
     assert!(all.iter().all(|finding| finding.code == Code::Unreadable), "{all:#?}");
     for (text, command) in [
         ("The bridge cni0 on this machine keeps VLANs apart", "bridge vlan show"),
         ("flannel-wg on this machine is a WireGuard device", "wg show flannel-wg"),
+        ("has tables of iptables-legacy (filter, nat)", "iptables-legacy-save"),
     ] {
-        let found = all.iter().find(|finding| finding.text.starts_with(text)).unwrap();
+        let found = all.iter().find(|finding| finding.text.contains(text)).unwrap();
         assert_eq!(found.command.as_deref(), Some(command));
         // Pods are on the bridge, and send by the tunnel.
         for wanted in ["pod/pod0", "node/n"] {

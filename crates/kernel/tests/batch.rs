@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use kernel::{ErrorKind, Kernel, OnError};
+use net::nft::{self, Element, Key, TableId, Value};
 use net::{
     Address, Change, Encap, Fdb, LinkName, Mac, Neighbour, Object, Plan, Route, Rule, Space, Step,
     Vni,
@@ -121,6 +122,52 @@ fn together_is_as_one_by_one() {
         assert!(kinds.contains(&kind), "no failure is {kind:?}");
     }
     assert!(failures.len() > 40 && done.len() > 300, "{} {}", failures.len(), done.len());
+    assert_same_state(&state(&a), &state(&b));
+}
+
+/// What is added to nftables goes ahead of what comes before it, and what comes after it waits for it:
+/// the outcome is the one that each transaction and each run of routes has by itself.
+#[test]
+fn rules_and_routes_at_once_are_as_one_after_the_other() {
+    testbed::isolated!();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    let table = TableId::new(nft::Family::Inet, "t");
+    let element = |n: u8| {
+        let key = Key::Point(vec![Value::Address([10, 60, n, 0].into())]);
+        Element { table: table.clone(), set: "s".into(), key, value: None, comment: None }
+    };
+    for namespace in [&a, &b] {
+        namespace.sh(DEVICES);
+        namespace.sh("nft add table inet t; nft 'add set inet t s { type ipv4_addr; }'");
+    }
+    let runs = |space: &Space| -> Vec<Plan> {
+        let step = |object| Step::new(space, Change::Create(object), "is one of many");
+        let tens = (0..10).map(|ten| 10 * ten + 1..=10 * ten + 10);
+        let runs = tens.flat_map(|peers| {
+            let mut elements: Plan = peers.clone().map(|n| step(element(n).into())).collect();
+            let mut routes: Plan = peers.clone().flat_map(|n| peer(n).map(step)).collect();
+            match *peers.start() {
+                // One that is there already has its whole transaction refused, and a route only itself.
+                31 => elements.push(step(element(1).into())),
+                51 => routes.extend(peer(7).map(step)),
+                _ => {}
+            }
+            [elements, routes]
+        });
+        runs.collect()
+    };
+    let mut kernel = Kernel::new().unwrap();
+    let at_once = kernel.apply(&runs(&a.space()).concat(), OnError::Continue);
+    let (mut done, mut failed, mut first) = (Vec::new(), Vec::new(), 0);
+    for run in runs(&b.space()) {
+        let one = kernel.apply(&run, OnError::Continue);
+        done.extend(one.done.iter().map(|place| first + place));
+        failed.extend(one.failed.into_iter().map(|(at, it)| (first + at, it.kind())));
+        first += run.len();
+    }
+    let failures: Vec<_> = at_once.failed.iter().map(|(at, it)| (*at, it.kind())).collect();
+    assert_eq!((&at_once.done, failures), (&done, failed));
+    assert_eq!(at_once.done.len(), first - 11 - 5);
     assert_same_state(&state(&a), &state(&b));
 }
 

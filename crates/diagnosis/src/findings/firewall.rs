@@ -31,6 +31,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
         }
         let node = Firewall { view, home, rules: Rules::new(&namespace.dump.nft) };
         findings.extend(node.dormant());
+        findings.extend(node.legacy());
         findings.extend(node.pods(&pods));
         findings.extend(node.ports());
         if has_tunnel {
@@ -62,6 +63,23 @@ type Seen<'a> = BTreeMap<(Code, String), Befallen<'a>>;
 type Befallen<'a> = (Effect<'a>, Vec<Thing>, Vec<String>);
 
 impl<'a> Firewall<'_, 'a> {
+    /// Rules of iptables-legacy are read by nobody but iptables-legacy.
+    fn legacy(&self) -> Option<Finding> {
+        let (view, home) = (self.view, self.home);
+        let tables = &view.namespace(home).legacy_tables;
+        if tables.is_empty() {
+            return None;
+        }
+        let text = format!(
+            "{} has tables of iptables-legacy ({}), which podwire does not read.",
+            view.called(home),
+            tables.join(", ")
+        );
+        let consequence = "Whether their rules change or drop what pods send cannot be told.";
+        let finding = Finding::new(Code::Unreadable, text, consequence, vec![view.space(home)]);
+        Some(finding.shown_by(view.command(home, "iptables-legacy-save")))
+    }
+
     fn pods(&self, pods: &[usize]) -> Vec<Finding> {
         let view = self.view;
         let mut seen: Seen<'a> = BTreeMap::new();

@@ -117,14 +117,14 @@ fn flagged(question: &str) -> Vec<String> {
     broken.map(|it| it["rule"].as_str().unwrap().to_owned()).collect()
 }
 
-/// All faults of a kind of lab, one after the other. A port of each node leads to a pod, and pods of
-/// clusters are told a resolver.
+/// All faults of a kind of lab, one after the other. In clusters a port of each node leads to a pod, and
+/// pods are told a resolver.
 #[track_caller]
 fn all(flags: &str, scene: Scene) {
     let _agents = Agents;
     let _home = home();
-    let dns = if scene == Scene::Pods { "" } else { "--dns" };
-    podwire(&format!("lab up {flags} --host-port 8080 {dns}")).expect(0);
+    let more = if scene == Scene::Pods { "" } else { "--host-port 8080 --dns" };
+    podwire(&format!("lab up {flags} {more}")).expect(0);
     look("whole.json");
     assert_eq!(found("whole.json"), [""; 0], "lab up {flags}");
     assert_eq!(flagged("lab/default"), [""; 0], "lab up {flags}");
