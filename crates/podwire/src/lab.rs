@@ -168,13 +168,18 @@ pub(crate) fn tell(line: &str) {
 
 /// What a person should know about how a lab was taken down.
 pub(crate) fn remarks(report: &Report) -> Vec<String> {
+    /// So many processes are named one by one.
+    const MOST: usize = 5;
     let process = |process: &lab::Process| {
         let lab::Process { pid, program } = process;
         format!("note: process {pid} ({program}) goes on in a namespace that has no name any more")
     };
+    let more = report.processes.len().saturating_sub(MOST);
+    let more = (more > 0).then(|| format!("note: and so do {more} more processes"));
     let notes = report.notes.iter().map(|note| format!("note: {note}"));
+    let processes = report.processes.iter().take(MOST).map(process).chain(more);
     let failures = report.failures.iter().map(|failure| format!("error: {failure}"));
-    notes.chain(report.processes.iter().map(process)).chain(failures).collect()
+    notes.chain(processes).chain(failures).collect()
 }
 
 /// `podwire lab ls`
