@@ -67,9 +67,7 @@ impl Applied {
     pub fn undo(&self, plan: &[Step]) -> Plan {
         undo(self.steps(plan))
     }
-}
 
-impl Applied {
     /// Takes what came of steps that go together, of which the first has the place `first`.
     fn take(&mut self, first: usize, done: Vec<bool>, failed: Option<(usize, Error)>) {
         self.done
@@ -104,13 +102,15 @@ impl Kernel {
     pub fn apply(&mut self, plan: &[Step], on_error: OnError) -> Applied {
         self.handles.values_mut().for_each(Handle::forget_all);
         let fault = self.fault.take();
+        let mut lanes = match fault {
+            None if on_error == OnError::Continue => Lanes::of(plan),
+            _ => None,
+        };
         let mut applied = Applied::default();
         let mut at = 0;
         while at < plan.len() {
-            if on_error == OnError::Continue
-                && fault.is_none()
-                && let Some(lanes) = Lanes::of(plan, at)
-                && self.apply_in_lanes(plan, lanes, &mut applied)
+            if let Some(lanes) = lanes.take_if(|lanes| lanes.begin() == Some(at))
+                && self.apply_in_lanes(plan, &lanes, &mut applied)
             {
                 break;
             }

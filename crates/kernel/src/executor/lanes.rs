@@ -14,77 +14,81 @@ use net::{Change, Object, Step};
 
 use super::{Applied, Kernel, OnError, Way, group};
 
-/// A part of a plan that goes in lanes: all of it from some place on.
-pub(super) struct Lanes {
-    /// What is added to nftables, a transaction each.
-    tables: Vec<Range<usize>>,
-    /// All else.
-    rest: Vec<Range<usize>>,
-}
+/// The last part of a plan, which goes in lanes: its groups in order, of which transactions only add to
+/// nftables.
+pub(super) struct Lanes(Vec<(Way, Range<usize>)>);
 
 impl Lanes {
-    /// How the plan goes on from `at`; `None` where that is better done by one thread.
-    pub(super) fn of(plan: &[Step], at: usize) -> Option<Self> {
-        let (mut tables, mut rest) = (Vec::new(), Vec::new());
-        let mut at = at;
+    /// The part of a plan that goes in lanes; `None` where one thread does as well.
+    pub(super) fn of(plan: &[Step]) -> Option<Self> {
+        let mut groups: Vec<(Way, Range<usize>)> = Vec::new();
+        let mut at = 0;
         while at < plan.len() {
             let range = at..at + group(&plan[at..], OnError::Continue);
             at = range.end;
             let steps = &plan[range.clone()];
             let adds = |step: &Step| matches!(step.change, Change::Create(Object::Nft(_)));
-            match Way::of(&steps[0], OnError::Continue) {
-                _ if steps[0].space != plan[0].space => return None,
-                Way::Transaction if steps.iter().all(adds) => tables.push(range),
-                Way::Together => rest.push(range),
-                Way::Transaction | Way::Alone | Way::Visit => return None,
+            let way = Way::of(&steps[0], OnError::Continue);
+            let fits = match way {
+                Way::Transaction => steps.iter().all(adds),
+                Way::Together => true,
+                Way::Alone | Way::Visit => false,
+            };
+            let is_elsewhere =
+                groups.first().is_some_and(|(_, it)| plan[it.start].space != steps[0].space);
+            if !fits || is_elsewhere {
+                groups.clear();
+            }
+            if fits {
+                groups.push((way, range));
             }
         }
-        (tables.len() > 1).then_some(Self { tables, rest })
+        let lanes = Self(groups);
+        (lanes.tables().count() > 1).then_some(lanes)
+    }
+
+    /// The place of the first step that goes in lanes.
+    pub(super) fn begin(&self) -> Option<usize> {
+        self.0.first().map(|(_, range)| range.start)
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.0.iter().filter(|(way, _)| *way == Way::Transaction).map(|(_, range)| range)
     }
 }
 
 impl Kernel {
-    /// Applies a part of a plan; `false` if there is no way to nftables, in which case nothing was
-    /// done.
+    /// Applies the part of a plan that goes in lanes; `false` if there is no way to nftables, in which
+    /// case nothing was done.
     pub(super) fn apply_in_lanes(
         &mut self,
         plan: &[Step],
-        lanes: Lanes,
+        lanes: &Lanes,
         applied: &mut Applied,
     ) -> bool {
-        let space = &plan[0].space;
+        let Some(space) = lanes.begin().map(|begin| &plan[begin].space) else { return false };
         let Ok(mut tables) = self.handle(space).and_then(|(home, handle)| handle.take_tables(home))
         else {
             return false;
         };
         let (tell, told) = channel();
-        let ahead = lanes.tables.clone();
         thread::scope(|scope| {
             let lane = scope.spawn(move || {
-                for range in ahead {
+                for range in lanes.tables() {
                     let changes: Vec<&Change> =
-                        plan[range].iter().map(|step| &step.change).collect();
+                        plan[range.clone()].iter().map(|step| &step.change).collect();
                     // Nobody stops listening before all of it was told.
                     let _ = tell.send(tables.transact(&changes));
                 }
                 tables
             });
-            let mut before = lanes.tables.into_iter().peekable();
-            let mut rest = lanes.rest.into_iter().peekable();
-            loop {
-                let is_next = |range: &Range<usize>| {
-                    rest.peek().is_none_or(|other| range.start < other.start)
-                };
-                if let Some(range) = before.next_if(is_next) {
-                    if let Ok((outcome, unheard)) = told.recv() {
-                        let (done, failed) = super::parts(outcome);
-                        applied.unheard |= unheard;
-                        applied.take(range.start, done, failed);
-                    }
-                } else if let Some(range) = rest.next() {
-                    self.apply_together(range.start, &plan[range], applied);
-                } else {
-                    break;
+            for (way, range) in &lanes.0 {
+                if *way == Way::Together {
+                    self.apply_together(range.start, &plan[range.clone()], applied);
+                } else if let Ok((outcome, unheard)) = told.recv() {
+                    let (done, failed) = super::parts(outcome);
+                    applied.unheard |= unheard;
+                    applied.take(range.start, done, failed);
                 }
             }
             let tables = lane.join().unwrap_or_else(|panic| resume_unwind(panic));
