@@ -40,20 +40,20 @@ pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
     let Joint { config, me, pod_networks, uplinks, .. } = joint;
     let mut objects: Vec<Object> = vec![Object::Nft(table().into())];
     for family in Family::ALL {
-        for (name, interval) in [(PODS, true), (NODES, false), (SPARED, true)] {
+        for (name, interval) in [(&PODS, true), (&NODES, false), (&SPARED, true)] {
             objects.push(set(name, family, interval).into());
         }
     }
     for net in pod_networks {
-        objects.push(element(PODS, Family::of_net(*net), (*net).into()));
+        objects.push(element(&PODS, Family::of_net(*net), (*net).into()));
     }
     for net in &config.masquerade.except {
-        objects.push(element(SPARED, Family::of_net(*net), (*net).into()));
+        objects.push(element(&SPARED, Family::of_net(*net), (*net).into()));
     }
     objects.extend(Family::ALL.into_iter().filter_map(|family| pods_of(joint, me, family)));
     for (family, uplink) in uplinks.iter() {
         let key = Key::Point(vec![Value::Address(uplink.address)]);
-        objects.push(element(NODES, family, key));
+        objects.push(element(&NODES, family, key));
     }
     objects.extend(Family::ALL.map(|family| masquerade(config, family).into()));
     objects.push(postrouting(config, me).into());
@@ -71,7 +71,7 @@ pub(crate) fn base(joint: &Joint<'_>) -> Vec<Object> {
 /// What a peer adds for `family`.
 pub(crate) fn peer(joint: &Joint<'_>, peer: &Node, family: Family) -> Vec<Object> {
     let address = peer.addresses.get(family);
-    let node = address.map(|it| element(NODES, family, Key::Point(vec![Value::Address(*it)])));
+    let node = address.map(|it| element(&NODES, family, Key::Point(vec![Value::Address(*it)])));
     pods_of(joint, peer, family).into_iter().chain(node).collect()
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn peer(joint: &Joint<'_>, peer: &Node, family: Family) -> Vec<Object
 fn pods_of(joint: &Joint<'_>, node: &Node, family: Family) -> Option<Object> {
     let subnet = node.subnets.get(family)?;
     let is_new = !overlaps(&joint.pod_networks, subnet);
-    is_new.then(|| element(PODS, family, (*subnet).into()))
+    is_new.then(|| element(&PODS, family, (*subnet).into()))
 }
 
 fn overlaps(networks: &[IpNet], subnet: &IpNet) -> bool {
@@ -94,33 +94,35 @@ pub(crate) fn makes_room(object: &Object, networks: &[IpNet]) -> bool {
     let ([Value::Address(first)], [Value::Address(last)]) = (&first[..], &last[..]) else {
         return false;
     };
-    Family::ALL.into_iter().any(|family| *set == named(PODS, family))
+    Family::ALL.into_iter().any(|family| set == named(&PODS, family))
         && nft::network(*first, *last).is_some_and(|subnet| overlaps(networks, &subnet))
 }
 
-/// What there is of for each family, of IPv4 and IPv6.
-type Names = [&'static str; 2];
+/// What there is of for each family, of IPv4 and IPv6. Each of thousands of elements has the name of
+/// its set.
+type Names = LazyLock<[nft::Name; 2]>;
 
-const PODS: Names = ["pods4", "pods6"];
-const NODES: Names = ["nodes4", "nodes6"];
-const SPARED: Names = ["spared4", "spared6"];
-const MASQUERADE: Names = ["masquerade4", "masquerade6"];
+static PODS: Names = LazyLock::new(|| ["pods4", "pods6"].map(nft::Name::from));
+static NODES: Names = LazyLock::new(|| ["nodes4", "nodes6"].map(nft::Name::from));
+static SPARED: Names = LazyLock::new(|| ["spared4", "spared6"].map(nft::Name::from));
+static MASQUERADE: Names = LazyLock::new(|| ["masquerade4", "masquerade6"].map(nft::Name::from));
 
-fn named([v4, v6]: Names, family: Family) -> &'static str {
+fn named(names: &'static Names, family: Family) -> &'static nft::Name {
+    let [v4, v6] = &**names;
     match family {
         Family::V4 => v4,
         Family::V6 => v6,
     }
 }
 
-fn set(names: Names, family: Family, interval: bool) -> Set {
+fn set(names: &'static Names, family: Family, interval: bool) -> Set {
     let key = match family {
         Family::V4 => KeyType::Ipv4Addr,
         Family::V6 => KeyType::Ipv6Addr,
     };
     Set {
         table: table(),
-        name: named(names, family).to_owned(),
+        name: named(names, family).to_string(),
         key: vec![key],
         value: None,
         flags: SetFlags { interval, ..SetFlags::default() },
@@ -128,14 +130,8 @@ fn set(names: Names, family: Family, interval: bool) -> Set {
     }
 }
 
-fn element(set: Names, family: Family, key: Key) -> Object {
-    /// Each of thousands of elements has the name of its set.
-    static SETS: LazyLock<Vec<nft::Name>> = LazyLock::new(|| {
-        [PODS, NODES, SPARED].into_iter().flatten().map(nft::Name::from).collect()
-    });
-    let name = named(set, family);
-    let known = SETS.iter().find(|it| **it == name).cloned();
-    let set = known.unwrap_or_else(|| name.into());
+fn element(set: &'static Names, family: Family, key: Key) -> Object {
+    let set = named(set, family).clone();
     Element { table: table(), set, key, value: None, comment: None }.into()
 }
 
@@ -166,7 +162,7 @@ fn postrouting(config: &Config, me: &Node) -> Chain {
     let look = |(family, subnet): (Family, &IpNet)| {
         Rule::new([
             Statement::within(source(family), *subnet),
-            Statement::Verdict(Verdict::Jump(named(MASQUERADE, family).to_owned())),
+            Statement::Verdict(Verdict::Jump(named(&MASQUERADE, family).to_string())),
         ])
     };
     let rules = match config.masquerade.enabled {
@@ -184,11 +180,11 @@ fn postrouting(config: &Config, me: &Node) -> Chain {
 /// being empty: who looks at the node sees what is wanted.
 fn masquerade(config: &Config, family: Family) -> Chain {
     if !config.masquerade.enabled {
-        return chain(named(MASQUERADE, family), None, Vec::new());
+        return chain(named(&MASQUERADE, family).as_str(), None, Vec::new());
     }
     let to = destination(family);
     let back = || Statement::Verdict(Verdict::Return);
-    let spare = |set: Names| Rule::new([Statement::lookup([to], named(set, family)), back()]);
+    let spare = |set| Rule::new([Statement::lookup([to], named(set, family).as_str()), back()]);
     let multicast = match family {
         Family::V4 => IpNet::new([224, 0, 0, 0].into(), 4),
         Family::V6 => IpNet::new([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8),
@@ -196,9 +192,9 @@ fn masquerade(config: &Config, family: Family) -> Chain {
     let multicast = multicast.ok().map(|net| Rule::new([Statement::within(to, net), back()]));
     // Ports by chance: two nodes' pods that ask one server at once do not run into each other.
     let rest = Rule::new([Statement::Masquerade { fully_random: true }]);
-    let spared = [PODS, NODES, SPARED].map(spare);
+    let spared = [&PODS, &NODES, &SPARED].map(spare);
     let rules = spared.into_iter().chain(multicast).chain([rest]).collect();
-    chain(named(MASQUERADE, family), None, rules)
+    chain(named(&MASQUERADE, family).as_str(), None, rules)
 }
 
 /// A port of the node that leads to one of its pods is asked by the underlay and answered by it. Our
@@ -246,7 +242,7 @@ fn tunnel_in(joint: &Joint<'_>) -> Chain {
         let unknown = Statement::Lookup {
             key: vec![source(family)],
             negated: true,
-            set: named(NODES, family).to_owned(),
+            set: named(&NODES, family).to_string(),
         };
         let [port, local] = to_tunnel();
         Rule::new([port, local, unknown, Statement::Verdict(Verdict::Drop)])
@@ -270,7 +266,7 @@ fn tunnel_in(joint: &Joint<'_>) -> Chain {
 
 fn tunnel_out(config: &Config) -> Chain {
     let untracked = |family: Family| {
-        let peer = Statement::lookup([destination(family)], named(NODES, family));
+        let peer = Statement::lookup([destination(family)], named(&NODES, family).as_str());
         let port =
             Statement::is(Field::DestinationPort(Transport::Udp), Value::Port(config.tunnel.port));
         Rule::new([port, peer, Statement::NoTrack])
@@ -287,13 +283,13 @@ fn probes_in(port: u16) -> Chain {
             Statement::is(Field::DestinationType, AddressType::LOCAL),
         ]
     };
-    let known = |(family, set): (Family, Names)| {
+    let known = |(family, set): (Family, &'static Names)| {
         let mut statements = to_us();
-        statements.push(Statement::lookup([source(family)], named(set, family)));
+        statements.push(Statement::lookup([source(family)], named(set, family).as_str()));
         statements.push(Verdict::Accept.into());
         Rule::new(statements)
     };
-    let sets = Family::ALL.into_iter().flat_map(|family| [(family, NODES), (family, PODS)]);
+    let sets = Family::ALL.into_iter().flat_map(|family| [(family, &NODES), (family, &PODS)]);
     let mut stranger = to_us();
     stranger.push(Verdict::Drop.into());
     let rules = sets.map(known).chain([Rule::new(stranger)]).collect();
