@@ -8,11 +8,10 @@ use std::time::Duration;
 use cni::exec::Patience;
 use cni::runtime::{Cache, NetworkList, Parameters, Runtime};
 use cni::{Command, Environment};
-use kernel::Netns;
 use net::Space;
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, processes};
 
 /// A plugin that takes longer is killed: a kubelet would not wait longer for a pod either.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -50,11 +49,7 @@ impl Invocation {
             Command::Check => runtime.check(&network, &self.parameters).map(|()| None),
             _ => runtime.del(&network, &self.parameters).map(|()| None),
         };
-        let answer = match &self.space {
-            Space::Here => call(),
-            Space::At(path) => Netns::open(path)?.enter(call)?,
-        };
-        answer.map_err(failed)
+        processes::enter(&self.space, call)?.map_err(failed)
     }
 
     /// Whether the pod was attached, or at least begun to be.

@@ -50,6 +50,14 @@ pub(crate) fn spawn(command: &mut Command, space: &Space) -> Result<Child> {
     })
 }
 
+/// Does something in a namespace.
+pub(crate) fn enter<T>(space: &Space, work: impl FnOnce() -> T) -> Result<T> {
+    Ok(match space {
+        Space::Here => work(),
+        Space::At(path) => Netns::open(path)?.enter(work)?,
+    })
+}
+
 /// Starts it so that it outlives us; its errors go to the end of `log`.
 pub(crate) fn detach(command: &mut Command, space: &Space, log: &Path) -> Result<Child> {
     let errors = File::options().create(true).append(true).open(log);

@@ -4,11 +4,10 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kernel::Netns;
 use net::Space;
 
 use crate::{Error, Name, Result, processes};
@@ -33,9 +32,11 @@ pub struct ResolverRun {
 /// How long it may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
-const PORT: u16 = 53;
 
 impl ResolverRun {
+    /// Where names are asked for (RFC 1035 section 4.2).
+    pub const PORT: u16 = 53;
+
     /// The arguments of the program.
     pub fn arguments(&self) -> Vec<String> {
         let hosts = ["--hosts".to_owned(), self.hosts.display().to_string()];
@@ -70,14 +71,13 @@ impl ResolverRun {
     /// Whether it takes questions at all of its addresses, as those see it that are where it is.
     pub(crate) fn answers(&self) -> Result<bool> {
         let connects = |address: &IpAddr| {
-            TcpStream::connect_timeout(&SocketAddr::new(*address, PORT), Duration::from_secs(1))
-                .is_ok()
+            TcpStream::connect_timeout(
+                &SocketAddr::new(*address, Self::PORT),
+                Duration::from_secs(1),
+            )
+            .is_ok()
         };
-        let all = || self.addresses.iter().all(connects);
-        Ok(match &self.space {
-            Space::Here => all(),
-            Space::At(path) => Netns::open(Path::new(path))?.enter(all)?,
-        })
+        processes::enter(&self.space, || self.addresses.iter().all(connects))
     }
 }
 

@@ -10,10 +10,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use lab::ResolverRun;
+
 use crate::cli::Resolver;
 use crate::failure::{Exit, Failure, Result};
 
-const PORT: u16 = 53;
 /// How long somebody who is connected may think.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -29,7 +30,7 @@ const NOT_KNOWN: u8 = 4;
 pub(crate) fn run(arguments: &Resolver) -> Result<ExitCode> {
     let mut sockets = Vec::new();
     for address in &arguments.listen {
-        let at = SocketAddr::new(*address, PORT);
+        let at = SocketAddr::new(*address, ResolverRun::PORT);
         let udp = UdpSocket::bind(at).map_err(|error| failed(at, &error))?;
         let tcp = TcpListener::bind(at).map_err(|error| failed(at, &error))?;
         sockets.push((at, udp, tcp));
