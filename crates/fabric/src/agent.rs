@@ -51,8 +51,13 @@ pub enum Event {
     /// All that may be ours, as [`Effect::Look`] asked for, and routes of others that packets take in
     /// place of ours.
     Looked(Vec<Object>),
-    /// What came of [`Effect::Apply`]: changes that failed, each with the reason.
-    Applied(Vec<(Change, String)>),
+    /// What came of [`Effect::Apply`].
+    Applied {
+        /// What was to be made.
+        plan: Plan,
+        /// What of it failed, by its place in the plan, in order, and with the reason.
+        failed: Vec<(usize, String)>,
+    },
     /// The kernel says that this is there now, or is so now.
     Seen(Object),
     /// The kernel says that this has gone.
@@ -221,7 +226,7 @@ impl Agent {
             Event::Source(report) => self.on_report(report, &mut effects),
             Event::Surveyed(machine) => self.on_machine(machine, &mut effects),
             Event::Looked(seen) => self.on_look(seen, &mut effects),
-            Event::Applied(failed) => self.on_applied(failed),
+            Event::Applied { plan, failed } => self.on_applied(plan, failed),
             Event::Seen(object) => self.on_seen(&object),
             Event::Gone(object) => self.on_gone(&object),
             Event::Rules => self.look_soon(),
@@ -425,40 +430,46 @@ impl Agent {
     }
 
     fn apply(&mut self, plan: Plan, effects: &mut Vec<Effect>) {
-        if plan.is_empty() {
-            return;
+        if !plan.is_empty() {
+            effects.push(Effect::Apply(plan.into_iter().map(over_what_is_in_the_way).collect()));
         }
-        for step in &plan {
-            match &step.change {
-                Change::Create(object) | Change::Replace { to: object, .. } => {
-                    self.belief.insert(object.clone());
+    }
+
+    /// Believes in what was made. The plan comes back for that, so that nothing of it is copied, and
+    /// peers need not wait until this is done.
+    fn on_applied(&mut self, plan: Plan, refused: Vec<(usize, String)>) {
+        let mut refused = refused.into_iter().peekable();
+        let mut has_failed = false;
+        for (place, Step { change, .. }) in plan.into_iter().enumerate() {
+            if let Some((_, why)) = refused.next_if(|(it, _)| *it == place) {
+                has_failed = true;
+                if let Some(object) = change.object() {
+                    self.belief.remove(object);
                 }
-                Change::Delete(object) => self.belief.remove(object),
-                Change::Ensure(_) | Change::Act(_) => continue,
+                self.failed.push((change, why));
+                continue;
             }
-            let kind = kind(&step.change);
+            // A setting is seen to and not told of.
+            if matches!(change, Change::Ensure(Object::Sysctl(_)) | Change::Act(_)) {
+                continue;
+            }
+            let kind = kind(&change);
             match self.changes.get_mut(kind) {
                 Some(count) => *count += 1,
                 None => drop(self.changes.insert(kind.to_owned(), 1)),
             }
             self.last_change = Some(self.now);
-        }
-        effects.push(Effect::Apply(plan.into_iter().map(over_what_is_in_the_way).collect()));
-    }
-
-    fn on_applied(&mut self, failed: Vec<(Change, String)>) {
-        if failed.is_empty() {
-            return;
-        }
-        for (change, _) in &failed {
             match change {
                 Change::Create(object)
                 | Change::Ensure(object)
-                | Change::Replace { to: object, .. } => self.belief.remove(object),
-                Change::Delete(_) | Change::Act(_) => {}
+                | Change::Replace { to: object, .. } => self.belief.insert(object),
+                Change::Delete(object) => self.belief.remove(&object),
+                Change::Act(_) => {}
             }
         }
-        self.failed.extend(failed);
+        if !has_failed {
+            return;
+        }
         // What the kernel refuses now it may take later; a machine that refuses is not pestered.
         self.retry = (self.retry * 2).clamp(Duration::from_millis(250), Duration::from_secs(30));
         let at = self.now + self.retry;

@@ -378,7 +378,8 @@ impl Joint<'_> {
 /// two routes that differ in it stand beside each other: one of somebody else's, which has none,
 /// would stand before ours unseen. One of another scope takes the place of ours, which is told.
 fn list(destination: IpNet) -> Option<Scope> {
-    const LISTS: u32 = 128;
+    // All numbers between that of the universe (0) and that of a link (253).
+    const LISTS: u32 = 252;
     let IpNet::V4(of) = destination else { return None };
     // Networks are mostly given out one after the other.
     let host_bits = u32::from(of.max_prefix_len() - of.prefix_len());

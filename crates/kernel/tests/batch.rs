@@ -80,11 +80,11 @@ fn plan(space: &Space) -> Plan {
             5 => peer(n - 1).into_iter().for_each(|object| add(Change::Ensure(object))),
             6 => peer(n - 3).into_iter().for_each(|object| add(Change::Delete(object))),
             7 => peer(n - 4).into_iter().for_each(|object| add(Change::Delete(object))),
-            8 => add(Change::Replace { from: rule(n).into(), to: rule(n).into() }),
+            8 => add(Change::replace(rule(n), rule(n))),
             9 => {
                 let [Object::Neighbour(from), ..] = peer(n) else { panic!("not a neighbour") };
                 let to = Neighbour { mac: Mac([2; 6]), ..from.clone() };
-                add(Change::Replace { from: from.into(), to: to.into() });
+                add(Change::replace(from, to));
             }
             _ => {}
         }

@@ -114,7 +114,7 @@ fn describe(change: &Change) -> Option<String> {
     };
     match change {
         Change::Create(object) => Some(format!("{} is missing", name(object))),
-        Change::Replace { from: Object::Link(from), to: Object::Link(to) } => {
+        Change::Replace { from, to: Object::Link(to) } if let Object::Link(from) = &**from => {
             let what = if to.up == Some(true) && from.up == Some(false) {
                 "is switched off"
             } else if to.master.is_some() && to.master != from.master {

@@ -19,8 +19,8 @@ pub enum Change {
     Ensure(Object),
     /// Turns one object into another with the same key, in one atomic message.
     Replace {
-        /// As it is seen now.
-        from: Object,
+        /// As it is seen now. Replacements are rare, and steps are many.
+        from: Box<Object>,
         /// As it should be.
         to: Object,
     },
@@ -192,6 +192,11 @@ pub struct Step {
 pub type Plan = Vec<Step>;
 
 impl Change {
+    /// Turns `from` into `to`.
+    pub fn replace(from: impl Into<Object>, to: impl Into<Object>) -> Self {
+        Self::Replace { from: Box::new(from.into()), to: to.into() }
+    }
+
     /// What it is about, as it should be afterwards or was before it goes; `None` for an action.
     pub fn object(&self) -> Option<&Object> {
         match self {
@@ -208,9 +213,7 @@ impl Change {
         match self {
             Self::Create(object) => Some(Self::Delete(object.clone())),
             Self::Delete(object) => Some(Self::Create(object.clone())),
-            Self::Replace { from, to } => {
-                Some(Self::Replace { from: to.clone(), to: from.clone() })
-            }
+            Self::Replace { from, to } => Some(Self::replace(to.clone(), Object::clone(from))),
             Self::Ensure(_) | Self::Act(_) => None,
         }
     }

@@ -38,12 +38,16 @@ pub fn diff(
         .map(|object| Step::new(space, Change::Delete(object.clone()), "is no longer wanted"));
     let mut plan: Plan = deletions.collect();
     drop(wanted);
+    // Mostly either all of it is missing, or hardly anything.
+    if found.is_empty() {
+        plan.reserve(want.len());
+    }
     for object in want {
         match found.get(&Key::of(&object)) {
             None => plan.push(Step::new(space, Change::Create(object), "is missing")),
             Some(found) if is_satisfied(&object, found) => {}
             Some(found) if is_replaceable(&object, found) => {
-                let change = Change::Replace { from: Object::clone(found), to: object };
+                let change = Change::replace(Object::clone(found), object);
                 plan.push(Step::new(space, change, "is not as it should be"));
             }
             Some(found) => {
@@ -168,7 +172,7 @@ mod tests {
             [
                 Change::Delete(seen[1].clone()),
                 Change::Create(want[0].clone()),
-                Change::Replace { from: seen[0].clone(), to: want[1].clone() },
+                Change::replace(seen[0].clone(), want[1].clone()),
             ]
         );
         assert_eq!(diff(&Space::Here, want.to_vec(), &want, ours), []);

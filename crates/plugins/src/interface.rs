@@ -142,7 +142,7 @@ pub(crate) fn can_be_gateway(gateway: IpAddr, address: IpNet) -> bool {
 /// Brings an interface up that was made in the same plan, and so is down.
 pub(crate) fn plug_in(name: &LinkName) -> Change {
     let down = Link { up: Some(false), ..Link::existing(name.clone()) };
-    Change::Replace { to: down.clone().up().into(), from: down.into() }
+    Change::replace(down.clone(), down.up())
 }
 
 /// The first host address of a subnet, which is the gateway where none is given.

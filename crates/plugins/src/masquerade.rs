@@ -82,10 +82,7 @@ pub(crate) fn plan(
         let element = element(attachment, *address);
         let found = stale.iter().find(|old| old.set == element.set && old.key == element.key);
         let change = match found {
-            Some(old) => Change::Replace {
-                from: net::Object::Nft(old.clone().into()),
-                to: net::Object::Nft(element.into()),
-            },
+            Some(old) => Change::replace(old.clone(), element),
             None => Change::Create(net::Object::Nft(element.into())),
         };
         plan.push(Step::new(space, change, "lets the pod reach the world with the node's address"));

@@ -120,7 +120,7 @@ pub(super) fn over_what_is_in_the_way(step: Step) -> Step {
     let change = match step.change {
         Change::Create(object @ (Object::Neighbour(_) | Object::Fdb(_))) => Change::Ensure(object),
         Change::Create(object @ Object::Route(_)) if is_ipv6(&object) => {
-            Change::Replace { from: object.clone(), to: object }
+            Change::replace(object.clone(), object)
         }
         other => other,
     };

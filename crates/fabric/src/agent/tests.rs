@@ -87,7 +87,7 @@ impl World {
                 }
                 Effect::Apply(plan) => {
                     plan.iter().for_each(|step| self.make(&step.change));
-                    Event::Applied(Vec::new())
+                    Event::Applied { plan, failed: Vec::new() }
                 }
                 other => {
                     self.told.push(other);
@@ -379,8 +379,8 @@ fn what_is_refused_is_tried_again_ever_more_rarely() {
     let place = world.objects.iter().position(is_peer_route).unwrap();
     let route = world.objects.remove(place);
     for _ in 0..20 {
-        let refused = (Change::Create(route.clone()), "no".to_owned());
-        world.agent.on(Event::Applied(vec![refused]), world.now);
+        let plan = vec![Step::new(&Space::Here, Change::Create(route.clone()), "is missing")];
+        world.agent.on(Event::Applied { plan, failed: vec![(0, "no".to_owned())] }, world.now);
         let due = world.agent.deadline().unwrap();
         assert!(due <= world.now + Duration::from_secs(30));
         world.now = due;

@@ -132,7 +132,9 @@ impl Requests {
             Change::Create(net::Object::Nft(object)) => self.add(place, object, NEW),
             Change::Ensure(net::Object::Nft(object)) => self.add(place, object, flag::CREATE),
             Change::Delete(net::Object::Nft(object)) => self.delete(place, object),
-            Change::Replace { from: net::Object::Nft(from), to: net::Object::Nft(to) } => {
+            Change::Replace { from, to: net::Object::Nft(to) }
+                if let net::Object::Nft(from) = &**from =>
+            {
                 match (from, to) {
                     (Object::Chain(from), Object::Chain(chain)) if from.base == chain.base => {
                         self.add(place, to, flag::CREATE)

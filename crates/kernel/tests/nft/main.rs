@@ -46,8 +46,8 @@ fn a_dormant_table_is_woken_with_all_that_is_in_it() {
     let objects = masquerade();
     let asleep = Table { dormant: true, ..Table::new(cni(Family::Inet)) };
     let table = |dormant| net::Object::from(Table { dormant, ..asleep.clone() });
-    let sleep = Change::Replace { from: table(false), to: table(true) };
-    let wake = Change::Replace { from: table(true), to: table(false) };
+    let sleep = Change::replace(table(false), table(true));
+    let wake = Change::replace(table(true), table(false));
     let create: Vec<_> = objects.iter().map(|it| Change::Create(it.clone().into())).collect();
     let (ours, theirs) = (Namespace::new("ours"), Namespace::new("theirs"));
     apply(&ours.space(), &create).unwrap();
@@ -201,13 +201,11 @@ fn a_refusal_names_the_change_and_undoes_all() {
 
     // Replacing is one transaction, and works whether or not the old one is still there.
     for _ in 0..2 {
-        let (from, to) = (element.clone().into(), other.clone().into());
-        apply(&space, &[Change::Replace { from, to }]).unwrap();
+        apply(&space, &[Change::replace(element.clone(), other.clone())]).unwrap();
         assert_eq!(elements("masquerade4"), std::slice::from_ref(&other));
         apply(&space, &[Change::Delete(other.clone().into())]).unwrap();
     }
-    let (from, to) = (objects[5].clone().into(), moved.clone().into());
-    apply(&space, &[Change::Replace { from, to }]).unwrap();
+    apply(&space, &[Change::replace(objects[5].clone(), moved.clone())]).unwrap();
     assert!(dump(&space).contains(&moved.into()));
 }
 

@@ -26,7 +26,7 @@ pub(super) fn touched(plan: &Plan) -> BTreeMap<&Space, Vec<&Object>> {
     let mut touched: BTreeMap<&Space, Vec<&Object>> = BTreeMap::new();
     for Step { space, change, .. } in plan {
         let from = match change {
-            Change::Replace { from, .. } => Some(from),
+            Change::Replace { from, .. } => Some(&**from),
             _ => None,
         };
         touched.entry(space).or_default().extend(from.into_iter().chain(change.object()));
@@ -137,7 +137,9 @@ impl Before {
         let wanted: Vec<Object> = self.objects.iter().filter(stays).cloned().collect();
         for step in net::diff(&self.space, wanted, &objects, made) {
             let change = match &step.change {
-                Change::Replace { from: Object::Link(from), to: Object::Link(to) } => {
+                Change::Replace { from, to: Object::Link(to) }
+                    if let Object::Link(from) = &**from =>
+                {
                     replace(from, to)
                 }
                 change => change.clone(),
@@ -224,7 +226,7 @@ pub(super) fn replace(from: &Link, to: &Link) -> Change {
     if new.port == Port::default() && !new.free {
         old.port = Port::default();
     }
-    Change::Replace { from: old.into(), to: new.into() }
+    Change::replace(old, new)
 }
 
 #[cfg(test)]

@@ -202,10 +202,7 @@ impl<'a> Site<'a> {
     ) -> Result<Step, String> {
         let read = self.seen(place)?.settings.get(&key.replace('/', "."));
         let was = read.ok_or_else(|| format!("{key} could not be read on {}", place.name))?;
-        let change = Change::Replace {
-            from: Sysctl::new(key, was).into(),
-            to: Sysctl::new(key, value).into(),
-        };
+        let change = Change::replace(Sysctl::new(key, was), Sysctl::new(key, value));
         Ok(Step::new(&place.space(), change, why))
     }
 }
@@ -251,5 +248,5 @@ pub(super) fn replace<T: Into<Object>>(
     to: T,
     why: &'static str,
 ) -> Step {
-    Step::new(&place.space(), Change::Replace { from: from.into(), to: to.into() }, why)
+    Step::new(&place.space(), Change::replace(from, to), why)
 }

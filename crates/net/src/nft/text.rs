@@ -18,10 +18,12 @@ pub fn command(change: &Change) -> Vec<String> {
         Change::Create(crate::Object::Nft(object)) => create(object),
         Change::Ensure(crate::Object::Nft(object)) => ensure(object),
         Change::Delete(crate::Object::Nft(object)) => vec![delete(object)],
-        Change::Replace { from: crate::Object::Nft(from), to: crate::Object::Nft(to) } => {
+        Change::Replace { from, to: crate::Object::Nft(to) }
+            if let crate::Object::Nft(from) = &**from =>
+        {
             match (from, to) {
-                (Object::Chain(from), Object::Chain(to)) if from.base == to.base => {
-                    ensure(&Object::Chain(to.clone()))
+                (Object::Chain(from), Object::Chain(chain)) if from.base == chain.base => {
+                    ensure(to)
                 }
                 (Object::Table(from), Object::Table(table)) if from.comment == table.comment => {
                     ensure(to)
@@ -438,12 +440,12 @@ mod tests {
             command(&Change::Create(object())),
             [&format!("create {definition}"), rules[0], rules[1]]
         );
-        assert_eq!(command(&Change::Replace { from: object(), to: object() }), add);
+        assert_eq!(command(&Change::replace(object(), object())), add);
         let delete = "delete chain inet podwire_cni postrouting";
         assert_eq!(command(&Change::Delete(object())), [delete]);
         let plain = Chain { base: None, rules: Vec::new(), ..chain.clone() };
         assert_eq!(
-            command(&Change::Replace { from: object(), to: plain.into() }),
+            command(&Change::replace(object(), plain)),
             [delete, "create chain inet podwire_cni postrouting"]
         );
     }

@@ -185,7 +185,7 @@ impl Wiring<'_> {
     fn pin(&self) -> Step {
         let mac = Some(self.bridge_mac());
         let pinned = Link { mac, ..Link::existing(self.config.bridge.clone()) };
-        let change = Change::Replace { from: pinned.clone().into(), to: pinned.into() };
+        let change = Change::replace(pinned.clone(), pinned);
         Step::new(&HOST, change, "keeps the bridge's hardware address as it is")
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn plan(needs: &Needs, mark: u32, seen: &Seen) -> Plan {
         let to = net::Object::from(element.clone());
         let change = match old {
             Some(old) if old == element => continue,
-            Some(old) => Change::Replace { from: old.clone().into(), to },
+            Some(old) => Change::replace(old.clone(), to),
             None => Change::Create(to),
         };
         plan.push(Step::new(&HOST, change, "leads the node's port to the container"));

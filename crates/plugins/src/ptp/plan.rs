@@ -154,7 +154,7 @@ impl Wiring<'_> {
             let found = self.seen.routes.iter().find(|seen| is_in_place_of(seen, &route));
             // An address that was reserved anew belongs to its new owner.
             let change = match found {
-                Some(old) => Change::Replace { from: old.clone().into(), to: route.into() },
+                Some(old) => Change::replace(old.clone(), route),
                 None => Change::Create(route.into()),
             };
             plan.push(Step::new(&HOST, change, "shows the node where the pod is"));

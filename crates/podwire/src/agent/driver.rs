@@ -198,11 +198,11 @@ impl Driver {
                     Event::Looked(look::look(&mut self.kernel, &Space::Here, devices)?)
                 }
                 Effect::Apply(plan) => {
-                    let (refused, unheard) = self.apply(plan);
+                    let (failed, unheard) = self.apply(&plan);
                     if unheard {
                         effects.extend(self.agent.on(Event::Rules, self.started.elapsed()));
                     }
-                    Event::Applied(refused)
+                    Event::Applied { plan, failed }
                 }
                 Effect::Resync => {
                     self.resync = true;
@@ -230,18 +230,18 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes the changes of a plan that can be made, and returns the others, and whether somebody
-    /// else may have changed our table unheard.
-    fn apply(&mut self, plan: Plan) -> (Vec<(Change, String)>, bool) {
+    /// Makes the changes of a plan that can be made, and returns the places of the others, each with the
+    /// reason, and whether somebody else may have changed our table unheard.
+    fn apply(&mut self, plan: &[Step]) -> (Vec<(usize, String)>, bool) {
         if self.mode == Mode::Show {
-            let kernel = &mut self.kernel;
-            self.shown.extend(plan.into_iter().filter(|step| !is_set(kernel, &step.change)));
+            let pending = plan.iter().filter(|step| !is_set(&mut self.kernel, &step.change));
+            self.shown.extend(pending.cloned());
             return (Vec::new(), false);
         }
         let began = Instant::now();
-        let applied = self.kernel.apply(&plan, OnError::Continue);
+        let applied = self.kernel.apply(plan, OnError::Continue);
         if tracing::enabled!(tracing::Level::DEBUG) {
-            for step in applied.steps(&plan) {
+            for step in applied.steps(plan) {
                 let change = net::shell(step).join("; ");
                 tracing::debug!(change, why = self.agent.why(step), "changed");
             }
@@ -249,7 +249,7 @@ impl Driver {
         tracing::info!(
             steps = plan.len(),
             changed = applied.done.len(),
-            first = applied.steps(&plan).next().map(|step| self.agent.why(step)),
+            first = applied.steps(plan).next().map(|step| self.agent.why(step)),
             failed = applied.failed.len(),
             micros = micros(began.elapsed()),
             "reconciled"
@@ -258,8 +258,9 @@ impl Driver {
         for (place, error) in applied.failed {
             let change = net::shell(&plan[place]).join("; ");
             tracing::warn!(change, why = self.agent.why(&plan[place]), %error, "refused");
-            refused.push((plan[place].change.clone(), error.to_string()));
+            refused.push((place, error.to_string()));
         }
+        refused.sort_unstable_by_key(|(place, _)| *place);
         (refused, applied.unheard)
     }
 

@@ -1,6 +1,9 @@
 //! The node file as a source: read, and read again when it changes.
 
+use std::ffi::{CStr, OsString};
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use rustix::fs::inotify;
 /// How often the file is read without any sign of a change: a directory may come to be, and a mount
 /// may go.
 const SLOW: Duration = Duration::from_secs(30);
-/// How long a file is let rest that came or went, and may be about to be written or replaced.
+/// How long the file is let rest that came or went, and may be about to be written or replaced.
 const SETTLE: Duration = Duration::from_millis(10);
 
 /// The nodes of a file, or why there are none, with the file's name.
@@ -51,8 +54,11 @@ pub(super) fn watch(path: PathBuf, tell: impl Fn(Report) + Send + 'static) {
     std::thread::spawn(run);
 }
 
-/// Something that notices changes in a directory: editors and mounts replace files.
-pub(super) struct Watch(Option<std::os::fd::OwnedFd>);
+/// Something that notices changes in the directory of a file: editors and mounts replace files.
+pub(super) struct Watch {
+    fd: Option<OwnedFd>,
+    name: OsString,
+}
 
 impl Watch {
     /// Of the directory that a file is in.
@@ -60,42 +66,48 @@ impl Watch {
         let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
         let open = || -> rustix::io::Result<_> {
             let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-            let flags = inotify::WatchFlags::CLOSE_WRITE
-                | inotify::WatchFlags::MOVED_TO
+            let flags = FINISHED
                 | inotify::WatchFlags::CREATE
                 | inotify::WatchFlags::DELETE
                 | inotify::WatchFlags::MOVED_FROM;
             inotify::add_watch(&fd, directory.unwrap_or(Path::new(".")), flags)?;
             Ok(fd)
         };
-        Self(open().ok())
+        Self { fd: open().ok(), name: path.file_name().unwrap_or_default().to_owned() }
     }
 
     /// Returns when something has changed, or after `patience`.
     pub(super) fn wait(&self, patience: Duration) {
-        let Some(fd) = &self.0 else {
+        let Some(fd) = &self.fd else {
             std::thread::sleep(Duration::from_secs(1));
             return;
         };
         let timeout = rustix::event::Timespec::try_from(patience).ok();
         let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
         let is_told = rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0);
-        if is_told && !is_finished(fd) {
+        if is_told && self.is_under_way(fd) {
             std::thread::sleep(SETTLE);
-            is_finished(fd);
+            self.is_under_way(fd);
         }
+    }
+
+    /// Takes what has been noticed so far; whether more is about to come: the file came or went, and was
+    /// neither closed by who wrote it nor put in its place as a whole. What happens to files beside it
+    /// is waited for by nobody.
+    fn is_under_way(&self, fd: &OwnedFd) -> bool {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(fd, &mut buffer);
+        let mut last_is_end = true;
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().map(CStr::to_bytes);
+            if name == Some(self.name.as_bytes()) {
+                last_is_end = event.events().bits() & FINISHED.bits() != 0;
+            }
+        }
+        !last_is_end
     }
 }
 
-/// Takes what has been noticed so far; whether some file was closed by who wrote it or put in its
-/// place as a whole, so that there is nothing to wait for.
-fn is_finished(fd: &std::os::fd::OwnedFd) -> bool {
-    let finished = inotify::ReadFlags::CLOSE_WRITE | inotify::ReadFlags::MOVED_TO;
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(fd, &mut buffer);
-    let mut found = false;
-    while let Ok(event) = reader.next() {
-        found |= event.events().intersects(finished);
-    }
-    found
-}
+/// What ends a change of a file.
+const FINISHED: inotify::WatchFlags =
+    inotify::WatchFlags::CLOSE_WRITE.union(inotify::WatchFlags::MOVED_TO);

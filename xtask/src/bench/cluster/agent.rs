@@ -17,7 +17,7 @@ use super::{Programs, sh};
 /// The tunnel device.
 pub(super) const DEVICE: &str = "podwire0";
 /// The node file's name.
-const NODES: &str = "nodes.yaml";
+const NODES: &str = "nodes";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 

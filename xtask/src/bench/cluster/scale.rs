@@ -40,6 +40,8 @@ enum What {
     /// From the rename with one node more until its route is there, and the processor time for it.
     One,
     OneCpu,
+    /// The same where the file is not JSON, as programs write it, but YAML, as people do.
+    OneByHand,
     /// From the start of a process that finds everything in place until pods may be made, until it has
     /// taken the source's word as well, and the processor time for both.
     Ready,
@@ -54,13 +56,14 @@ enum What {
     Idle,
 }
 
-const ROWS: [(What, &str, f64); 13] = [
+const ROWS: [(What, &str, f64); 14] = [
     (What::Join, "event to last object, agent [ms]", 1.0),
     (What::JoinCpu, "  processor time [ms]", 1.0),
     (What::Floor, "the same objects, floor [ms]", 1.0),
     (What::FloorCpu, "  processor time [ms]", 1.0),
     (What::One, "one node more [ms]", 1.0),
     (What::OneCpu, "  processor time [ms]", 1.0),
+    (What::OneByHand, "  told in YAML [ms]", 1.0),
     (What::Ready, "start, everything in place: ready [ms]", 1.0),
     (What::InSync, "  source heard [ms]", 1.0),
     (What::StartCpu, "  processor time [ms]", 1.0),
@@ -118,11 +121,16 @@ fn visit(
         note(What::OneCpu, millis(agent.cpu_at_rest()? - before));
     }
     agent.joined(peers + usize::from(ONES))?;
+    let last = count + 1 + ONES + 1;
+    let by_hand = || node.tell(&by_hand(last));
+    note(What::OneByHand, millis(joined_after(&node, last, by_hand)?.0));
+    let all = peers + usize::from(ONES) + 1;
+    agent.joined(all)?;
     agent.stop()?;
 
     let agent = node.start(programs)?;
     note(What::Ready, millis(agent.ready()?));
-    let status = agent.joined(peers + usize::from(ONES))?;
+    let status = agent.joined(all)?;
     note(What::InSync, millis(agent.age()));
     ensure!(status["changes"] == json!({}), "it changed what was in place: {}", status["changes"]);
     note(What::StartCpu, millis(agent.cpu_at_rest()?));
@@ -241,8 +249,20 @@ pub(super) fn joined_after<T>(
     Ok((begin.elapsed(), came))
 }
 
-/// The node file of a cluster of `count` nodes, of which this one is the first.
+/// The node file of a cluster of `count` nodes, of which this one is the first, as programs write it.
 fn nodes(count: u16) -> String {
+    let node = |number| {
+        json!({
+            "name": name(number),
+            "addresses": [address(number)],
+            "podSubnets": [format!("{}/24", subnet(number))],
+        })
+    };
+    json!({ "nodes": (1..=count).map(node).collect::<Vec<_>>() }).to_string()
+}
+
+/// The same as people write it.
+fn by_hand(count: u16) -> String {
     let mut text = "nodes:\n".to_owned();
     for number in 1..=count {
         let (name, address, subnet) = (name(number), address(number), subnet(number));

@@ -134,7 +134,7 @@ impl Peer {
         let by_frames = self.form != Form::Gpe;
         let flags = if by_frames { ONLINK } else { 0 };
         // So that the kernel need not look for each next hop among all others.
-        let scope = (1 + (u32::from_be_bytes(to) >> (32 - length)) % 128) as u8;
+        let scope = (1 + (u32::from_be_bytes(to) >> (32 - length)) % 252) as u8;
         let mut bytes = vec![2, length, 0, 0, table, PODWIRE, scope, UNICAST, flags, 0, 0, 0];
         bytes.extend(attribute(15, &u32::from(table).to_ne_bytes()));
         bytes.extend(attribute(1, &to));
