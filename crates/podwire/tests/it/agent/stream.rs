@@ -45,7 +45,7 @@ impl Stream {
     pub(super) fn start(pair: &Pair<'_>, stop: Arc<AtomicBool>) -> Self {
         let Pair { near: (near, _), far: (far, address), port } = *pair;
         for pod in [near, far] {
-            // What is only late is not sent again, so that what is sent again was lost.
+            // What is only late is not sent again.
             pod.sh("sysctl -qw net.ipv4.tcp_early_retrans=0");
         }
         let target = SocketAddr::new(address, port);
@@ -71,12 +71,17 @@ impl Stream {
     }
 }
 
-/// How many segments this end of the connection has sent again, as `ss` tells: `retrans:0/3`.
+/// How many segments this end of the connection has sent again and that were lost, as `ss` tells:
+/// `retrans:0/3`, of which `dsack_dups:1` had arrived already, so that they were only overtaken.
 fn sent_again(pod: &str, port: u16) -> usize {
     let told = testbed::sh(&format!("ss -N {pod} -tinH '( sport = :{port} or dport = :{port} )'"));
-    let count =
-        |word: &str| word.strip_prefix("retrans:")?.split_once('/')?.1.parse::<usize>().ok();
-    told.split_whitespace().filter_map(count).sum()
+    let sum = |name: &str| -> usize {
+        let number = |word: &str| -> Option<usize> {
+            word.strip_prefix(name)?.rsplit('/').next()?.parse().ok()
+        };
+        told.split_whitespace().filter_map(number).sum()
+    };
+    sum("retrans:").saturating_sub(sum("dsack_dups:"))
 }
 
 fn run(mut near: &TcpStream, mut far: &TcpStream, stop: &AtomicBool) -> Flow {
