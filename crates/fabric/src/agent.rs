@@ -127,6 +127,8 @@ pub struct Agent {
     /// Routes of others that packets for peers' pods take in place of ours.
     rivals: Vec<Route>,
     held: Option<Held>,
+    /// Whether the last plan for all peers left something in place that may be stale.
+    has_withheld: bool,
     look_at: Option<Duration>,
     retry: Duration,
     survey_at: Option<Duration>,
@@ -160,6 +162,7 @@ impl Agent {
             failed: Vec::new(),
             rivals: Vec::new(),
             held: None,
+            has_withheld: false,
             look_at: None,
             retry: Duration::ZERO,
             survey_at: None,
@@ -271,9 +274,12 @@ impl Agent {
                 let (nodes, contradictions) = Nodes::consistent(told, &self.nodes);
                 let before = std::mem::replace(&mut self.nodes, nodes);
                 self.contradictions = contradictions;
-                if before != self.nodes || !was_complete {
-                    // Peers first: the file is for the next start.
+                let is_same = before == self.nodes;
+                if !is_same || (!was_complete && self.has_withheld) {
                     self.follow(&before, was_complete, effects);
+                }
+                if !is_same {
+                    // Peers first: the file is for the next start.
                     effects.push(Effect::Keep);
                 }
             }

@@ -63,6 +63,7 @@ impl Agent {
             (held.removals, held.of) = (removals, routes);
             self.is_complete && held.is_over(self.now)
         };
+        self.has_withheld = !may_remove && is_removal.contains(&true);
         if may_remove {
             self.held = None;
             return plan;
