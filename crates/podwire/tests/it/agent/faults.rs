@@ -13,6 +13,9 @@ use super::traffic::{Outcome, Pair, Traffic};
 /// How long a repair may take.
 pub(super) const GOAL: Duration = Duration::from_secs(1);
 
+/// Within which time a source is heard again that had vanished.
+pub(super) const BACK: Duration = Duration::from_secs(8);
+
 /// What becomes of the packets between the pods of n1 and n2 while `harm` is done. Connections
 /// survive it, and where there are more nodes, the pods of the last two notice nothing.
 #[track_caller]
