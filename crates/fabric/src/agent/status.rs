@@ -114,9 +114,13 @@ impl Agent {
 
     /// What is wrong, this node first.
     fn problems(&self) -> Vec<Problem> {
+        let untold = self.untold();
         let mut problems = self.here.clone();
+        problems.retain(|problem| untold.is_none() || problem.code != Code::NotListed);
         problems.extend(self.withdrawn.iter().map(|why| Problem::here(Code::Withdrawn, why)));
-        if let SourceStatus::Astray(why) = &self.source {
+        if let Some(problem) = untold {
+            problems.push(problem);
+        } else if let SourceStatus::Astray(why) = &self.source {
             let text = format!("the source is not in sync, its last word stays in force: {why}");
             problems.push(Problem::note(Code::Source, text));
         }
@@ -169,6 +173,19 @@ impl Agent {
             delete.join("; ")
         );
         Some(Problem::peer(&peer.name, Code::ForeignRoute, text))
+    }
+
+    /// That this node is not known says nothing before the source has told all nodes: why it has not.
+    fn untold(&self) -> Option<Problem> {
+        if self.is_complete || self.nodes.get(&self.name).is_some() {
+            return None;
+        }
+        let why = match &self.source {
+            SourceStatus::Astray(why) => format!(": {why}"),
+            SourceStatus::Awaited | SourceStatus::InSync => " yet".to_owned(),
+        };
+        let text = format!("the source has not told which nodes there are{why}");
+        Some(Problem::here(Code::Source, text))
     }
 }
 

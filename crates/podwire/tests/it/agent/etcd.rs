@@ -126,6 +126,7 @@ fn a_node_without_an_address_says_so_and_takes_the_first_one() {
     nodes.iter_mut().for_each(Node::start);
     let text = |node: &Node| node.status()["problems"].to_string();
     eventually("what to set", || text(&nodes[0]).contains("set underlay.interface").then_some(()));
+    assert_eq!(nodes[0].problems(), ["source"], "and nothing else");
     nodes[1].wait_until_ready();
     assert_eq!(nodes[1].status()["peers"], 0, "nobody is told of it");
     nodes[0].space.sh("ip route add default via 192.0.2.254");
