@@ -1,5 +1,7 @@
 //! The state machine with a machine that is a list of objects.
 
+mod rivals;
+
 use super::ours::device_of;
 use super::*;
 use crate::{Code, Node, PerFamily};
