@@ -124,6 +124,8 @@ pub struct Agent {
     peers: BTreeMap<NodeName, Vec<Problem>>,
     failed: Vec<(Change, String)>,
     rivals: Rivals,
+    /// Whom the mesh asks, once somebody has wanted to know.
+    to_ask: Option<Vec<NodeName>>,
     held: Option<Held>,
     look_at: Option<Duration>,
     retry: Duration,
@@ -161,6 +163,7 @@ impl Agent {
             peers: BTreeMap::new(),
             failed: Vec::new(),
             rivals,
+            to_ask: None,
             held: None,
             look_at: None,
             retry: Duration::ZERO,
@@ -189,14 +192,19 @@ impl Agent {
     }
 
     /// What the mesh needs: our addresses at which others ask, and whom we ask.
-    pub fn mesh(&self) -> (Vec<IpAddr>, Vec<Target>) {
+    pub fn mesh(&mut self) -> (Vec<IpAddr>, Vec<Target>) {
+        let Self { nodes, name, to_ask, .. } = self;
+        let to_ask = &*to_ask.get_or_insert_with(|| mesh::to_ask(nodes, name));
         let Some(machine) = &self.machine else { return Default::default() };
         let desired = desired(&self.config, &self.name, &self.nodes, machine);
         let Some(joint) = desired.joint else { return Default::default() };
         let outer = joint.uplinks.iter().map(|(_, uplink)| uplink.address);
         let inner = joint.me.subnets.iter().filter_map(|(family, _)| joint.me.inner(family));
         let inner = inner.filter(|_| joint.has_tunnel());
-        (outer.chain(inner).collect(), mesh::targets(&joint, &self.nodes))
+        (
+            outer.chain(inner).collect(),
+            mesh::targets(&joint, to_ask.iter().filter_map(|name| self.nodes.get(name))),
+        )
     }
 
     /// What the source said last, to be kept over a restart.
@@ -268,13 +276,9 @@ impl Agent {
 
     fn on_report(&mut self, report: Report, effects: &mut Vec<Effect>) {
         match report {
+            Report::Unchanged => self.on_complete(),
             Report::Complete(told) => {
-                self.source = SourceStatus::InSync;
-                self.source_told = Some(self.now);
-                self.withdrawn = None;
-                if let Some(held) = &mut self.held {
-                    held.told += 1;
-                }
+                self.on_complete();
                 let was_complete = std::mem::replace(&mut self.is_complete, true);
                 let (nodes, contradictions) = Nodes::consistent(told, &self.nodes);
                 let before = std::mem::replace(&mut self.nodes, nodes);
@@ -293,8 +297,19 @@ impl Agent {
         }
     }
 
+    /// The source knows all nodes.
+    fn on_complete(&mut self) {
+        self.source = SourceStatus::InSync;
+        self.source_told = Some(self.now);
+        self.withdrawn = None;
+        if let Some(held) = &mut self.held {
+            held.told += 1;
+        }
+    }
+
     /// Makes true what a new set of nodes says.
     fn follow(&mut self, before: &Nodes, was_complete: bool, effects: &mut Vec<Effect>) {
+        self.to_ask = None;
         let had_peers = !self.rivals.pods().is_empty();
         self.rivals.set_nodes(&self.nodes, &self.name);
         if !self.has_looked {

@@ -240,13 +240,14 @@ fn a_stranger_is_left_alone() {
 
 #[test]
 fn a_cluster_that_shrinks_suspiciously_is_held() {
-    for count in [1, 5] {
+    for count in [1, 4] {
         let mut world = World::with("", 10);
         assert_eq!(world.on(Event::Source(Report::Complete(nodes(count).into()))), 0);
         assert_eq!(world.problems(), [Code::Held]);
         assert_eq!(world.wait(HOLD), 0, "time alone does not confirm it");
         assert!(world.told.contains(&Effect::Resync));
-        world.on(Event::Source(Report::Complete(nodes(count).into())));
+        let again = [Report::Complete(nodes(count).into()), Report::Unchanged];
+        world.on(Event::Source(again[count % 2].clone()));
         world.wait(SETTLE);
         assert_eq!(world.routes(), count - 1);
         assert_eq!(world.problems(), []);

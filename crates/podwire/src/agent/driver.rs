@@ -157,7 +157,7 @@ impl Driver {
     }
 
     /// What the mesh needs: our own addresses, and whom to ask.
-    pub(super) fn mesh(&self) -> (Vec<IpAddr>, Vec<Target>) {
+    pub(super) fn mesh(&mut self) -> (Vec<IpAddr>, Vec<Target>) {
         self.agent.mesh()
     }
 
