@@ -12,6 +12,7 @@ mod cleanup;
 mod hold;
 mod order;
 mod ours;
+mod rivals;
 mod runtimes;
 mod shape;
 mod status;
@@ -22,7 +23,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use hashbrown::HashSet;
-use net::{Change, Key, Link, LinkName, MAIN_TABLE, Object, Plan, Route, Space, Step};
+use net::{Change, Key, Link, LinkName, Networks, Object, Plan, Space, Step};
 use serde::{Deserialize, Serialize};
 
 pub use self::cleanup::cleanup;
@@ -35,6 +36,7 @@ use self::order::{
     Wanted, fits, forget_what_goes_with_devices, over_what_is_in_the_way, rules_last,
 };
 use self::ours::Ours;
+use self::rivals::{Heard, Rivals};
 use self::runtimes::{GRACE, Runtimes};
 use self::shape::{holds, is_peer_route, kind};
 use crate::desired::{Desired, desired, is_tunnel};
@@ -48,8 +50,8 @@ pub enum Event {
     Source(Report),
     /// The machine, as [`Effect::Survey`] asked for.
     Surveyed(Machine),
-    /// All that may be ours, as [`Effect::Look`] asked for, and routes of others that packets take in
-    /// place of ours.
+    /// All that may be ours, as [`Effect::Look`] asked for, and routes of others to peers' pods; of
+    /// several routes to one destination the one that packets take first.
     Looked(Vec<Object>),
     /// What came of [`Effect::Apply`].
     Applied {
@@ -103,6 +105,8 @@ pub enum Effect {
 const SETTLE: Duration = Duration::from_millis(20);
 /// How often the machine is looked at without any reason.
 const SLOW: Duration = Duration::from_secs(60);
+/// How long what events alone say is collected before it is told: it may be thousands of routes.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// The agent of one node.
 #[derive(Debug)]
@@ -124,14 +128,17 @@ pub struct Agent {
     here: Vec<Problem>,
     peers: BTreeMap<NodeName, Vec<Problem>>,
     failed: Vec<(Change, String)>,
-    /// Routes of others that packets for peers' pods take in place of ours.
-    rivals: Vec<Route>,
+    rivals: Rivals,
+    /// Whom the mesh asks, once somebody has wanted to know.
+    to_ask: Option<Vec<NodeName>>,
     held: Option<Held>,
     /// Whether the last plan for all peers left something in place that may be stale.
     has_withheld: bool,
     look_at: Option<Duration>,
     retry: Duration,
     survey_at: Option<Duration>,
+    /// When [`Agent::news`] are due that only events have brought.
+    news_at: Option<Duration>,
     runtimes: Runtimes,
     unready_since: Option<Duration>,
     changes: BTreeMap<String, u64>,
@@ -144,6 +151,8 @@ impl Agent {
     pub fn new(config: Config, name: NodeName, kept: Cluster) -> Self {
         let (nodes, contradictions) = Nodes::consistent(kept, &Nodes::default());
         let ours = Ours::of(&config);
+        let mut rivals = Rivals::default();
+        rivals.set_nodes(&nodes, &name);
         Self {
             config,
             name,
@@ -160,12 +169,14 @@ impl Agent {
             here: Vec::new(),
             peers: BTreeMap::new(),
             failed: Vec::new(),
-            rivals: Vec::new(),
+            rivals,
+            to_ask: None,
             held: None,
             has_withheld: false,
             look_at: None,
             retry: Duration::ZERO,
             survey_at: None,
+            news_at: None,
             runtimes: Runtimes::Untold,
             unready_since: None,
             changes: BTreeMap::new(),
@@ -185,18 +196,23 @@ impl Agent {
         let held = held.map(|held| held.since + HOLD);
         let is_ready = matches!(self.runtimes, Runtimes::Ready(_));
         let grace = self.unready_since.filter(|_| is_ready).map(|since| since + GRACE);
-        [self.look_at, self.survey_at, held, grace].into_iter().flatten().min()
+        [self.look_at, self.survey_at, self.news_at, held, grace].into_iter().flatten().min()
     }
 
     /// What the mesh needs: our addresses at which others ask, and whom we ask.
-    pub fn mesh(&self) -> (Vec<IpAddr>, Vec<Target>) {
+    pub fn mesh(&mut self) -> (Vec<IpAddr>, Vec<Target>) {
+        let Self { nodes, name, to_ask, .. } = self;
+        let to_ask = &*to_ask.get_or_insert_with(|| mesh::to_ask(nodes, name));
         let Some(machine) = &self.machine else { return Default::default() };
         let desired = desired(&self.config, &self.name, &self.nodes, machine);
         let Some(joint) = desired.joint else { return Default::default() };
         let outer = joint.uplinks.iter().map(|(_, uplink)| uplink.address);
         let inner = joint.me.subnets.iter().filter_map(|(family, _)| joint.me.inner(family));
         let inner = inner.filter(|_| joint.has_tunnel());
-        (outer.chain(inner).collect(), mesh::targets(&joint, &self.nodes))
+        (
+            outer.chain(inner).collect(),
+            mesh::targets(&joint, to_ask.iter().filter_map(|name| self.nodes.get(name))),
+        )
     }
 
     /// What the source said last, to be kept over a restart.
@@ -207,6 +223,11 @@ impl Agent {
     /// The devices that may be ours.
     pub fn devices(&self) -> impl Iterator<Item = &LinkName> {
         self.ours.devices.iter()
+    }
+
+    /// The subnets of peers' pods, to which no route of anybody else's should lead.
+    pub fn pods(&self) -> &Networks {
+        self.rivals.pods()
     }
 
     /// Who we are.
@@ -263,13 +284,9 @@ impl Agent {
 
     fn on_report(&mut self, report: Report, effects: &mut Vec<Effect>) {
         match report {
+            Report::Unchanged => self.on_complete(),
             Report::Complete(told) => {
-                self.source = SourceStatus::InSync;
-                self.source_told = Some(self.now);
-                self.withdrawn = None;
-                if let Some(held) = &mut self.held {
-                    held.told += 1;
-                }
+                self.on_complete();
                 let was_complete = std::mem::replace(&mut self.is_complete, true);
                 let (nodes, contradictions) = Nodes::consistent(told, &self.nodes);
                 let before = std::mem::replace(&mut self.nodes, nodes);
@@ -291,9 +308,27 @@ impl Agent {
         }
     }
 
+    /// The source knows all nodes.
+    fn on_complete(&mut self) {
+        self.source = SourceStatus::InSync;
+        self.source_told = Some(self.now);
+        self.withdrawn = None;
+        if let Some(held) = &mut self.held {
+            held.told += 1;
+        }
+    }
+
     /// Makes true what a new set of nodes says.
     fn follow(&mut self, before: &Nodes, was_complete: bool, effects: &mut Vec<Effect>) {
+        self.to_ask = None;
+        let had_peers = !self.rivals.pods().is_empty();
+        self.rivals.set_nodes(&self.nodes, &self.name);
         if !self.has_looked {
+            return;
+        }
+        if !had_peers {
+            // There is hardly anything to see but routes of others to those pods.
+            effects.push(Effect::Look);
             return;
         }
         let is_same_me = before.get(&self.name) == self.nodes.get(&self.name);
@@ -354,12 +389,7 @@ impl Agent {
         self.has_looked = true;
         self.look_at = Some(self.now + SLOW);
         self.failed.clear();
-        let rivals = seen.iter().filter(|object| !self.ours.is(object));
-        let rivals = rivals.filter_map(|object| match object {
-            Object::Route(route) if route.table == MAIN_TABLE => Some(route.clone()),
-            _ => None,
-        });
-        self.rivals = rivals.collect();
+        self.rivals.look(&seen, &self.ours);
         self.settle(seen, effects);
         if self.failed.is_empty() {
             self.retry = Duration::ZERO;
@@ -385,7 +415,7 @@ impl Agent {
         self.machine = Some(machine);
     }
 
-    /// Of what is seen what is ours, each once: both ways of asking may find the same.
+    /// Of what is seen what is ours, each once: two routes may differ in nothing that tells them apart.
     fn ours_of(&self, mut seen: Vec<Object>) -> Vec<Object> {
         let mut distinct = HashSet::with_capacity(seen.len());
         let is_first = |object| self.ours.is(object) && distinct.insert(Key::of(object));
@@ -487,28 +517,30 @@ impl Agent {
         match self.belief.get(object) {
             Some(believed) if holds(believed, object) => {}
             Some(_) => self.look_soon(),
-            None if self.ours.is(object) || self.is_rival(object) => self.look_soon(),
-            None => {}
+            None if self.ours.is(object) => self.look_soon(),
+            None => self.on_stranger(object, false),
         }
-    }
-
-    /// Whether an object is a route of somebody else's to where one of ours leads.
-    fn is_rival(&self, object: &Object) -> bool {
-        let Object::Route(Route { table: MAIN_TABLE, destination, .. }) = object else {
-            return false;
-        };
-        self.rivals.iter().any(|rival| rival.destination == *destination)
-            || self.belief.get(&Route::new(*destination).into()).is_some()
     }
 
     fn on_gone(&mut self, object: &Object) {
         self.look_at_machine(object, true);
         let is_link = matches!(object, Object::Link(_));
         let believed = self.belief.get(object);
-        let is_rival =
-            self.rivals.iter().any(|rival| Key::of(object) == Key::of(&rival.clone().into()));
-        if is_rival || believed.is_some_and(|believed| is_link || holds(believed, object)) {
+        if believed.is_some_and(|believed| is_link || holds(believed, object)) {
             self.look_soon();
+        } else if !self.ours.is(object) {
+            self.on_stranger(object, true);
+        }
+    }
+
+    /// What is not ours may be in the way of what is.
+    fn on_stranger(&mut self, object: &Object, is_gone: bool) {
+        match self.rivals.hear(object, is_gone) {
+            Heard::Nothing => {}
+            Heard::News => {
+                self.news_at.get_or_insert(self.now + GATHER);
+            }
+            Heard::Unclear => self.look_soon(),
         }
     }
 
@@ -551,6 +583,8 @@ impl Agent {
     fn on_tick(&mut self, effects: &mut Vec<Effect>) {
         let is_due = |at: &Option<Duration>| at.is_some_and(|at| at <= self.now);
         let mut look = is_due(&self.look_at);
+        // Whoever ticks asks for news.
+        self.news_at = self.news_at.filter(|at| *at > self.now);
         if let Some(held) = &mut self.held
             && self.now >= held.since + HOLD
         {

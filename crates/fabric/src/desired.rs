@@ -4,7 +4,7 @@ use net::{Link, LinkKind, Object, Sysctl};
 
 use crate::backend::{Joint, choose};
 use crate::{
-    Code, Config, Family, Machine, Node, NodeName, Nodes, PerFamily, Problem, Uplink,
+    Code, Config, Family, Machine, Node, NodeName, Nodes, PerFamily, Problem, Source, Uplink,
     choose_uplink, firewall,
 };
 
@@ -28,10 +28,16 @@ pub fn desired<'a>(
 ) -> Desired<'a> {
     let mut problems = Vec::new();
     let Some(me) = nodes.get(name) else {
-        let text = format!(
-            "this node, {name}, is not among the {} nodes of the source; add it, or set `node`",
-            nodes.len()
-        );
+        let text = match config.source {
+            Source::Etcd(_) => format!(
+                "this node, {name}, has no lease of its name in etcd yet; its agent takes one when \
+                 it runs"
+            ),
+            _ => format!(
+                "this node, {name}, is not among the {} nodes of the source; add it, or set `node`",
+                nodes.len()
+            ),
+        };
         problems.push(Problem::here(Code::NotListed, text));
         return Desired { joint: None, shared: Vec::new(), problems };
     };

@@ -69,18 +69,21 @@ pub struct Way {
 }
 
 /// Whom a node asks: by a ring of all nodes in an order that is the same for all of them.
-pub fn targets(joint: &Joint<'_>, nodes: &Nodes) -> Vec<Target> {
+pub fn to_ask(nodes: &Nodes, me: &NodeName) -> Vec<NodeName> {
     let place = |name: &NodeName| Sha256::digest(name.as_str().as_bytes());
-    let mut ring: Vec<&Node> = nodes.iter().collect();
-    ring.sort_by_cached_key(|node| place(&node.name));
-    let Some(own) = ring.iter().position(|node| node.name == joint.me.name) else {
-        return Vec::new();
-    };
+    let mut ring: Vec<&NodeName> = nodes.iter().map(|node| &node.name).collect();
+    ring.sort_by_cached_key(|name| place(name));
+    let Some(own) = ring.iter().position(|name| *name == me) else { return Vec::new() };
     // Round a small ring two distances lead to the same one.
     let places = DISTANCES.iter().map(|distance| (own + distance) % ring.len());
     let places: BTreeSet<usize> = places.filter(|place| *place != own).collect();
-    let one = |place: usize| Family::ALL.map(|family| target(joint, ring[place], family));
-    places.into_iter().flat_map(one).flatten().collect()
+    places.into_iter().map(|place| ring[place].clone()).collect()
+}
+
+/// What to ask of these peers.
+pub fn targets<'a>(joint: &Joint<'_>, peers: impl Iterator<Item = &'a Node>) -> Vec<Target> {
+    let one = |peer| Family::ALL.map(|family| target(joint, peer, family));
+    peers.flat_map(one).flatten().collect()
 }
 
 fn target(joint: &Joint<'_>, peer: &Node, family: Family) -> Option<Target> {

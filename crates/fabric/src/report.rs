@@ -14,6 +14,8 @@ use crate::{Node, NodeName, PerFamily};
 pub enum Report {
     /// The cluster as it is now.
     Complete(Cluster),
+    /// It has looked, and what it said last, which was complete, is so still.
+    Unchanged,
     /// The source does not know how things are, and why; what it said last may have changed since.
     Astray(String),
     /// Another node has what was ours: this one must not use it any more.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use kernel::{Kernel, Monitor, Notice, OnError, Query};
 use net::{
-    Change, Encap, Link, LinkName, Mac, Neighbour, Object, Plan, Route, Space, Step, Vxlan,
-    VxlanForm,
+    Change, Encap, Link, LinkName, Mac, Neighbour, Networks, Object, Plan, Route, Space, Step,
+    Vxlan, VxlanForm,
 };
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketType, netlink::SocketAddrNetlink, recv, sendto,
@@ -74,7 +74,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         times.push(start.elapsed());
     }
     tell(&format!("{told} events told"), times);
-    for query in [Query::On(name), Query::Routes { protocol: 112 }] {
+    let routes =
+        Query::Routes { protocol: 112, by: vec![name.clone()], within: Networks::default() };
+    for query in [Query::On(name), routes] {
         let mut times = Vec::new();
         let mut seen = Vec::new();
         for _ in 0..TURNS {

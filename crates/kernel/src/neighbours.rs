@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
 
-use crate::error::Result;
+use crate::dump;
+use crate::error::{ErrorKind, Result};
 use crate::netlink::{Protocol, Socket};
 use crate::rtnetlink::{self, AF_INET, AF_INET6, neighbour, rtm};
 
@@ -39,6 +40,11 @@ impl Neighbours {
         Ok(self.dump(&[AF_INET, AF_INET6])?.into_iter().map(|(entry, _)| entry).collect())
     }
 
+    /// Whether there is one. A question about one of thousands, which cost as much to read as they are.
+    pub fn knows(&mut self, device: u32, address: IpAddr) -> Result<bool> {
+        Ok(self.state(device, address)?.is_some())
+    }
+
     /// To whom a packet is given that leaves this namespace; none if it does not or has no way.
     pub fn next_hop(&mut self, from: IpAddr, to: IpAddr) -> Option<Hop> {
         let mut hop = None;
@@ -53,20 +59,46 @@ impl Neighbours {
     /// Removes those that `is_meant`, but none that somebody has written: only what the kernel would
     /// forget by itself.
     pub fn forget(&mut self, is_meant: impl Fn(u32, IpAddr) -> bool) -> Result<()> {
+        let found = self.dump(&[AF_INET, AF_INET6])?.into_iter();
+        let meant = found.filter(|((device, address), _)| is_meant(*device, *address));
+        self.remove(meant.filter(|(_, is_written)| !is_written).map(|(entry, _)| entry));
+        Ok(())
+    }
+
+    /// The same of a few, without reading all.
+    pub fn forget_few(&mut self, few: impl IntoIterator<Item = (u32, IpAddr)>) -> Result<()> {
+        let mut learned = Vec::new();
+        for (device, address) in few {
+            if self.state(device, address)? == Some(false) {
+                learned.push((device, address));
+            }
+        }
+        self.remove(learned.into_iter());
+        Ok(())
+    }
+
+    fn remove(&mut self, entries: impl Iterator<Item = (u32, IpAddr)>) {
         /// How many messages are sent together.
         const AT_ONCE: usize = 128;
-        let found = self.dump(&[AF_INET, AF_INET6])?;
-        let requests: Vec<Vec<u8>> = found
-            .into_iter()
-            .filter(|((device, address), is_written)| !is_written && is_meant(*device, *address))
-            .map(|((device, address), _)| neighbour::removal(device, address))
-            .collect();
+        let requests: Vec<Vec<u8>> =
+            entries.map(|(device, address)| neighbour::one(device, address)).collect();
         for some in requests.chunks(AT_ONCE) {
             let batch: Vec<_> = some.iter().map(|it| (rtm::DELNEIGH, 0, it.as_slice())).collect();
             // What went away meanwhile is as gone.
             self.socket.batch(&batch);
         }
-        Ok(())
+    }
+
+    /// Whether somebody has written it; `None` if it is not there.
+    fn state(&mut self, device: u32, address: IpAddr) -> Result<Option<bool>> {
+        let mut found = None;
+        let answer = self.socket.get(rtm::GETNEIGH, &neighbour::one(device, address), |message| {
+            found = neighbour::parse(message.payload).as_ref().map(is_written);
+        });
+        match answer {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            answer => answer.map(|_| found),
+        }
     }
 
     /// Everything of these families, and whether somebody has written it.
@@ -76,14 +108,17 @@ impl Neighbours {
             let mut found = Vec::new();
             self.socket.dump(rtm::GETNEIGH, &neighbour::all(*family), |message| {
                 let entry = neighbour::parse(message.payload);
-                found.extend(entry.and_then(|it| {
-                    Some(((it.index, it.address?), it.permanent || it.learned_outside))
-                }));
+                found.extend(entry.and_then(|it| Some(((it.index, it.address?), is_written(&it)))));
             })?;
             all.append(&mut found);
         }
         Ok(all)
     }
+}
+
+/// Whether somebody has written an entry, which the kernel would not forget by itself.
+fn is_written(entry: &dump::Neighbour) -> bool {
+    entry.permanent || entry.learned_outside
 }
 
 /// How full a table of neighbours is.
@@ -138,6 +173,7 @@ mod tests {
             ip neigh add 10.1.0.9 lladdr 02:00:00:00:00:09 dev left nud permanent
             ip neigh add 10.1.0.8 lladdr 02:00:00:00:00:08 dev left nud stale
             ip neigh add fd00:1::8 lladdr 02:00:00:00:00:08 dev left nud stale
+            ip neigh add fd00:1::6 lladdr 02:00:00:00:00:06 dev left nud stale
             ip route add 10.2.0.0/16 via 10.1.0.8");
         pod.sh("ip link set right up");
         let mut neighbours = Neighbours::open().unwrap();
@@ -152,11 +188,17 @@ mod tests {
         assert_eq!(neighbours.next_hop(ip("10.1.0.1"), ip("10.1.0.1")), None, "it stays here");
         assert_eq!(neighbours.next_hop(ip("10.1.0.1"), ip("192.0.2.1")), None, "no way");
         assert!(neighbours.all().unwrap().contains(&(device, ip("10.1.0.8"))));
+        let known = ["10.1.0.8", "10.1.0.9", "fd00:1::8", "10.1.0.7", "fd00:1::7"].map(ip);
+        let knows = known.map(|address| neighbours.knows(device, address).unwrap());
+        assert_eq!(knows, [true, true, true, false, false]);
+        neighbours.forget_few(known[1..].iter().map(|address| (device, *address))).unwrap();
+        let knows = known.map(|address| neighbours.knows(device, address).unwrap());
+        assert_eq!(knows, [true, true, false, false, false], "one is written, one was not meant");
         neighbours.forget(|_, _| true).unwrap();
         let left: Vec<IpAddr> =
             neighbours.all().unwrap().into_iter().map(|(_, address)| address).collect();
         assert!(left.contains(&ip("10.1.0.9")), "{left:?}");
-        assert!(!left.contains(&ip("10.1.0.8")) && !left.contains(&ip("fd00:1::8")), "{left:?}");
+        assert!(!left.contains(&ip("10.1.0.8")) && !left.contains(&ip("fd00:1::6")), "{left:?}");
     }
 
     #[test]

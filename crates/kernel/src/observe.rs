@@ -7,10 +7,10 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use net::nft::TableId;
-use net::{Link, LinkName, Object, Route, Space, Tracked, Vni};
+use net::{Link, LinkName, Networks, Object, Route, Space, Tracked, Vni};
 
 use self::object::{
-    address_object, is_assigned, is_written, link_object, neighbour_object, route_object,
+    address_object, is_assigned, is_written, link_object, neighbour_object, route_object, to_object,
 };
 
 use crate::conntrack;
@@ -33,19 +33,20 @@ pub enum Query {
     Link(LinkName),
     /// The addresses of one device, link-local ones as well; none if it is not there.
     Addresses(LinkName),
-    /// One device and all that is on it: addresses, routes by it, permanent neighbours, forwarding
+    /// One device and all that is on it, but for routes: addresses, permanent neighbours, forwarding
     /// entries, the networks that it takes packets of. Nothing if it is not there.
     On(LinkName),
-    /// The routes that one writer has written, of both families and all tables.
+    /// The routes that one writer has written, of both families and all tables, and those of others
+    /// that have to do with them. Of several to one destination in one table, the one that packets
+    /// take comes first.
     Routes {
         /// `RTPROT_*`, see [`net::owner::PROTOCOL`].
         protocol: u8,
-    },
-    /// The routes of other writers in the main table that stand in front of one of this writer's to
-    /// the same destination, so that packets go by them.
-    RoutesBefore {
-        /// `RTPROT_*`, see [`net::owner::PROTOCOL`].
-        protocol: u8,
+        /// Those by these devices are told as well, whoever wrote them.
+        by: Vec<LinkName>,
+        /// And those in the main table to any of these networks or a part of one, also where the
+        /// kernel has added them for an address; of several next hops the first one is told.
+        within: Networks,
     },
     /// The rules that one writer has written, of both families.
     Rules {
@@ -56,23 +57,6 @@ pub enum Query {
     NftTable(TableId),
     /// The flow with the same ends, wherever it is led; nothing if it is not tracked.
     Tracked(Tracked),
-}
-
-/// The routes to one destination that were told lately: the kernel tells those that it takes first
-/// before the others, and all of one destination in a row.
-#[derive(Default)]
-struct Before(Vec<dump::Route>);
-
-impl Before {
-    /// The routes of others that stand before `route`, if that is of this writer.
-    fn take(&mut self, route: dump::Route, protocol: u8) -> Vec<dump::Route> {
-        self.0.retain(|before| before.destination == route.destination);
-        if route.protocol == protocol {
-            return std::mem::take(&mut self.0);
-        }
-        self.0.push(route);
-        Vec::new()
-    }
 }
 
 impl Kernel {
@@ -111,38 +95,9 @@ impl Kernel {
                 objects.extend(what_is_on(handle.route(), &seen, name)?);
                 Ok(objects)
             }
-            Query::Routes { protocol } => {
-                let (_, handle) = self.handle(space)?;
-                let mut routes = Vec::new();
-                for family in [AF_INET, AF_INET6] {
-                    let request = rtnetlink::route::some(family, Some(*protocol), None);
-                    let read =
-                        collect(handle.route(), rtm::GETROUTE, &request, rtnetlink::route::parse)?;
-                    // A kernel without strict checking sends those of everybody.
-                    routes.extend(read.into_iter().filter(|route| route.protocol == *protocol));
-                }
-                let names = self.names_of(space, &routes)?;
-                let name = |index: u32| names.get(&index).cloned().flatten();
-                let objects = routes.iter().filter_map(|route| route_object(route, name));
-                Ok(objects.map(Object::Route).collect())
-            }
-            Query::RoutesBefore { protocol } => {
-                let (_, handle) = self.handle(space)?;
-                let mut routes = Vec::new();
-                for family in [AF_INET, AF_INET6] {
-                    let request = rtnetlink::route::of_main_table(family);
-                    let mut before = Before::default();
-                    handle.route().dump(rtm::GETROUTE, &request, |message: Message<'_>| {
-                        let route = rtnetlink::route::parse(message.payload);
-                        // A kernel without strict checking sends those of every table.
-                        let route = route.filter(|route| route.table == net::MAIN_TABLE);
-                        routes.extend(route.into_iter().flat_map(|it| before.take(it, *protocol)));
-                    })?;
-                }
-                let names = self.names_of(space, &routes)?;
-                let name = |index: u32| names.get(&index).cloned().flatten();
-                let objects = routes.iter().filter_map(|route| route_object(route, name));
-                Ok(objects.map(Object::Route).collect())
+            Query::Routes { protocol, by, within } => {
+                let routes = self.some_routes(space, *protocol, by, within)?;
+                Ok(routes.into_iter().map(Object::Route).collect())
             }
             Query::Rules { protocol } => {
                 let (_, handle) = self.handle(space)?;
@@ -170,6 +125,44 @@ impl Kernel {
         let read = collect(handle.route(), rtm::GETLINK, &request, rtnetlink::link::parse)?;
         let links = read.into_iter().map(|link| (link.index, link)).collect();
         Ok(Dump { links, ..Dump::default() })
+    }
+
+    /// What [`Query::Routes`] finds. All are read at once: a request for some of them has the kernel
+    /// walk by all of them too.
+    fn some_routes(
+        &mut self,
+        space: &Space,
+        protocol: u8,
+        by: &[LinkName],
+        within: &Networks,
+    ) -> Result<Vec<Route>> {
+        let (_, handle) = self.handle(space)?;
+        let mut devices = Vec::with_capacity(by.len());
+        for name in by {
+            devices.extend(handle.link(name)?.map(|link| link.index));
+        }
+        let is_theirs = |route: &dump::Route| {
+            let mut hops = route.hops.iter().filter_map(|hop| hop.index);
+            route.protocol == protocol || hops.any(|index| devices.contains(&index))
+        };
+        let is_amid = |route: &dump::Route| {
+            route.table == net::MAIN_TABLE && within.around(&route.destination).is_some()
+        };
+        let mut routes = Vec::new();
+        for family in [AF_INET, AF_INET6] {
+            let request = rtnetlink::route::of_family(family);
+            handle.route().dump(rtm::GETROUTE, &request, |message: Message<'_>| {
+                let route = rtnetlink::route::parse(message.payload);
+                routes.extend(route.filter(|route| is_theirs(route) || is_amid(route)));
+            })?;
+        }
+        let names = self.names_of(space, &routes)?;
+        let name = |index: u32| names.get(&index).cloned().flatten();
+        let object = |route: &dump::Route| match is_theirs(route) {
+            true => route_object(route, name),
+            false => to_object(route, name),
+        };
+        Ok(routes.iter().filter_map(object).collect())
     }
 
     /// The names of the devices that `routes` send by, each asked for once.
@@ -383,15 +376,6 @@ fn what_is_on(socket: &mut Socket, link: &dump::Link, name: &LinkName) -> Result
     let index = link.index;
     let mut objects = addresses_of(socket, index, name, is_assigned)?;
     // A kernel without strict checking sends what is on every device, so all is looked at again.
-    for family in [AF_INET, AF_INET6] {
-        let request = rtnetlink::route::some(family, None, Some(index));
-        let is_by_it = |route: &dump::Route| route.hops.iter().any(|hop| hop.index == Some(index));
-        socket.dump(rtm::GETROUTE, &request, |message: Message<'_>| {
-            let route = rtnetlink::route::parse(message.payload).filter(is_by_it);
-            let route = route.and_then(|route| route_object(&route, |_| Some(name.clone())));
-            objects.extend(route.map(Object::Route));
-        })?;
-    }
     for family in [0, AF_BRIDGE] {
         let request = rtnetlink::neighbour::on(family, index);
         socket.dump(rtm::GETNEIGH, &request, |message: Message<'_>| {

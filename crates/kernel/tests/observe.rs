@@ -3,7 +3,7 @@
 
 use kernel::{ForeignDrop, Kernel, Query};
 use net::nft::{Family, TableId};
-use net::{Address, Link, LinkName, Object, Space};
+use net::{Address, Link, LinkName, Networks, Object, Space};
 use testbed::Namespace;
 
 fn name(text: &str) -> LinkName {
@@ -66,6 +66,11 @@ fn sorted(objects: impl IntoIterator<Item = Object>) -> Vec<String> {
     lines
 }
 
+/// Those that one writer has written.
+fn routes_of(protocol: u8) -> Query {
+    Query::Routes { protocol, by: Vec::new(), within: Networks::default() }
+}
+
 #[test]
 fn what_is_on_a_device_is_found_alone() {
     testbed::isolated!();
@@ -73,11 +78,15 @@ fn what_is_on_a_device_is_found_alone() {
     node.sh(NODE);
     let mut kernel = Kernel::new().unwrap();
     let all = kernel.observe(&node.space(), &Query::All).unwrap();
-    // Link, two addresses, two neighbours, one forwarding entry, four routes, five networks.
+    // Link, two addresses, two neighbours, one forwarding entry, five networks; four routes.
     for (link, count) in [("one", 15), ("two", 15), ("port", 2), ("br0", 1), ("lo", 3)] {
         let link = name(link);
-        let seen = kernel.observe(&node.space(), &Query::On(link.clone())).unwrap();
+        let mut seen = kernel.observe(&node.space(), &Query::On(link.clone())).unwrap();
         assert!(matches!(seen[0], Object::Link(_)));
+        assert!(!seen.iter().any(|object| matches!(object, Object::Route(_))));
+        let (by, within) = (vec![link.clone()], Networks::default());
+        let routes = Query::Routes { protocol: 99, by, within };
+        seen.extend(kernel.observe(&node.space(), &routes).unwrap());
         let expected = all.iter().filter(|object| is_on(object, &link)).cloned();
         assert_eq!(sorted(seen.clone()), sorted(expected), "{link}");
         assert_eq!(seen.len(), count, "{link}: {seen:#?}");
@@ -107,7 +116,7 @@ fn what_one_writer_wrote_is_found_alone() {
     let mut kernel = Kernel::new().unwrap();
     let all = kernel.observe(&node.space(), &Query::All).unwrap();
     for (writer, routes, rules) in [(112, 7, 3), (4, 2, 0), (111, 0, 1), (113, 0, 0)] {
-        let seen = kernel.observe(&node.space(), &Query::Routes { protocol: writer }).unwrap();
+        let seen = kernel.observe(&node.space(), &routes_of(writer)).unwrap();
         let is_theirs =
             |object: &&Object| matches!(object, Object::Route(it) if it.protocol == writer);
         assert_eq!(sorted(seen.clone()), sorted(all.iter().filter(is_theirs).cloned()));
@@ -118,6 +127,45 @@ fn what_one_writer_wrote_is_found_alone() {
         assert_eq!(sorted(seen.clone()), sorted(all.iter().filter(is_theirs).cloned()));
         assert_eq!(seen.len(), rules, "{seen:#?}");
     }
+}
+
+#[test]
+fn routes_of_others_are_found_amid_networks_the_first_one_first() {
+    testbed::isolated!();
+    let node = Namespace::new("node");
+    node.sh(NODE);
+    node.sh("ip address add 10.1.1.9/28 dev under
+        ip route prepend 10.1.1.0/24 via 192.0.2.8 proto 99
+        ip route append 10.1.1.0/24 via 192.0.2.9 proto 99
+        ip route add 10.1.1.128/25 proto 99 nexthop via 192.0.2.6 nexthop via 192.0.2.7
+        ip route add unreachable 10.1.1.77 proto 99; ip route add 10.1.0.0/16 via 192.0.2.9
+        ip route add 10.1.1.78/32 via 192.0.2.9 table 5
+        ip -6 route add fd01:1::/96 via fd00::9 proto 99");
+    let all = ["10.1.1.0/24", "fd01:1::/64"].map(|net| net.parse().unwrap());
+    let within: Networks = all.into_iter().collect();
+    let query = Query::Routes { protocol: 98, by: Vec::new(), within };
+    let seen = Kernel::new().unwrap().observe(&node.space(), &query).unwrap();
+    let line = |object: &Object| {
+        let Object::Route(route) = object else { panic!("{object:?}") };
+        let by =
+            route.gateway.map(|it| it.to_string()).or(route.link.clone().map(|it| it.to_string()));
+        format!("{} {} {}", route.destination, by.unwrap_or_default(), route.protocol)
+    };
+    let mut told: Vec<String> = seen.iter().map(line).collect();
+    let whole: Vec<&str> = told.iter().filter_map(|it| it.strip_prefix("10.1.1.0/24 ")).collect();
+    assert_eq!(whole, ["192.0.2.8 99", "10.1.1.0 112", "192.0.2.9 99"]);
+    told.retain(|it| !it.starts_with("10.1.1.0/24"));
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "10.1.1.0/28 under 2",
+            "10.1.1.128/25 192.0.2.6 99",
+            "10.1.1.77/32  99",
+            "fd01:1::/64 fd01:1:: 112",
+            "fd01:1::/96 fd00::9 99",
+        ]
+    );
 }
 
 #[test]
@@ -213,8 +261,8 @@ RULES
 #[test]
 fn a_namespace_that_is_not_there_is_named() {
     testbed::isolated!();
-    let query = Query::Routes { protocol: 112 };
-    let error = Kernel::new().unwrap().observe(&Space::named("nowhere"), &query).unwrap_err();
+    let observed = Kernel::new().unwrap().observe(&Space::named("nowhere"), &routes_of(112));
+    let error = observed.unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
 

@@ -8,6 +8,7 @@ mod diff;
 mod ip;
 mod link;
 mod names;
+mod networks;
 pub mod nft;
 pub mod owner;
 mod qdisc;
@@ -22,6 +23,7 @@ pub use ip::{
 };
 pub use link::{Link, LinkKind, Peer, Port, Vxlan, VxlanForm};
 pub use names::{LinkName, LinkNameError, Mac, MacError};
+pub use networks::Networks;
 pub use qdisc::{Qdisc, QdiscKind};
 pub use shell::{quote, script, shell};
 pub use space::{NAMED, Space};

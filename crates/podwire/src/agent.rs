@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use fabric::agent::{Event, Status};
 use fabric::{Config, Report};
 use kernel::{Kernel, OnError};
-use net::Space;
+use net::{Networks, Space};
 
 use self::driver::{Driver, Mode};
 pub(crate) use self::report::Answer;
@@ -144,7 +144,8 @@ fn accept(config: &Config) -> Result<ExitCode> {
 /// Removes what is ours, and nothing else.
 fn cleanup(config: &Config, dry_run: bool, output: Output) -> Result<ExitCode> {
     let mut kernel = Kernel::new()?;
-    let seen = look::look(&mut kernel, &Space::Here, config.tunnel.devices().iter())?;
+    let (devices, nobody) = (config.tunnel.devices(), Networks::default());
+    let seen = look::look(&mut kernel, &Space::Here, &devices, &nobody)?;
     let plan = fabric::agent::cleanup(config, &seen);
     if dry_run {
         print(&match output {

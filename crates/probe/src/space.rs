@@ -1,10 +1,13 @@
 //! A namespace with what the kernel knew of neighbours in it before our packets, so that it can be
 //! made to forget what it learned by them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use kernel::{Hop, Neighbours, Netns};
+
+/// A neighbour by its device and address.
+type Entry = (u32, IpAddr);
 
 /// A namespace in which packets of ours start, arrive or pass.
 #[derive(Debug)]
@@ -12,8 +15,17 @@ pub struct Space {
     netns: Netns,
     /// `None` where the kernel does not tell.
     neighbours: Option<Neighbours>,
-    /// By device and address.
-    before: HashSet<(u32, IpAddr)>,
+    before: Before,
+}
+
+/// What was known before any packet of ours.
+#[derive(Debug)]
+enum Before {
+    /// All of it: what packets make that pass here nobody knows beforehand.
+    All(HashSet<Entry>),
+    /// Whether it was, of those to whom our packets are given: they make nothing else where they only
+    /// start. A node has thousands of neighbours, and few of them are asked.
+    Given(HashMap<Entry, bool>),
 }
 
 impl Space {
@@ -23,19 +35,26 @@ impl Space {
     ///
     /// If it cannot be entered.
     pub fn open(netns: &Netns) -> kernel::Result<Self> {
-        Ok(Self::look(netns)?.0)
+        let mut space = Self::look(netns)?.0;
+        space.look_at_all();
+        Ok(space)
     }
 
-    /// The same, and how many connections more can be tracked there.
+    /// One in which our packets only start, and how many connections more can be tracked there.
     pub(crate) fn look(netns: &Netns) -> kernel::Result<(Self, Option<usize>)> {
         let netns = netns.twin()?;
         let (neighbours, room) = netns.enter(|| (Neighbours::open(), kernel::track_room()))?;
-        let mut neighbours = neighbours.ok();
-        let before = neighbours.as_mut().and_then(|it| it.all().ok());
+        let before = Before::Given(HashMap::new());
+        Ok((Self { netns, neighbours: neighbours.ok(), before }, room))
+    }
+
+    /// From here on, packets of ours may also pass or arrive there.
+    pub(crate) fn look_at_all(&mut self) {
+        let before = self.neighbours.as_mut().and_then(|it| it.all().ok());
         if before.is_none() {
-            neighbours = None;
+            self.neighbours = None;
         }
-        Ok((Self { netns, neighbours, before: before.unwrap_or_default() }, room))
+        self.before = Before::All(before.unwrap_or_default());
     }
 
     /// The namespace.
@@ -43,32 +62,46 @@ impl Space {
         &self.netns
     }
 
-    /// How many neighbours were known before.
-    pub(crate) fn count_before(&self) -> usize {
-        self.before.len()
+    /// How many neighbours are known now.
+    pub(crate) fn count(&mut self) -> usize {
+        let all = self.neighbours.as_mut().and_then(|it| it.all().ok());
+        all.map_or(0, |all| all.len())
     }
 
     /// The neighbour by which packets leave that was not known before; none if there is no such way.
     pub fn new_hop(&mut self, from: IpAddr, to: IpAddr) -> Option<Hop> {
-        let hop = self.neighbours.as_mut()?.next_hop(from, to)?;
-        (!self.before.contains(&(hop.device, hop.address))).then_some(hop)
+        let neighbours = self.neighbours.as_mut()?;
+        let hop = neighbours.next_hop(from, to)?;
+        let entry = (hop.device, hop.address);
+        let was_known = match &mut self.before {
+            Before::All(all) => all.contains(&entry),
+            // What cannot be asked about is not touched.
+            Before::Given(given) => *given
+                .entry(entry)
+                .or_insert_with(|| neighbours.knows(entry.0, entry.1).unwrap_or(true)),
+        };
+        (!was_known).then_some(hop)
     }
 
     /// Makes the kernel forget these neighbours, but for what it knew before.
     pub fn forget(&mut self, ours: &HashSet<IpAddr>) {
-        let Self { neighbours, before, .. } = self;
-        if let Some(neighbours) = neighbours {
-            // Of a namespace that is gone nothing is left.
-            let _ = neighbours.forget(|device, address| {
+        let Some(neighbours) = &mut self.neighbours else { return };
+        // Of a namespace that is gone nothing is left.
+        let _ = match &self.before {
+            Before::All(before) => neighbours.forget(|device, address| {
                 ours.contains(&address) && !before.contains(&(device, address))
-            });
-        }
+            }),
+            Before::Given(given) => {
+                let new = given.iter().filter(|(entry, was)| !**was && ours.contains(&entry.1));
+                neighbours.forget_few(new.map(|(entry, _)| *entry))
+            }
+        };
     }
 
     /// Makes it forget these, because others need the room.
-    pub(crate) fn give_back(&mut self, entries: &HashSet<(u32, IpAddr)>) {
+    pub(crate) fn give_back(&mut self, entries: &HashSet<Entry>) {
         if let Some(neighbours) = &mut self.neighbours {
-            let _ = neighbours.forget(|device, address| entries.contains(&(device, address)));
+            let _ = neighbours.forget_few(entries.iter().copied());
         }
     }
 }

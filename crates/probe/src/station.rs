@@ -65,6 +65,9 @@ impl Station {
         if let Ok(home) = Netns::current() {
             let _ = station.space(&home, &mut known);
         }
+        if station.spaces.len() > 1 {
+            station.spaces.iter_mut().for_each(Space::look_at_all);
+        }
         station.hearing.start()?;
         Ok(station)
     }
@@ -156,10 +159,12 @@ impl Station {
                 group_of[*query] = number;
             }
         }
-        let used: usize = self.spaces.iter().map(Space::count_before).sum();
-        let fill = |is_ipv6| {
-            let unknown = Fill { limit: 1024, used, refused: 0 };
-            kernel::neighbour_fill(is_ipv6).unwrap_or(unknown)
+        let spaces = &mut self.spaces;
+        let mut fill = |is_ipv6| {
+            kernel::neighbour_fill(is_ipv6).unwrap_or_else(|| {
+                let used = spaces.iter_mut().map(Space::count).sum();
+                Fill { limit: 1024, used, refused: 0 }
+            })
         };
         let mut ledger = Ledger::new(fill(false), fill(true));
         let Self { spaces, places, mouths, room, trackable, tracked, .. } = self;

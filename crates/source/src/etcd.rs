@@ -15,6 +15,7 @@ mod keeper;
 mod leases;
 mod subnets;
 mod tls;
+mod transport;
 mod wire;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use net::{Change, Object, Route, Space, Step};
+use net::{Change, Object};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -76,8 +76,7 @@ impl Agent {
         let is_me = usize::from(self.nodes.get(&self.name).is_some());
         let peers = self.nodes.len() - is_me;
         let refused = self.failed.iter().filter_map(|(change, _)| subnet_of(change));
-        let refused: HashSet<IpNet> =
-            refused.chain(self.rivals.iter().map(|rival| rival.destination)).collect();
+        let refused: HashSet<IpNet> = refused.chain(self.rivals.subnets()).collect();
         let is_failing = |node: &&Node| {
             self.peers.contains_key(&node.name)
                 || node.subnets.iter().any(|(_, subnet)| refused.contains(subnet))
@@ -114,9 +113,13 @@ impl Agent {
 
     /// What is wrong, this node first.
     fn problems(&self) -> Vec<Problem> {
+        let untold = self.untold();
         let mut problems = self.here.clone();
+        problems.retain(|problem| untold.is_none() || problem.code != Code::NotListed);
         problems.extend(self.withdrawn.iter().map(|why| Problem::here(Code::Withdrawn, why)));
-        if let SourceStatus::Astray(why) = &self.source {
+        if let Some(problem) = untold {
+            problems.push(problem);
+        } else if let SourceStatus::Astray(why) = &self.source {
             let text = format!("the source is not in sync, its last word stays in force: {why}");
             problems.push(Problem::note(Code::Source, text));
         }
@@ -132,7 +135,7 @@ impl Agent {
         }
         problems.extend(self.contradictions.iter().cloned());
         problems.extend(self.peers.values().flatten().cloned());
-        problems.extend(self.rivals.iter().filter_map(|rival| self.taken_by(rival)));
+        problems.extend(self.foreign_routes());
         for (change, why) in &self.failed {
             let text = format!("{}: {why}", kind(change));
             if matches!(change, Change::Ensure(Object::Sysctl(_))) {
@@ -149,26 +152,18 @@ impl Agent {
         }
         problems
     }
-}
 
-impl Agent {
-    /// Whose pods a route of somebody else's takes the packets of, and what to do.
-    fn taken_by(&self, rival: &Route) -> Option<Problem> {
-        let has = |node: &&Node| node.subnets.iter().any(|(_, it)| *it == rival.destination);
-        let peer = self.nodes.iter().filter(|node| node.name != self.name).find(has)?;
-        let delete = net::shell(&Step::new(
-            &Space::Here,
-            Change::Delete(Object::Route(rival.clone())),
-            "takes the way of ours",
-        ));
-        let text = format!(
-            "a route that is not ours takes what is for its pods, {}, in place of ours: have whoever \
-             wrote it (proto {}) leave pods alone, or delete it: {}",
-            rival.destination,
-            rival.protocol,
-            delete.join("; ")
-        );
-        Some(Problem::peer(&peer.name, Code::ForeignRoute, text))
+    /// That this node is not known says nothing before the source has told all nodes: why it has not.
+    fn untold(&self) -> Option<Problem> {
+        if self.is_complete || self.nodes.get(&self.name).is_some() {
+            return None;
+        }
+        let why = match &self.source {
+            SourceStatus::Astray(why) => format!(": {why}"),
+            SourceStatus::Awaited | SourceStatus::InSync => " yet".to_owned(),
+        };
+        let text = format!("the source has not told which nodes there are{why}");
+        Some(Problem::here(Code::Source, text))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The state machine with a machine that is a list of objects.
 
+mod rivals;
+
 use super::ours::device_of;
 use super::*;
 use crate::{Code, Node, PerFamily};
@@ -42,7 +44,8 @@ fn machine() -> Machine {
 
 impl World {
     fn new(config: &str, kept: Vec<Node>, objects: Vec<Object>) -> Self {
-        let config = Config::parse(&format!("source: {{file: /n}}\n{config}")).unwrap();
+        let source = if config.contains("source:") { "" } else { "source: {file: /n}\n" };
+        let config = Config::parse(&format!("{source}{config}")).unwrap();
         let agent = Agent::new(config, "n0".parse().unwrap(), kept.into());
         let now = Duration::ZERO;
         let (changed, looks, told) = Default::default();
@@ -237,13 +240,14 @@ fn a_stranger_is_left_alone() {
 
 #[test]
 fn a_cluster_that_shrinks_suspiciously_is_held() {
-    for count in [1, 5] {
+    for count in [1, 4] {
         let mut world = World::with("", 10);
         assert_eq!(world.on(Event::Source(Report::Complete(nodes(count).into()))), 0);
         assert_eq!(world.problems(), [Code::Held]);
         assert_eq!(world.wait(HOLD), 0, "time alone does not confirm it");
         assert!(world.told.contains(&Effect::Resync));
-        world.on(Event::Source(Report::Complete(nodes(count).into())));
+        let again = [Report::Complete(nodes(count).into()), Report::Unchanged];
+        world.on(Event::Source(again[count % 2].clone()));
         world.wait(SETTLE);
         assert_eq!(world.routes(), count - 1);
         assert_eq!(world.problems(), []);
@@ -293,6 +297,29 @@ fn a_node_that_is_not_listed_keeps_what_works_and_says_so() {
     assert!(world.is_ready());
     let last = world.told.iter().rev().find(|it| !matches!(it, Effect::Keep));
     assert!(matches!(last, Some(Effect::Ready(_))));
+}
+
+#[test]
+fn a_node_that_the_source_has_not_told_yet_is_not_called_unlisted() {
+    // Also one that was not among those that were told before the start.
+    for kept in [Vec::new(), nodes(10).split_off(1)] {
+        let mut world = World::new("", kept, Vec::new());
+        let [problem] = &world.agent.status().problems[..] else { panic!("one problem") };
+        assert_eq!(problem.to_string(), "the source has not told which nodes there are yet");
+        assert!(!world.is_ready());
+        world.on(Event::Source(Report::Astray("set this".to_owned())));
+        let [problem] = &world.agent.status().problems[..] else { panic!("one problem") };
+        let text = "the source has not told which nodes there are: set this";
+        assert_eq!((problem.code, problem.to_string().as_str()), (Code::Source, text));
+        world.on(Event::Source(Report::Complete(nodes(10).into())));
+        assert_eq!(world.problems(), []);
+    }
+    // Who only looks takes no lease.
+    let etcd = "source: {etcd: {endpoints: ['http://192.0.2.9:2379']}}";
+    let mut world = World::new(etcd, Vec::new(), Vec::new());
+    world.on(Event::Source(Report::Complete(nodes(10).split_off(1).into())));
+    let [problem] = &world.agent.status().problems[..] else { panic!("one problem") };
+    assert!(problem.text.contains("no lease of its name in etcd yet"), "{problem}");
 }
 
 #[test]

@@ -111,15 +111,21 @@ pub(crate) fn is_written(rule: &dump::Rule) -> bool {
     ![0, 32766, 32767].contains(&rule.priority)
 }
 
+/// A route that somebody wrote, if a plan can speak of it.
 pub(crate) fn route_object(
     route: &dump::Route,
     name: impl Fn(u32) -> Option<LinkName>,
 ) -> Option<Route> {
     const LOCAL_TABLE: u32 = 255;
-    if route.protocol == net::PROTOCOL_KERNEL || route.table == LOCAL_TABLE || route.hops.len() > 1
-    {
-        return None;
-    }
+    let is_written = route.protocol != net::PROTOCOL_KERNEL && route.table != LOCAL_TABLE;
+    to_object(route, name).filter(|_| is_written && route.hops.len() < 2)
+}
+
+/// Any route, with the first of its next hops.
+pub(crate) fn to_object(
+    route: &dump::Route,
+    name: impl Fn(u32) -> Option<LinkName>,
+) -> Option<Route> {
     // A route that sends nothing on is shown with the loopback device, which nobody asked for.
     let hop = route.hops.first().filter(|_| route.kind == dump::RouteKind::Unicast);
     Some(Route {

@@ -35,8 +35,8 @@ pub(crate) fn request(neighbour: &Neighbour, index: u32) -> Vec<u8> {
     writer.bytes().to_vec()
 }
 
-/// The payload of a request that removes whatever neighbour has this address.
-pub(crate) fn removal(index: u32, address: IpAddr) -> Vec<u8> {
+/// The payload of a request for whatever neighbour has this address, or that removes it.
+pub(crate) fn one(index: u32, address: IpAddr) -> Vec<u8> {
     let mut writer = Writer::after(&header(family(address), index, 0, 0));
     writer.put(DST, &octets(address));
     writer.bytes().to_vec()

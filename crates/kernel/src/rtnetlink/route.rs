@@ -123,28 +123,11 @@ pub(crate) fn all() -> Vec<u8> {
     vec![0; HEADER]
 }
 
-/// The main table (`RT_TABLE_MAIN`) in the one byte that a header has for tables.
-const MAIN: u8 = 254;
-
-/// The payload of a request for those of a family in the main table (strict checking filters).
-pub(crate) fn of_main_table(family: u8) -> Vec<u8> {
-    let mut header = [0; HEADER];
+/// The payload of a request for all routes of one family.
+pub(crate) fn of_family(family: u8) -> Vec<u8> {
+    let mut header = all();
     header[0] = family;
-    header[4] = MAIN;
-    header.to_vec()
-}
-
-/// The payload of a request for those routes of a family that `protocol` has written, or that send by
-/// the device `index`, or for all (strict checking filters).
-pub(crate) fn some(family: u8, protocol: Option<u8>, index: Option<u32>) -> Vec<u8> {
-    let mut header = [0; HEADER];
-    header[0] = family;
-    header[5] = protocol.unwrap_or_default();
-    let mut writer = Writer::after(&header);
-    if let Some(index) = index {
-        writer.put(OIF, &index.to_ne_bytes());
-    }
-    writer.bytes().to_vec()
+    header
 }
 
 /// The entry of the routing tables that a packet of this namespace itself to `address` meets, if it

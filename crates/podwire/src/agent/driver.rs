@@ -8,7 +8,7 @@ use fabric::agent::{Agent, Effect, Event, Ready, Status};
 use fabric::mesh::{Target, Way};
 use fabric::{Config, NodeName, Problem, Publication};
 use kernel::{Kernel, OnError};
-use net::{Change, Object, Plan, Space, Step};
+use net::{Change, LinkName, Object, Plan, Space, Step};
 
 use super::{files, look};
 use crate::failure::Result;
@@ -157,7 +157,7 @@ impl Driver {
     }
 
     /// What the mesh needs: our own addresses, and whom to ask.
-    pub(super) fn mesh(&self) -> (Vec<IpAddr>, Vec<Target>) {
+    pub(super) fn mesh(&mut self) -> (Vec<IpAddr>, Vec<Target>) {
         self.agent.mesh()
     }
 
@@ -183,9 +183,11 @@ impl Driver {
         &mut self.kernel
     }
 
+    /// Does all of it in this order; what follows from one comes before the next.
     fn perform(&mut self, mut effects: VecDeque<Effect>) -> Result<()> {
         while let Some(effect) = effects.pop_front() {
             let (began, what) = (Instant::now(), word(&effect));
+            let mut after = Vec::new();
             let event = match effect {
                 Effect::Survey => {
                     let machine = look::survey(&mut self.kernel, &Space::Here, &mut self.droppers)?;
@@ -194,13 +196,14 @@ impl Driver {
                     Event::Surveyed(machine)
                 }
                 Effect::Look => {
-                    let devices = self.agent.devices();
-                    Event::Looked(look::look(&mut self.kernel, &Space::Here, devices)?)
+                    let devices: Vec<LinkName> = self.agent.devices().cloned().collect();
+                    let pods = self.agent.pods();
+                    Event::Looked(look::look(&mut self.kernel, &Space::Here, &devices, pods)?)
                 }
                 Effect::Apply(plan) => {
                     let (failed, unheard) = self.apply(&plan);
                     if unheard {
-                        effects.extend(self.agent.on(Event::Rules, self.started.elapsed()));
+                        after = self.agent.on(Event::Rules, self.started.elapsed());
                     }
                     Event::Applied { plan, failed }
                 }
@@ -225,7 +228,8 @@ impl Driver {
                 }
             };
             self.timing.insert(what.to_owned(), micros(began.elapsed()));
-            effects.extend(self.agent.on(event, self.started.elapsed()));
+            after.extend(self.agent.on(event, self.started.elapsed()));
+            after.into_iter().rev().for_each(|effect| effects.push_front(effect));
         }
         Ok(())
     }

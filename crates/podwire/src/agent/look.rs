@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fabric::{Machine, PerFamily};
 use kernel::{ForeignDrop, Kernel, Query, Result};
 use net::nft::TableId;
-use net::{LinkName, Object, Space, owner};
+use net::{LinkName, Networks, Object, Space, owner};
 
 /// Addresses for documentation (RFC 5737, RFC 3849).
 const NOWHERE: [IpAddr; 2] = [
@@ -14,22 +14,23 @@ const NOWHERE: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// All that may be the agent's, and what stands in front of its routes.
-pub(super) fn look<'a>(
+/// All that may be the agent's, and the routes of others to the `pods` of peers.
+pub(super) fn look(
     kernel: &mut Kernel,
     space: &Space,
-    devices: impl Iterator<Item = &'a LinkName>,
+    devices: &[LinkName],
+    pods: &Networks,
 ) -> Result<Vec<Object>> {
+    let (protocol, by) = (owner::PROTOCOL, devices.to_vec());
     let table = TableId::new(net::nft::Family::Inet, owner::AGENT_NFT_TABLE);
-    let mut seen = kernel.observe(space, &Query::RoutesBefore { protocol: owner::PROTOCOL })?;
-    for device in devices {
-        seen.extend(kernel.observe(space, &Query::On(device.clone()))?);
-    }
-    for query in [
-        Query::Routes { protocol: owner::PROTOCOL },
-        Query::Rules { protocol: owner::PROTOCOL },
+    let mut queries: Vec<Query> = devices.iter().cloned().map(Query::On).collect();
+    queries.extend([
+        Query::Routes { protocol, by, within: pods.clone() },
+        Query::Rules { protocol },
         Query::NftTable(table),
-    ] {
+    ]);
+    let mut seen = Vec::new();
+    for query in queries {
         seen.extend(kernel.observe(space, &query)?);
     }
     Ok(seen)

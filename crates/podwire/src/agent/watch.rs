@@ -35,18 +35,22 @@ pub(super) fn watch(path: PathBuf, tell: impl Fn(Report) + Send + 'static) {
     let run = move || {
         let watch = Watch::new(&path);
         let mut told: Option<Result<String, String>> = None;
-        let mut last_full = Instant::now();
+        let mut was_good = false;
+        let mut last = Instant::now();
         loop {
             let text = text(&path);
-            // From time to time the same is told again, as a source does that is asked anew.
-            if told.as_ref() != Some(&text) || last_full.elapsed() >= SLOW {
-                last_full = Instant::now();
+            if told.as_ref() != Some(&text) {
                 let read = text.as_ref().map_err(Clone::clone).and_then(|text| parse(&path, text));
+                (last, was_good) = (Instant::now(), read.is_ok());
                 tell(match read {
                     Ok(nodes) => Report::Complete(nodes.into()),
                     Err(why) => Report::Astray(why),
                 });
                 told = Some(text);
+            } else if was_good && last.elapsed() >= SLOW {
+                // As a source does that is asked anew.
+                last = Instant::now();
+                tell(Report::Unchanged);
             }
             watch.wait(SLOW);
         }

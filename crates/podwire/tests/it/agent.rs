@@ -9,6 +9,7 @@ mod flannel;
 mod joining;
 mod kubernetes;
 mod probes;
+mod rivals;
 mod stream;
 mod traffic;
 mod vni;

@@ -18,6 +18,7 @@ use ureq::typestate::AgentScope;
 
 use super::error::Error;
 use super::tls::{self, Stamp};
+use super::transport;
 use super::wire::{Status, Streamed, TokenAnswer};
 
 /// How long a member may take to accept a connection.
@@ -26,8 +27,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long one watch is listened to. A member that died without a word is noticed when the next
-/// one begins.
+/// How long one watch is listened to. A member that hangs, whose machine still gives signs of life, is
+/// noticed when the next one begins.
 const WATCH: Duration = Duration::from_secs(60);
 
 /// The largest answer, and the longest line of a watch: a few ten thousand leases.
@@ -260,7 +261,7 @@ impl Client {
             .timeout_recv_body(Some(WATCH))
             .build();
         // Of its own, so that it can be ended alone.
-        let agent = Agent::from(config);
+        let agent = transport::agent(config);
         let stopper = Stopper::of(&agent);
         let endpoint = self.endpoint().to_owned();
         Ok((Watch { agent, endpoint, token: self.token.clone(), question }, stopper))
@@ -364,7 +365,7 @@ fn reader(response: Response<ureq::Body>) -> impl BufRead {
 }
 
 fn agent(tls: &TlsConfig) -> Agent {
-    common(tls).timeout_global(Some(ANSWER)).build().into()
+    transport::agent(common(tls).timeout_global(Some(ANSWER)).build())
 }
 
 fn common(tls: &TlsConfig) -> ConfigBuilder<AgentScope> {

@@ -128,6 +128,18 @@ impl Cluster {
         text.parse().unwrap()
     }
 
+    /// Has the switch lose all that comes to or from one of its own ports, without a word, while `meanwhile`.
+    pub(super) fn losing(&self, port: u16, meanwhile: impl FnOnce()) {
+        self.switch.sh(&format!(
+            "nft 'table inet lost {{
+                chain input {{ type filter hook input priority 0; tcp dport {port} drop; }}
+                chain output {{ type filter hook output priority 0; tcp sport {port} drop; }}
+            }}'"
+        ));
+        meanwhile();
+        self.switch.sh("nft delete table inet lost");
+    }
+
     pub(super) fn node(&mut self, n: usize) -> &mut Node {
         &mut self.nodes[n - 1]
     }

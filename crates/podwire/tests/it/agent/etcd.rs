@@ -9,7 +9,7 @@ use kernel::Netns;
 use testbed::look::{eventually, source_seen};
 
 use super::cluster::{Cluster, Node, V4};
-use super::faults::GOAL;
+use super::faults::{BACK, GOAL, assert_unnoticed};
 use super::traffic::{Pair, Traffic};
 
 const CONFIG: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
@@ -126,6 +126,7 @@ fn a_node_without_an_address_says_so_and_takes_the_first_one() {
     nodes.iter_mut().for_each(Node::start);
     let text = |node: &Node| node.status()["problems"].to_string();
     eventually("what to set", || text(&nodes[0]).contains("set underlay.interface").then_some(()));
+    assert_eq!(nodes[0].problems(), ["source"], "and nothing else");
     nodes[1].wait_until_ready();
     assert_eq!(nodes[1].status()["peers"], 0, "nobody is told of it");
     nodes[0].space.sh("ip route add default via 192.0.2.254");
@@ -152,6 +153,34 @@ fn nodes_lease_subnets_and_outlive_etcd() {
     let _etcd = Etcd::start(&cluster);
     eventually("all is well", || nodes[0].problems().is_empty().then_some(()));
     assert_eq!((nodes[0].inner(), seen()), (Some(one), Some(one)));
+}
+
+#[test]
+fn an_etcd_that_vanishes_without_a_word_is_noticed_and_harms_nobody() {
+    testbed::isolated!();
+    let (cluster, mut nodes) = two_nodes();
+    let etcd = Etcd::start(&cluster);
+    start(&etcd, &mut nodes);
+    let pods = [&nodes[0], &nodes[1]].map(|node| (&node.pod, give_pod_an_address(node)));
+    let traffic = Traffic::start(&Pair { near: pods[0], far: pods[1], port: 7000 });
+    let began = Instant::now();
+    cluster.losing(2379, || {
+        // `eventually` waits for half a minute.
+        eventually("it is said", || (nodes[0].problems() == ["source"]).then_some(()));
+        println!("said after {} s", began.elapsed().as_secs());
+    });
+    let back = Instant::now();
+    etcd.put(
+        "/coreos.com/network/subnets/10.244.250.0-24",
+        r#"{"NodeName":"n9","PublicIP":"192.0.2.9","BackendType":"vxlan",
+            "BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:09"}}"#,
+    );
+    let is_joined = |node: &Node| node.status()["programmed"] == 2 && node.problems().is_empty();
+    eventually("all is well", || nodes.iter().all(is_joined).then_some(()));
+    let time = back.elapsed();
+    println!("heard again after {} ms", time.as_millis());
+    assert!(time < BACK, "{time:?}");
+    assert_unnoticed("an etcd that vanished", &traffic.stop());
 }
 
 /// The node's pod has one of the subnet that the node has leased.

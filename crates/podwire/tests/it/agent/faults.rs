@@ -1,7 +1,5 @@
 //! Faults while packets flow: what was broken is repaired, what was healthy notices nothing.
 
-use std::io::Write;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use testbed::Namespace;
@@ -12,6 +10,9 @@ use super::traffic::{Outcome, Pair, Traffic};
 
 /// How long a repair may take.
 pub(super) const GOAL: Duration = Duration::from_secs(1);
+
+/// Within which time a source is heard again that had vanished.
+pub(super) const BACK: Duration = Duration::from_secs(8);
 
 /// What becomes of the packets between the pods of n1 and n2 while `harm` is done. Connections
 /// survive it, and where there are more nodes, the pods of the last two notice nothing.
@@ -53,7 +54,7 @@ pub(super) fn stem(traffic: Traffic) -> Outcome {
 }
 
 #[track_caller]
-fn assert_repaired(what: &str, outcome: &Outcome) {
+pub(super) fn assert_repaired(what: &str, outcome: &Outcome) {
     let Outcome { sent, lost, outage, flow } = outcome;
     println!(
         "{what}: repaired in {} ms, {lost} of {sent} packets lost; TCP paused for {} ms",
@@ -72,7 +73,7 @@ pub(super) fn assert_unnoticed(what: &str, outcome: &Outcome) {
     assert!(*sent > 100, "{what}: {outcome:?}");
 }
 
-const TUNNELS: [&str; 3] = ["backend: vxlan", "tunnel: {form: classic}", "backend: gpe"];
+pub(super) const TUNNELS: [&str; 3] = ["backend: vxlan", "tunnel: {form: classic}", "backend: gpe"];
 
 /// Shell commands in the namespace of n1.
 const HARM: [(&str, &str); 8] = [
@@ -164,75 +165,6 @@ fn plain_routes_come_back() {
         });
         assert_repaired(&format!("host-gw: {what}"), &outcome);
     }
-}
-
-#[test]
-fn routes_of_others_to_pods_stay_behind() {
-    testbed::isolated!();
-    for settings in TUNNELS {
-        let mut cluster = Cluster::new(2, settings, V4);
-        cluster.start();
-        let outcome = during(&mut cluster, |cluster| {
-            cluster.node(1).space.sh("ip route replace 10.244.2.0/24 via 192.0.2.77");
-        });
-        assert_repaired(&format!("{settings}: a foreign route in place of ours"), &outcome);
-        let routes = cluster.node(1).space.sh("ip route show 10.244.2.0/24");
-        assert!(routes.contains("via 192.0.2.77"), "it was not ours to remove: {routes}");
-    }
-}
-
-fn metrics(node: &Node) -> String {
-    let ask = || {
-        let mut stream = TcpStream::connect("127.0.0.1:9112").unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        std::io::read_to_string(stream).unwrap()
-    };
-    node.space.netns().enter(ask).unwrap()
-}
-
-/// What stands in front of ours is not ours to remove: it is named until it has gone.
-#[test]
-fn routes_of_others_in_front_are_named() {
-    testbed::isolated!();
-    let mut cluster = Cluster::new(3, "backend: gpe", DUAL);
-    cluster.start();
-    let node = &cluster.nodes[0];
-    for (what, add, to) in [
-        (
-            "the same metric",
-            "ip route prepend 10.244.2.0/24 via 192.0.2.77 proto 99",
-            "10.244.2.0/24",
-        ),
-        (
-            "a lower metric",
-            "ip -6 route add fd00:10:244:2::/64 via 2001:db8::77 metric 7 proto 99",
-            "fd00:10:244:2::/64",
-        ),
-    ] {
-        let began = Instant::now();
-        node.space.sh(add);
-        let said = eventually("it is said", || {
-            let status = node.status();
-            let problem = status["problems"].as_array()?.first()?.clone();
-            (problem["code"] == "foreignRoute").then_some((problem, status))
-        });
-        println!("{what}: said after {} ms", began.elapsed().as_millis());
-        let (problem, status) = said;
-        let text = problem["text"].as_str().unwrap();
-        assert_eq!(problem["subject"]["peer"], "n2", "{problem}");
-        assert!(text.contains(to) && text.contains("proto 99"), "{text}");
-        assert_eq!((&status["peers"], &status["programmed"]), (&2.into(), &1.into()));
-        node.podwire("status").expect(1);
-        assert!(metrics(node).contains(r#"podwire_agent_problems{code="foreignRoute"} 1"#));
-        // What it says is to be done is the right thing.
-        let (_, remedy) = text.split_once("or delete it: ").unwrap();
-        node.space.sh(remedy);
-        eventually("it is over", || node.problems().is_empty().then_some(()));
-    }
-    // Behind ours it does no harm, and is no news.
-    node.space.sh("ip route append 10.244.2.0/24 via 192.0.2.77");
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(node.problems().is_empty(), "{:?}", node.problems());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Nodes that know of each other by Kubernetes' API: real agents, and a server that speaks it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::TempDir;
@@ -9,7 +9,7 @@ use testbed::kubernetes::{Server, kubeconfig, published, registered};
 use testbed::look::{eventually, source_seen};
 
 use super::cluster::{Cluster, V4};
-use super::faults::{assert_unnoticed, flow, stem};
+use super::faults::{BACK, assert_unnoticed, flow, stem};
 
 const OURS: &str = "podwire.dev/node";
 const NETWORK: &str = "NetworkUnavailable";
@@ -223,6 +223,23 @@ fn an_api_that_errs_harms_nobody() {
     });
     it.unnoticed("away, and back with half of the nodes", |it| {
         it.lose(&[2, 4, 6], 6, "lost 3 of 5 peers");
+    });
+}
+
+#[test]
+fn an_api_that_vanishes_without_a_word_is_noticed_and_harms_nobody() {
+    testbed::isolated!();
+    let it = Kubernetes::started(2, 3);
+    it.unnoticed("an API that vanished", |it| {
+        // `eventually` waits for half a minute.
+        it.cluster.losing(6443, || it.wait_until_said("Kubernetes' API cannot be asked"));
+        let began = Instant::now();
+        it.server.put(others(4));
+        it.wait_for_route("10.244.4.0/24", true);
+        it.wait_until_joined(3);
+        let time = began.elapsed();
+        println!("heard again after {} ms", time.as_millis());
+        assert!(time < BACK, "{time:?}");
     });
 }
 
