@@ -100,7 +100,8 @@ pub(super) fn fold(hosts: &[Host], cells: &[Cell]) -> Vec<Group> {
     let (rest, mut direct): (Vec<usize>, Vec<usize>) =
         failing.into_iter().partition(|it| cells[*it].rule == Rule::SelfView);
     // What every packet of a pod suffers, those to services do, too.
-    let services: Vec<usize> = direct.extract_if(.., |it| is_service(cells[*it].rule)).collect();
+    let is_service = |it: &mut usize| is_service(cells[*it].rule) && !is_changed(&cells[*it]);
+    let services: Vec<usize> = direct.extract_if(.., is_service).collect();
     let mut groups = cover(hosts, cells, direct);
     let left = follow(hosts, cells, services, &mut groups);
     groups.extend(cover(hosts, cells, left));
@@ -110,6 +111,11 @@ pub(super) fn fold(hosts: &[Host], cells: &[Cell]) -> Vec<Group> {
 
 fn is_service(rule: Rule) -> bool {
     matches!(rule, Rule::Dns | Rule::HostPort | Rule::Hairpin | Rule::Outside)
+}
+
+/// Whether it has arrived with another source, as everything else from there may have.
+fn is_changed(cell: &Cell) -> bool {
+    matches!(cell.class, Some(Class::Changed(_)))
 }
 
 /// Puts failures to the causes that explain them anyway; gives those that none does.
@@ -257,11 +263,11 @@ fn keys(hosts: &[Host], cell: &Cell) -> Vec<Key> {
 }
 
 fn layer(hosts: &[Host], cell: &Cell) -> Layer {
-    match (cell.rule, cell.class) {
-        (Rule::Mtu, _) => below(hosts, cell),
-        (rule, Some(Class::Changed(_))) if rule.is_reach() => Layer::Changed,
-        (rule, _) if rule.is_reach() => Layer::Lost,
-        (rule, _) => Layer::Rule(rule),
+    match cell.rule {
+        Rule::Mtu => below(hosts, cell),
+        _ if is_changed(cell) => Layer::Changed,
+        rule if rule.is_reach() => Layer::Lost,
+        rule => Layer::Rule(rule),
     }
 }
 
@@ -278,6 +284,7 @@ fn passing_layers(hosts: &[Host], cell: &Cell) -> Vec<Layer> {
         Rule::Mtu => vec![below(hosts, cell)],
         rule if rule.is_reach() => vec![Layer::Lost, Layer::Changed],
         Rule::SelfView => vec![],
+        Rule::HostPort => vec![Layer::Rule(Rule::HostPort), Layer::Changed],
         rule => vec![Layer::Rule(rule)],
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::outcome::{Outcome, Route, Search};
-use super::plan::{Plan, Protocol, Question, Service};
+use super::plan::{Call, Plan, Protocol, Question, Service};
 use super::policy::{self, Firewalls, Way};
 use super::rule::{Demand, Profile, Rule};
 use crate::view::View;
@@ -302,7 +302,7 @@ impl<'j, 'a> Judge<'j, 'a> {
         }
     }
 
-    fn call(&self, call: &super::plan::Call, outcome: &Outcome) -> Cell {
+    fn call(&mut self, call: &Call, outcome: &Outcome) -> Cell {
         let from = &self.plan.places[call.from];
         let to = match &call.service {
             Service::Resolver => from.host,
@@ -310,16 +310,50 @@ impl<'j, 'a> Judge<'j, 'a> {
         };
         let cell =
             Cell::passed(call.rule, from.host, to, from.address.is_ipv6(), Some(call.protocol));
-        if outcome.has_arrived() {
-            return cell;
-        }
-        match self.words(outcome) {
-            Ok(why) => {
-                let why = format!("{}: {why}", call.to);
-                self.failed(cell, Class::Service, why)
+        let own = from.address;
+        // Who is of the pod's own node may get no answer otherwise.
+        let keeps_source = call.rule == Rule::HostPort
+            && call.rule.forbids_nat(self.profile)
+            && !self.same_node(from.host, to);
+        let mut class = Class::Service;
+        let mut by = None;
+        let why = match outcome {
+            Outcome::Answered { from: Some(other), .. } if *other != call.to.ip() => {
+                format!("{other} answered")
             }
-            Err(why) => Self::unknown(cell, format!("{}: {why}", call.to)),
-        }
+            Outcome::Answered { seen: Some(seen), .. } if *seen != own && keeps_source => {
+                class = Class::Changed(*seen);
+                by = self.translation(call);
+                format!("sent from {own}, but seen as from {seen}")
+            }
+            Outcome::Answered { .. } => return cell,
+            Outcome::Unanswered { seen } if *seen != own => {
+                by = self.translation(call);
+                format!("sent from {own}, but seen as from {seen}, and no answer comes back")
+            }
+            outcome => match self.words(outcome) {
+                Ok(why) => why,
+                Err(why) => return Self::unknown(cell, format!("{}: {why}", call.to)),
+            },
+        };
+        Cell { by, ..self.failed(cell, class, format!("{}: {why}", call.to)) }
+    }
+
+    /// What gives a call to a port another source, on its way to the node or from there to the pod.
+    fn translation(&mut self, call: &Call) -> Option<policy::Verdict> {
+        let Service::Port { place, .. } = call.service else { return None };
+        let [from, pod] = [call.from, place].map(|it| &self.plan.places[it]);
+        let [from_host, pod_host] = [from, pod].map(|it| &self.plan.hosts[it.host]);
+        let way = |to: usize, destination: IpAddr| Way {
+            from: from_host.at,
+            source: from.address,
+            to,
+            destination,
+            protocol: call.protocol,
+        };
+        let to_node = way(pod_host.home?, call.to.ip());
+        let to_pod = way(pod_host.at, pod.address);
+        self.firewalls.translation(to_node).or_else(|| self.firewalls.translation(to_pod))
     }
 
     /// Of each pod and family: whether all who saw it saw its own address.

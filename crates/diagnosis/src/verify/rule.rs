@@ -158,9 +158,9 @@ impl Rule {
     }
 
     /// Whether another source address breaks it. Today's text says nothing about what agents of a
-    /// node are seen as.
+    /// node are seen as, nor who asks for a port of a node.
     pub(super) fn forbids_nat(self, profile: Profile) -> bool {
-        !(profile == Profile::Current && self == Self::NodeToPod)
+        !(profile == Profile::Current && matches!(self, Self::NodeToPod | Self::HostPort))
     }
 
     /// Whether a cluster may lack what it is about.

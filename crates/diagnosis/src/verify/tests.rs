@@ -242,6 +242,48 @@ fn resolvers_and_ports_are_called_where_there_are_any() {
     assert_eq!(report.hosts.iter().find(|it| it.object == "pod/shop/pod0-0").map(|_| ()), Some(()));
 }
 
+/// What a report says of the ports of node 0, where each call from another node and its pods came to this.
+fn ported(profile: Profile, outcome: &Outcome) -> Report {
+    let mut machine = lab(2, 1);
+    attachment(&mut machine, 1, |it| {
+        it.ports = vec![PortMapping {
+            protocol: "tcp".to_owned(),
+            host_ip: None,
+            host_port: 8080,
+            container_port: 80,
+        }];
+    });
+    let plan = Plan::new(&machine, &wanted(&[], Pairs::Usual)).unwrap();
+    let questions = answers(&plan);
+    let calls = vec![outcome.clone(); plan.calls.len()];
+    let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &[] };
+    Report::new(&machine, &plan, profile, outcomes)
+}
+
+#[test]
+fn who_asks_for_a_port_of_another_node_is_seen_by_the_pod() {
+    let [node, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.99"].map(|it| it.parse().unwrap());
+    let seen = Outcome::Answered { seen: Some(other), from: Some(node) };
+    let report = ported(Profile::Strict, &seen);
+    assert_eq!(rule(&report, Rule::HostPort).fail, 2);
+    let text = "only host-port: the source address is changed (NAT); others see 192.0.2.99";
+    assert!(report.causes[0].text.contains(text), "{report:#?}");
+    // A pod that asks itself would not get its own answer without another source.
+    assert_eq!(rule(&report, Rule::Hairpin).pass, 1);
+    let report = ported(Profile::Current, &seen);
+    assert_eq!(rule(&report, Rule::HostPort).pass, 2);
+    // What does not come back, or from somebody else, breaks both.
+    for (outcome, why) in [
+        (Outcome::Unanswered { seen: other }, "but seen as from 192.0.2.99, and no answer"),
+        (Outcome::Answered { seen: None, from: Some(other) }, "192.0.2.99 answered"),
+    ] {
+        let report = ported(Profile::Current, &outcome);
+        assert_eq!(rule(&report, Rule::HostPort).fail, 2);
+        assert!(report.causes[0].text.contains("the node's port does not lead to the pod"));
+        assert!(report.causes[0].evidence[0].contains(why), "{report:#?}");
+    }
+}
+
 #[test]
 fn interfaces_beside_the_first_and_link_local_addresses_are_left_out() {
     let mut machine = lab(1, 2);
