@@ -51,7 +51,8 @@ impl<'a> Asker<'a> {
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
         let usual = Limits::default();
-        let limits = Limits { patience, again: usual.again.min(patience / 2), ..usual };
+        let again = usual.again.min(patience / 2);
+        let limits = Limits { patience, again, audience: plan.audience, ..usual };
         let reach = match gathering {
             None => Reach::Here(Spaces::open(plan)),
             Some(mut gathering) => {
