@@ -8,14 +8,12 @@ use diagnosis::verify::{Call, Outcome, Place, Plan, Protocol, Question, Search, 
 use kernel::{Netns, NetnsId};
 use probe::{Answer, Ask, Limits, Shape};
 
+use super::again::{Losses, again};
 use super::call;
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::responder::Gathering;
-
-/// Why nobody can tell what has become of a packet.
-const FULL: &str = "the machine's table of neighbours was full (gc_thresh3), which loses packets";
 
 /// Why a port of a node is not asked from another one.
 const ELSEWHERE: &str = "responders ask no port of another machine at which they do not listen";
@@ -65,16 +63,20 @@ impl<'a> Asker<'a> {
         Ok(Self { plan, reach, limits, interrupt })
     }
 
-    /// What came of all questions, and the largest sizes where the wanted ones do not pass.
-    pub(super) fn questions(&self) -> Result<(Vec<Outcome>, Vec<Search>)> {
-        let refused = refused();
-        let mut progress = Progress::new(self.plan.questions.len());
-        let asked = self.ask(&self.plan.questions, &mut progress);
-        progress.end();
-        let mut outcomes = asked?;
-        self.settle(&mut outcomes, refused)?;
+    /// What came of all questions, and how many were answered only the second time.
+    pub(super) fn questions(&self) -> Result<(Vec<Outcome>, usize)> {
+        let mut outcomes = self.ask(&self.plan.questions)?;
+        let late = again(&mut outcomes, self.limits.at_once, &Losses::now, &mut |places| {
+            let silent: Vec<_> = places.iter().map(|it| self.plan.questions[*it]).collect();
+            self.ask(&silent)
+        })?;
         self.bury(&mut outcomes);
-        let mut searches = self.plan.searches(&outcomes);
+        Ok((outcomes, late))
+    }
+
+    /// The largest sizes that pass where the wanted ones do not.
+    pub(super) fn searches(&self, outcomes: &[Outcome]) -> Result<Vec<Search>> {
+        let mut searches = self.plan.searches(outcomes);
         loop {
             let rungs: Vec<Question> = searches
                 .iter()
@@ -83,12 +85,9 @@ impl<'a> Asker<'a> {
                 })
                 .collect();
             if rungs.is_empty() {
-                return Ok((outcomes, searches));
+                return Ok(searches);
             }
-            let mut progress = Progress::new(rungs.len());
-            let asked = self.ask(&rungs, &mut progress);
-            progress.end();
-            let mut asked = asked?.into_iter();
+            let mut asked = self.ask(&rungs)?.into_iter();
             for search in &mut searches {
                 let count = search.rungs().len();
                 search.narrow(&asked.by_ref().take(count).collect::<Vec<_>>());
@@ -96,16 +95,23 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// What came of all calls.
-    pub(super) fn calls(&self) -> Result<Vec<Outcome>> {
+    /// What came of all calls, and how many were answered only the second time.
+    pub(super) fn calls(&self) -> Result<(Vec<Outcome>, usize)> {
+        let mut outcomes = self.call(&self.plan.calls)?;
+        let late = again(&mut outcomes, call::AT_ONCE, &Losses::now, &mut |places| {
+            let silent: Vec<_> = places.iter().map(|it| self.plan.calls[*it].clone()).collect();
+            self.call(&silent)
+        })?;
+        Ok((outcomes, late))
+    }
+
+    fn call(&self, calls: &[Call]) -> Result<Vec<Outcome>> {
         let Self { plan, limits, .. } = self;
         let go_on = || self.interrupt.exit().is_none();
         let outcomes = match &self.reach {
-            Reach::Here(spaces) => {
-                call::all(plan, spaces, &plan.calls, limits.patience, &mut || go_on())
-            }
+            Reach::Here(spaces) => call::all(plan, spaces, calls, limits.patience, &mut || go_on()),
             Reach::Across(gathering) => {
-                let asked = plan.calls.iter().map(|call| match leaves(plan, call) {
+                let asked = calls.iter().map(|call| match leaves(plan, call) {
                     true => Err(ELSEWHERE.to_owned()),
                     false => Ok((call.from, call.to, call.protocol)),
                 });
@@ -129,27 +135,6 @@ impl<'a> Asker<'a> {
             Some(exit) => Err(stopped(exit)),
             None => Ok(()),
         }
-    }
-
-    /// Asks those again that were lost while the machine's table of neighbours was full, which loses
-    /// packets without a word. If it is full again, nobody can tell why they were lost.
-    fn settle(&self, outcomes: &mut [Outcome], before: u64) -> Result<()> {
-        let meanwhile = refused();
-        let is_lost = |outcome: &Outcome| matches!(outcome, Outcome::Silent(_));
-        let lost: Vec<usize> = (0..outcomes.len()).filter(|it| is_lost(&outcomes[*it])).collect();
-        if meanwhile == before || lost.is_empty() {
-            return Ok(());
-        }
-        let again: Vec<Question> = lost.iter().map(|it| self.plan.questions[*it]).collect();
-        let answers = self.ask(&again, &mut Progress::new(again.len()))?;
-        let is_full = refused() != meanwhile;
-        for (place, answer) in lost.into_iter().zip(answers) {
-            outcomes[place] = match is_lost(&answer) && is_full {
-                true => Outcome::Unknown(FULL.to_owned()),
-                false => answer,
-            };
-        }
-        Ok(())
     }
 
     /// Places whose namespace has gone meanwhile say nothing about the network.
@@ -181,7 +166,8 @@ impl<'a> Asker<'a> {
 
     /// Asks, unless somebody wants to stop: then what is on its way is let go, and its traces are
     /// removed.
-    fn ask(&self, questions: &[Question], progress: &mut Progress) -> Result<Vec<Outcome>> {
+    fn ask(&self, questions: &[Question]) -> Result<Vec<Outcome>> {
+        let mut progress = Progress::new(questions.len());
         let outcomes = match &self.reach {
             Reach::Here(spaces) => spaces.ask(questions, self.limits, &mut |more| {
                 progress.tell_more(more);
@@ -195,6 +181,7 @@ impl<'a> Asker<'a> {
                 told.into_iter().map(|it| it.map_or_else(Outcome::Unknown, outcome)).collect()
             }
         };
+        progress.end();
         self.go_on()?;
         Ok(outcomes)
     }
@@ -207,12 +194,6 @@ fn leaves(plan: &Plan, call: &Call) -> bool {
         Service::Resolver => false,
         Service::Port { place, .. } => part(place) != part(call.from),
     }
-}
-
-/// How many neighbours the machine's tables have had no room for; 0 where that is not told.
-fn refused() -> u64 {
-    let fills = [false, true].into_iter().filter_map(kernel::neighbour_fill);
-    fills.map(|fill| fill.refused).sum()
 }
 
 fn stopped(exit: Exit) -> Failure {

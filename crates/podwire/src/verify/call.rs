@@ -13,7 +13,7 @@ use probe::{Bystander, Limits, Responder, Shape, Space};
 use super::ask::{self, Spaces};
 
 /// How many are asked at once, each by a thread.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 
 /// What came of calls between namespaces of this machine, in their order. Between two that cannot be
 /// made at once, `go_on` is asked whether to go on.
