@@ -5,6 +5,7 @@
 //! as a [`net::Plan`].
 
 mod attribute;
+mod backlog;
 mod conntrack;
 pub mod dump;
 mod error;
@@ -27,6 +28,7 @@ mod survey;
 mod trial;
 mod wait;
 
+pub use backlog::{Backlog, backlog};
 pub use conntrack::track_room;
 pub use error::{Error, ErrorKind, Result};
 pub use ethtool::LinkFeatures;

@@ -5,6 +5,7 @@
 //! changed, and nobody but the pods and nodes of the machine, the host beyond a lab, and the
 //! resolvers that pods are told is asked anything.
 
+mod again;
 mod ask;
 mod call;
 mod here;
@@ -91,9 +92,11 @@ fn ask(
     let plan = Plan::new(machine, wanted).map_err(|error| refused(machine, &error))?;
     let usual = if plan.is_of_labs() { Profile::Strict } else { Profile::Current };
     let asker = Asker::new(&plan, gathering, patience, interrupt)?;
-    let (questions, searches) = asker.questions()?;
-    let calls = asker.calls()?;
-    let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &searches };
+    let (questions, late_questions) = asker.questions()?;
+    let searches = asker.searches(&questions)?;
+    let (calls, late_calls) = asker.calls()?;
+    let late = late_questions + late_calls;
+    let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &searches, late };
     Ok(Report::new(machine, &plan, profile.unwrap_or(usual), outcomes))
 }
 

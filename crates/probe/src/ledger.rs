@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use kernel::Fill;
+use kernel::{Fill, Hop};
 
 /// An entry that a question may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,11 +20,16 @@ pub(crate) enum Entry {
         /// The neighbour.
         address: IpAddr,
     },
-    /// That of a gateway for one of our places.
+    /// That of a gateway, out of reach, for one of our places.
     Beyond(IpAddr),
 }
 
 impl Entry {
+    /// That of a neighbour in a namespace that we are in.
+    pub(crate) fn here(space: usize, hop: Hop) -> Self {
+        Self::Here { space, device: hop.device, address: hop.address }
+    }
+
     fn is_ipv6(&self) -> bool {
         match self {
             Self::Here { address, .. } | Self::Beyond(address) => address.is_ipv6(),
@@ -50,6 +55,12 @@ impl Ledger {
         let half = |fill: Fill| fill.limit.saturating_sub(fill.used) / 2;
         let most = [half(v4), half(v6)];
         Self { most, held: HashMap::new(), count: [0; 2], peak: 0 }
+    }
+
+    /// How many neighbours have to be looked for, of whom two know each other by one search: who is
+    /// asked learns who asks.
+    pub(crate) fn searches(&self, entries: &[Entry]) -> usize {
+        entries.iter().filter(|entry| !self.held.contains_key(entry)).count().div_ceil(2)
     }
 
     /// Takes entries into use, if there is room for those that are new, or `anyway`.
@@ -121,6 +132,8 @@ mod tests {
         assert!(ledger.take(&[here(2), here(3), here(4)], false), "one of them is held already");
         assert!(!ledger.take(&[here(5)], false));
         assert_eq!(ledger.peak(), 4);
+        assert_eq!(ledger.searches(&[here(1), here(7)]), 1, "one of them is known");
+        assert_eq!(ledger.searches(&[here(5), here(6), here(7)]), 2);
         ledger.release(&[here(1), here(2)]);
         assert_eq!(ledger.idle(), [here(1)], "the other is still in use");
         assert!(!ledger.take(&[here(5)], false), "it is held until it is gone");

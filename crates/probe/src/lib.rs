@@ -23,6 +23,7 @@ mod ledger;
 mod listening;
 mod meet;
 mod mouths;
+mod pace;
 mod responder;
 mod sockets;
 mod space;
@@ -122,11 +123,19 @@ pub struct Limits {
     pub patience: Duration,
     /// After this time without an answer a question is sent again.
     pub again: Duration,
+    /// How many hear it when a neighbour is looked for: as many as the largest bridge has ports.
+    #[serde(default)]
+    pub audience: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { at_once: 2048, patience: Duration::from_secs(3), again: Duration::from_millis(250) }
+        Self {
+            at_once: 2048,
+            patience: Duration::from_secs(3),
+            again: Duration::from_millis(250),
+            audience: 1,
+        }
     }
 }
 

@@ -70,8 +70,8 @@ impl Space {
 
     /// The neighbour by which packets leave that was not known before; none if there is no such way.
     pub fn new_hop(&mut self, from: IpAddr, to: IpAddr) -> Option<Hop> {
+        let hop = self.hop(from, to)?;
         let neighbours = self.neighbours.as_mut()?;
-        let hop = neighbours.next_hop(from, to)?;
         let entry = (hop.device, hop.address);
         let was_known = match &mut self.before {
             Before::All(all) => all.contains(&entry),
@@ -81,6 +81,17 @@ impl Space {
                 .or_insert_with(|| neighbours.knows(entry.0, entry.1).unwrap_or(true)),
         };
         (!was_known).then_some(hop)
+    }
+
+    /// Whether the gateway of a place is here, beside that place: it owns the one address, and the
+    /// other is of a neighbour.
+    pub(crate) fn has_gateway(&mut self, gateway: IpAddr, place: IpAddr) -> bool {
+        let is_beside = self.hop(gateway, place).is_some_and(|hop| !hop.is_gateway);
+        is_beside && self.hop(place, gateway).is_none()
+    }
+
+    fn hop(&mut self, from: IpAddr, to: IpAddr) -> Option<Hop> {
+        self.neighbours.as_mut()?.next_hop(from, to)
     }
 
     /// Makes the kernel forget these neighbours, but for what it knew before.

@@ -12,6 +12,7 @@ use kernel::{Fill, Netns, NetnsId, probing};
 use crate::ears::{Ends, Hearing, Sight};
 use crate::ledger::{Entry, Ledger};
 use crate::mouths::{Mouths, Query, Reply, Round};
+use crate::pace::Pace;
 use crate::space::Space;
 use crate::{Failure, Limits, Place, Protocol, sockets, words};
 
@@ -22,6 +23,8 @@ pub struct Station {
     places: Vec<Open>,
     hearing: Hearing,
     mouths: Mouths,
+    /// In which namespaces a gateway is, of those that we are in.
+    gateways: HashMap<IpAddr, Vec<usize>>,
     /// How many files may be open for connections.
     room: usize,
     /// How many questions may be tracked by the kernel at a time: half of what is free.
@@ -50,6 +53,7 @@ impl Station {
             places: Vec::new(),
             hearing: Hearing::new()?,
             mouths: Mouths::new()?,
+            gateways: HashMap::new(),
             room: room.saturating_sub(OTHERS + places.len() * 7),
             trackable: usize::MAX,
             tracked: VecDeque::new(),
@@ -132,7 +136,7 @@ impl Station {
     /// means. Questions between two addresses are asked together, so that they share what the kernel
     /// has to learn for them, which it is made to forget afterwards: never more than half of its free
     /// table of neighbours is taken, and of its free table of tracked connections, whose entries of
-    /// ours it drops by itself.
+    /// ours it drops by itself; and of its queues of packets, when neighbours are looked for.
     ///
     /// Where hardly any connection can be tracked, nothing is asked.
     ///
@@ -167,6 +171,8 @@ impl Station {
             })
         };
         let mut ledger = Ledger::new(fill(false), fill(true));
+        let queue = kernel::backlog().map_or(1000, |backlog| backlog.limit);
+        let mut pace = Pace::new(queue, limits.audience);
         let Self { spaces, places, mouths, room, trackable, tracked, .. } = self;
         // A connection has two ends.
         let most = limits.at_once.clamp(1, (*room / 2).max(1));
@@ -175,13 +181,18 @@ impl Station {
         let (mut count, mut looked) = (0, Instant::now());
         loop {
             let mut start = Vec::new();
-            let mut planned = round.waiting();
+            let (mut planned, mut rest) = (round.waiting(), LOOK);
             while tracked.pop_front_if(|(asked, _)| asked.elapsed() > TRACKED).is_some() {}
             while let Some(next) = to_come.front() {
                 let size = groups[*next].queries.len();
                 let recent = tracked.iter().map(|(_, count)| count).sum::<usize>() + start.len();
                 let is_much = recent > 0 && recent + size > *trackable;
                 if is_much || planned > 0 && planned + size > most {
+                    break;
+                }
+                let (now, searches) = (Instant::now(), ledger.searches(&groups[*next].entries));
+                if let Some(wait) = pace.wait(searches, now) {
+                    rest = rest.min(wait);
                     break;
                 }
                 if !ledger.take(&groups[*next].entries, false) {
@@ -196,6 +207,7 @@ impl Station {
                         break;
                     }
                 }
+                pace.begin(*next, searches, now);
                 planned += size;
                 start.extend(&groups[*next].queries);
                 to_come.pop_front();
@@ -211,9 +223,10 @@ impl Station {
                 // The kernel still remembers too many.
                 thread::sleep(LOOK);
             }
-            for (query, result) in lost.drain(..).chain(round.turn(LOOK)) {
+            for (query, result) in lost.drain(..).chain(round.turn(rest)) {
                 count += 1;
                 results[query] = Some(result);
+                pace.end(group_of[query]);
                 let group = &mut groups[group_of[query]];
                 group.left -= 1;
                 if group.left == 0 {
@@ -268,9 +281,26 @@ impl Station {
         let Open { space, address: from, .. } = self.places[place];
         let Some(number) = space else { return Vec::new() };
         let Some(hop) = self.spaces[number].new_hop(from, to) else { return Vec::new() };
-        let here = Entry::Here { space: number, device: hop.device, address: hop.address };
-        let beyond = hop.is_gateway.then_some(Entry::Beyond(from));
-        Vec::from_iter([Some(here), beyond].into_iter().flatten())
+        let mut entries = vec![Entry::here(number, hop)];
+        if hop.is_gateway {
+            entries.extend(self.beyond(hop.address, from));
+        }
+        entries
+    }
+
+    /// The entries that a gateway makes of a place.
+    fn beyond(&mut self, gateway: IpAddr, place: IpAddr) -> Vec<Entry> {
+        let Self { spaces, gateways, .. } = self;
+        let within = gateways.entry(gateway).or_insert_with(|| {
+            let all = spaces.iter_mut().enumerate();
+            all.filter_map(|(it, space)| space.has_gateway(gateway, place).then_some(it)).collect()
+        });
+        if within.is_empty() {
+            return vec![Entry::Beyond(place)];
+        }
+        let entry =
+            |space: &usize| Some(Entry::here(*space, spaces[*space].new_hop(gateway, place)?));
+        within.iter().filter_map(entry).collect()
     }
 
     /// Removes what is left of all these questions from every namespace that we are in: our own

@@ -12,8 +12,12 @@ use probe::{
 use testbed::{Namespace, isolated, need, sh};
 
 const SEED: u64 = 7;
-const QUICK: Limits =
-    Limits { at_once: 64, patience: Duration::from_millis(400), again: Duration::from_millis(100) };
+const QUICK: Limits = Limits {
+    at_once: 64,
+    patience: Duration::from_millis(400),
+    again: Duration::from_millis(100),
+    audience: 1,
+};
 const RED: &str = "10.1.0.2";
 const BLUE: &str = "10.2.0.2";
 const RED6: &str = "fd00:1::2";

@@ -52,22 +52,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 fn text(rows: &[Value]) -> String {
     let mut text = String::from(
-        "pods  questions     median       best  processor  neighbours  overflows  failed  goal\n",
+        "pods  questions     median       best  processor  neighbours  overflows  drops  failed  goal\n",
     );
     for row in rows {
         let number = |key: &str| row[key].as_f64().unwrap_or_default();
         let count = |key: &str| row[key].to_string();
         // Where the machine's first namespace is out of reach, nobody can tell.
-        let overflows =
-            row["overflows"].as_u64().map_or_else(|| "?".to_owned(), |it| it.to_string());
+        let told =
+            |key: &str| row[key].as_u64().map_or_else(|| "?".to_owned(), |it| it.to_string());
         let line = format!(
-            "{:>4} {:>10} {:>7.0} ms {:>7.0} ms {:>7.0} ms {:>11} {overflows:>10} {:>7}  {}",
+            "{:>4} {:>10} {:>7.0} ms {:>7.0} ms {:>7.0} ms {:>11} {:>10} {:>6} {:>7}  {}",
             count("pods"),
             count("questions"),
             number("milliseconds"),
             number("bestMilliseconds"),
             number("processorMilliseconds"),
             count("mostNeighbours"),
+            told("overflows"),
+            told("drops"),
             count("failed"),
             verdict(row),
         );

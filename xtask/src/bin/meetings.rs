@@ -41,12 +41,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         let refused = || kernel::neighbour_fill(false).map(|fill| fill.refused);
-        let before = refused();
+        let dropped = || kernel::backlog().map(|backlog| backlog.dropped);
+        let before = (refused(), dropped());
         let (mut times, mut processor, mut most, mut failed) =
             (Vec::new(), Vec::new(), 0, Vec::new());
         for round in 0..*rounds {
             let (start, used) = (Instant::now(), used());
-            let limits = Limits::default();
+            let limits = Limits { audience: *size, ..Limits::default() };
             let met = meet_watched(&places, &asks, limits, round as u64, &mut |_| true);
             times.push(start.elapsed());
             processor.push(self::used() - used);
@@ -56,12 +57,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         times.sort();
         processor.sort();
         let millis = |times: &[Duration]| times[times.len() / 2].as_secs_f64() * 1e3;
-        let overflows = refused().zip(before).map(|(after, before)| after - before);
+        let overflows = refused().zip(before.0).map(|(after, before)| after - before);
+        let drops = dropped().zip(before.1).map(|(after, before)| after - before);
         let line = json!({
             "pods": size, "questions": asks.len(), "milliseconds": millis(&times),
             "bestMilliseconds": times[0].as_secs_f64() * 1e3,
             "processorMilliseconds": millis(&processor), "mostNeighbours": most,
-            "overflows": overflows, "failed": failed.len(), "failure": failed.first(),
+            "overflows": overflows, "drops": drops, "failed": failed.len(), "failure": failed.first(),
         });
         println!("{line}");
     }

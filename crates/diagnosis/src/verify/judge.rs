@@ -102,6 +102,8 @@ pub struct Outcomes<'a> {
     pub calls: &'a [Outcome],
     /// Of [`Plan::searches`].
     pub searches: &'a [Search],
+    /// How many questions and calls were answered only when they were asked again.
+    pub late: usize,
 }
 
 pub(super) struct Judge<'j, 'a> {

@@ -128,6 +128,8 @@ pub struct Plan {
     pub questions: Vec<Question>,
     /// What is asked of others.
     pub calls: Vec<Call>,
+    /// How many hear it at most when one of them looks for a neighbour: the ports of a bridge.
+    pub audience: usize,
     pub(super) hosts: Vec<Host>,
     pub(super) subject: String,
     pub(super) rules: BTreeSet<Rule>,
@@ -156,7 +158,7 @@ impl Plan {
             scope: &scope,
             protocols: &wanted.protocols,
             known: HashMap::new(),
-            plan: Self { hosts, subject, rules, ..Self::default() },
+            plan: Self { hosts, subject, rules, audience: audience(&view), ..Self::default() },
         };
         let labs: BTreeSet<Option<String>> =
             builder.plan.hosts.iter().map(|host| host.lab.clone()).collect();
@@ -175,6 +177,12 @@ impl Plan {
     pub fn has_pods(&self) -> bool {
         !self.pods.is_empty()
     }
+}
+
+/// The ports of the bridge that has the most.
+fn audience(view: &View<'_>) -> usize {
+    let ends = view.all().flat_map(|(at, _)| view.ends(at));
+    ends.map(|(end, _)| view.ports(end).len()).max().unwrap_or_default()
 }
 
 /// Whom a person asks about.

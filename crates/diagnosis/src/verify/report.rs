@@ -189,7 +189,7 @@ impl Report {
             sample: plan.sample,
             rules,
             causes,
-            notes: notes(machine, plan, &cells),
+            notes: notes(machine, plan, &cells, outcomes),
             hosts: plan.hosts_told(),
             results,
         }
@@ -302,7 +302,7 @@ fn unknown(cells: &[Cell]) -> Vec<String> {
     told.collect()
 }
 
-fn notes(machine: &Machine, plan: &Plan, cells: &[Cell]) -> Vec<String> {
+fn notes(machine: &Machine, plan: &Plan, cells: &[Cell], outcomes: Outcomes<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if !plan.has_pods() {
         notes.push("there are no pods to ask about".to_owned());
@@ -313,6 +313,14 @@ fn notes(machine: &Machine, plan: &Plan, cells: &[Cell]) -> Vec<String> {
              (--pairs all asks all)",
             words::grouped(asked),
             words::grouped(all)
+        ));
+    }
+    if outcomes.late > 0 {
+        notes.push(format!(
+            "answered only when asked again: {} of {} questions; packets get lost somewhere, or the \
+             machine is too busy",
+            words::grouped(outcomes.late),
+            words::grouped(outcomes.questions.len() + outcomes.calls.len())
         ));
     }
     let beside: usize = plan.pods.iter().map(|pod| plan.hosts[*pod].beside).sum();

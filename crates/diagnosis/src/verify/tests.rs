@@ -117,8 +117,22 @@ fn answers(plan: &Plan) -> Vec<Outcome> {
 
 fn judged(machine: &Machine, plan: &Plan, profile: Profile, questions: &[Outcome]) -> Report {
     let calls = vec![Outcome::Answered { seen: None, from: None }; plan.calls.len()];
-    let outcomes = Outcomes { questions, calls: &calls, searches: &[] };
+    let outcomes = Outcomes { questions, calls: &calls, searches: &[], late: 0 };
     Report::new(machine, plan, profile, outcomes)
+}
+
+/// That something was answered only when it was asked again is no fault, and told.
+#[test]
+fn what_was_answered_late_is_told_once() {
+    let machine = lab(2, 2);
+    let plan = Plan::new(&machine, &wanted(&[], Pairs::Usual)).unwrap();
+    let questions = answers(&plan);
+    let outcomes = Outcomes { questions: &questions, calls: &[], searches: &[], late: 3 };
+    let report = Report::new(&machine, &plan, Profile::Strict, outcomes);
+    assert_eq!(report.verdict, Verdict::Pass);
+    let all = plan.questions.len();
+    let told = format!("answered only when asked again: 3 of {all} questions");
+    assert!(report.notes[0].starts_with(&told), "{:?}", report.notes);
 }
 
 fn rule(report: &Report, rule: Rule) -> &RuleReport {

@@ -17,8 +17,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::run::Input;
 
-const LIMITS: Limits =
-    Limits { at_once: 16, patience: Duration::from_millis(800), again: Duration::from_millis(300) };
+const LIMITS: Limits = Limits {
+    at_once: 16,
+    patience: Duration::from_millis(800),
+    again: Duration::from_millis(300),
+    audience: 1,
+};
 /// A packet that fits everywhere.
 const SMALL: u32 = 200;
 

@@ -130,7 +130,7 @@ impl Gathering {
     pub(crate) fn open_places(
         &mut self,
         places: &[(usize, IpAddr)],
-        ports: BTreeSet<(SocketAddr, Protocol)>,
+        ports: &BTreeSet<(SocketAddr, Protocol)>,
     ) -> Result<()> {
         let mut ends = Vec::new();
         for (number, member) in self.members.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Sending the questions of a plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::identity;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -10,15 +10,13 @@ use diagnosis::verify::{Call, Outcome, Place, Plan, Protocol, Question, Search, 
 use kernel::{Netns, NetnsId};
 use probe::{Answer, Ask, Limits, Shape};
 
+use super::again::{Losses, again};
 use super::call::{self, Callee, HostCall, Traces};
 use super::ports::{self, Heard, Listen, Opened, PodPort};
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::responder::Gathering;
-
-/// Why nobody can tell what has become of a packet.
-const FULL: &str = "the machine's table of neighbours was full (gc_thresh3), which loses packets";
 
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
@@ -51,7 +49,8 @@ impl<'a> Asker<'a> {
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
         let usual = Limits::default();
-        let limits = Limits { patience, again: usual.again.min(patience / 2), ..usual };
+        let again = usual.again.min(patience / 2);
+        let limits = Limits { patience, again, audience: plan.audience, ..usual };
         let reach = match gathering {
             None => Reach::Here(Spaces::open(plan)),
             Some(mut gathering) => {
@@ -59,23 +58,27 @@ impl<'a> Asker<'a> {
                 let places: Vec<_> = plan.places.iter().filter_map(part).collect();
                 let mapped = plan.calls.iter().filter(|call| call.service != Service::Resolver);
                 let ports: BTreeSet<_> = mapped.map(|call| (call.to, call.protocol)).collect();
-                gathering.open_places(&places, ports)?;
+                gathering.open_places(&places, &ports)?;
                 Reach::Across(gathering)
             }
         };
         Ok(Self { plan, reach, limits, interrupt })
     }
 
-    /// What came of all questions, and the largest sizes where the wanted ones do not pass.
-    pub(super) fn questions(&self) -> Result<(Vec<Outcome>, Vec<Search>)> {
-        let refused = refused();
-        let mut progress = Progress::new(self.plan.questions.len());
-        let asked = self.ask(&self.plan.questions, &mut progress);
-        progress.end();
-        let mut outcomes = asked?;
-        self.settle(&mut outcomes, refused)?;
+    /// What came of all questions, and how many were answered only the second time.
+    pub(super) fn questions(&self) -> Result<(Vec<Outcome>, usize)> {
+        let mut outcomes = self.ask(&self.plan.questions)?;
+        let late = again(&mut outcomes, self.limits.at_once, &Losses::now, &mut |places| {
+            let silent: Vec<_> = places.iter().map(|it| self.plan.questions[*it]).collect();
+            self.ask(&silent)
+        })?;
         self.bury(&mut outcomes);
-        let mut searches = self.plan.searches(&outcomes);
+        Ok((outcomes, late))
+    }
+
+    /// The largest sizes that pass where the wanted ones do not.
+    pub(super) fn searches(&self, outcomes: &[Outcome]) -> Result<Vec<Search>> {
+        let mut searches = self.plan.searches(outcomes);
         loop {
             let rungs: Vec<Question> = searches
                 .iter()
@@ -84,12 +87,9 @@ impl<'a> Asker<'a> {
                 })
                 .collect();
             if rungs.is_empty() {
-                return Ok((outcomes, searches));
+                return Ok(searches);
             }
-            let mut progress = Progress::new(rungs.len());
-            let asked = self.ask(&rungs, &mut progress);
-            progress.end();
-            let mut asked = asked?.into_iter();
+            let mut asked = self.ask(&rungs)?.into_iter();
             for search in &mut searches {
                 let count = search.rungs().len();
                 search.narrow(&asked.by_ref().take(count).collect::<Vec<_>>());
@@ -97,25 +97,32 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// What came of all calls.
-    pub(super) fn calls(&self) -> Result<Vec<Outcome>> {
+    /// What came of all calls, and how many were answered only the second time.
+    pub(super) fn calls(&self) -> Result<(Vec<Outcome>, usize)> {
         let Self { plan, reach, .. } = self;
         let _traces = reach.traces(plan);
-        let (resolvers, mapped): (Vec<usize>, Vec<usize>) = (0..plan.calls.len())
-            .partition(|number| plan.calls[*number].service == Service::Resolver);
-        let mut outcomes = vec![call::unasked(); plan.calls.len()];
+        let all: Vec<usize> = (0..plan.calls.len()).collect();
+        let mut outcomes = self.call(&all)?;
+        let late =
+            again(&mut outcomes, call::AT_ONCE, &Losses::now, &mut |places| self.call(places))?;
+        Ok((outcomes, late))
+    }
+
+    /// What came of some calls, told by their numbers, in their order.
+    fn call(&self, numbers: &[usize]) -> Result<Vec<Outcome>> {
+        let calls = &self.plan.calls;
+        let (resolvers, mapped): (Vec<usize>, Vec<usize>) =
+            numbers.iter().partition(|number| calls[**number].service == Service::Resolver);
         let asked = self.make(resolvers.iter().map(|it| Ok((*it, Callee::Resolver))).collect());
-        let mut told: Vec<(usize, Outcome)> = resolvers.into_iter().zip(asked).collect();
-        for wave in ports::waves(plan, &mapped) {
+        let mut told: HashMap<usize, Outcome> = resolvers.into_iter().zip(asked).collect();
+        for wave in ports::waves(self.plan, &mapped) {
             self.go_on()?;
             let asked = self.wave(&wave);
             told.extend(wave.into_iter().zip(asked));
         }
         self.go_on()?;
-        for (number, outcome) in told {
-            outcomes[number] = outcome;
-        }
-        Ok(outcomes)
+        let outcome = |number: &usize| told.remove(number).unwrap_or_else(call::unasked);
+        Ok(numbers.iter().map(outcome).collect())
     }
 
     /// What came of calls to ports that lead to pods, where somebody listens meanwhile.
@@ -160,27 +167,6 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Asks those again that were lost while the machine's table of neighbours was full, which loses
-    /// packets without a word. If it is full again, nobody can tell why they were lost.
-    fn settle(&self, outcomes: &mut [Outcome], before: u64) -> Result<()> {
-        let meanwhile = refused();
-        let is_lost = |outcome: &Outcome| matches!(outcome, Outcome::Silent(_));
-        let lost: Vec<usize> = (0..outcomes.len()).filter(|it| is_lost(&outcomes[*it])).collect();
-        if meanwhile == before || lost.is_empty() {
-            return Ok(());
-        }
-        let again: Vec<Question> = lost.iter().map(|it| self.plan.questions[*it]).collect();
-        let answers = self.ask(&again, &mut Progress::new(again.len()))?;
-        let is_full = refused() != meanwhile;
-        for (place, answer) in lost.into_iter().zip(answers) {
-            outcomes[place] = match is_lost(&answer) && is_full {
-                true => Outcome::Unknown(FULL.to_owned()),
-                false => answer,
-            };
-        }
-        Ok(())
-    }
-
     /// Places whose namespace has gone meanwhile say nothing about the network.
     fn bury(&self, outcomes: &mut [Outcome]) {
         let mut gone: BTreeMap<usize, bool> = BTreeMap::new();
@@ -210,7 +196,8 @@ impl<'a> Asker<'a> {
 
     /// Asks, unless somebody wants to stop: then what is on its way is let go, and its traces are
     /// removed.
-    fn ask(&self, questions: &[Question], progress: &mut Progress) -> Result<Vec<Outcome>> {
+    fn ask(&self, questions: &[Question]) -> Result<Vec<Outcome>> {
+        let mut progress = Progress::new(questions.len());
         let outcomes = match &self.reach {
             Reach::Here(spaces) => spaces.ask(questions, self.limits, &mut |more| {
                 progress.tell_more(more);
@@ -224,6 +211,7 @@ impl<'a> Asker<'a> {
                 told.into_iter().map(|it| it.map_or_else(Outcome::Unknown, outcome)).collect()
             }
         };
+        progress.end();
         self.go_on()?;
         Ok(outcomes)
     }
@@ -287,12 +275,6 @@ impl Reach {
             }
         }
     }
-}
-
-/// How many neighbours the machine's tables have had no room for; 0 where that is not told.
-fn refused() -> u64 {
-    let fills = [false, true].into_iter().filter_map(kernel::neighbour_fill);
-    fills.map(|fill| fill.refused).sum()
 }
 
 fn stopped(exit: Exit) -> Failure {

@@ -37,14 +37,13 @@ pub(super) fn listens(plan: &Plan, call: &Call) -> Option<(usize, PodPort)> {
 /// Calls to ports, by their numbers, in parts that can be made at once: of two to one port of one pod
 /// nobody could tell which of both was heard.
 pub(super) fn waves(plan: &Plan, calls: &[usize]) -> Vec<Vec<usize>> {
-    let mut waves: Vec<(BTreeSet<(usize, u16, Protocol)>, Vec<usize>)> = Vec::new();
+    type Wave = (BTreeSet<(usize, u16, Protocol)>, Vec<usize>);
+    let mut waves: Vec<Wave> = Vec::new();
     for number in calls {
         let Call { protocol, service, .. } = &plan.calls[*number];
         let Service::Port { place, port } = *service else { continue };
         let key = (place, port, *protocol);
-        let fits = |(keys, wave): &&mut (BTreeSet<_>, Vec<usize>)| {
-            wave.len() < AT_ONCE && !keys.contains(&key)
-        };
+        let fits = |(keys, wave): &&mut Wave| wave.len() < AT_ONCE && !keys.contains(&key);
         match waves.iter_mut().find(fits) {
             Some((keys, wave)) => {
                 keys.insert(key);

@@ -133,6 +133,19 @@ fn sockets() -> String {
     all.collect()
 }
 
+/// What is lost between machines at first is asked again as it is on one.
+#[test]
+fn what_is_lost_between_machines_is_asked_again() {
+    isolated!();
+    let cluster = Cluster::new();
+    sh("ip netns exec node1 nft add table ip lossy
+        ip netns exec node1 nft add chain ip lossy f '{ type filter hook forward priority 0; }'
+        ip netns exec node1 nft add rule ip lossy f ip saddr 10.244.1.2 ip daddr 10.244.2.2 \
+        icmp type echo-request limit rate 1/day burst 5 packets drop");
+    let run = cluster.verify("--only pod-to-pod --timeout 1s -o json").expect(0);
+    assert!(run.stdout.contains("answered only when asked again: 1 of "), "{}", run.stdout);
+}
+
 #[test]
 fn three_nodes_prove_their_network_over_tls() {
     isolated!();

@@ -138,6 +138,67 @@ fn where_no_connection_more_can_be_tracked_nobody_can_tell() {
     podwire("lab down").expect(0);
 }
 
+/// What node1 loses on its way from pod1: so many packets of those that match, or all.
+fn lose(matching: &str, packets: &str) {
+    sh(&format!(
+        "ip netns exec node1 nft add table ip lossy
+         ip netns exec node1 nft add chain ip lossy f '{{ type filter hook forward priority 0; }}'
+         ip netns exec node1 nft add rule ip lossy f ip saddr 10.244.1.2 {matching} {packets} drop"
+    ));
+}
+
+/// Of all notes of a report, that some were answered only the second time.
+fn late(report: &Value) -> Option<&str> {
+    let notes = report["notes"].as_array().unwrap();
+    let mut notes = notes.iter().filter_map(Value::as_str);
+    notes.find_map(|it| it.strip_prefix("answered only when asked again: "))
+}
+
+/// Where all that is sent the first time is lost, and what is sent after it arrives, nothing is broken,
+/// and the report says what has happened.
+#[test]
+fn what_is_lost_at_first_is_asked_again_and_told() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 2 --backend vxlan --dns").expect(0);
+    assert_eq!(late(&document(&podwire("verify lab/default -o json").expect(0))), None);
+    // Within a second a question is sent four or five times, at each of both times; a query three times.
+    let burst = |packets| format!("limit rate 1/day burst {packets} packets");
+    lose("ip daddr 10.244.2.2 icmp type echo-request", &burst(5));
+    lose("ip daddr 10.244.2.2 udp length 1000-2000", &burst(5));
+    lose("udp dport 53", &burst(3));
+    let run = podwire("verify lab/default --timeout 1s -o json").expect(0);
+    let report = document(&run);
+    let told = late(&report).unwrap();
+    assert!(told.starts_with("3 of "), "{told}");
+    assert!(told.ends_with(" questions; packets get lost somewhere, or the machine is too busy"));
+    for name in ["pod-to-pod", "mtu", "dns"] {
+        assert_eq!(rule(&report, name)["pass"], rule(&report, name)["pairs"], "{name}");
+    }
+    assert_eq!(late(&document(&podwire("verify lab/default -o json").expect(0))), None);
+    podwire("lab down").expect(0);
+}
+
+/// Asking again takes no longer than waiting once more, and finds the same.
+#[test]
+fn what_is_always_lost_stays_broken() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    isolated!();
+    podwire("lab up --nodes 2 --pods 2 --backend vxlan").expect(0);
+    let timed = |code| {
+        let started = Instant::now();
+        let run = podwire("verify lab/default --timeout 1s --skip mtu -o json").expect(code);
+        (document(&run), started.elapsed())
+    };
+    let (_, healthy) = timed(0);
+    lose("ip daddr 10.244.2.0/24", "");
+    let (report, broken) = timed(1);
+    assert_eq!(rule(&report, "pod-to-pod")["fail"], 4);
+    assert_eq!(late(&report), None);
+    // Beside what the machine may take at any time.
+    assert!(broken < healthy + PATIENCE * 3, "{broken:?}, {healthy:?} of a healthy one");
+    podwire("lab down").expect(0);
+}
+
 /// What is in all namespaces of this machine, but for link-local addresses, which come when they
 /// like; and who has a socket there.
 fn state() -> String {
