@@ -117,7 +117,7 @@ fn read(path: &Path) -> Result<Settings> {
             _ => Exit::Unknown,
         };
         Failure::new(exit, format!("read {shown}: {error}"))
-            .remedy("write it as docs/verify.md says; without it the responder is off")
+            .remedy("write it as docs/responder.md says; without it the responder is off")
     })?;
     let settings: Settings = serde_saphyr::from_str(&text)
         .map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error}")))?;

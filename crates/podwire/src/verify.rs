@@ -8,6 +8,7 @@
 mod ask;
 mod call;
 mod here;
+mod ports;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -26,7 +27,9 @@ use serde_json::json;
 use topology::Machine;
 
 use self::ask::Asker;
-pub(crate) use self::here::{Here, PodCall};
+pub(crate) use self::call::{AT_ONCE, Callee, HostCall, Traces, among, make};
+pub(crate) use self::here::Here;
+pub(crate) use self::ports::{Heard, Listen, Opened, PodPort};
 use crate::cli::print;
 use crate::cli::verify::Verify;
 use crate::failure::{Exit, Failure, Result};

@@ -9,6 +9,9 @@
 //! seen. Where the ends are on several machines, each has one, and [`conclude`] puts together what two
 //! of them say of a question.
 //!
+//! [`Listening`] waits where somebody else leads packets to: at ports of places that are not chosen by
+//! us, beside the programs that have them.
+//!
 //! Nothing is left behind. Sockets go with their process, whatever ends it, and no connection waits
 //! for its end, because all are reset. What the kernel had to learn about neighbours it is made to
 //! forget; where the process is killed in between, those entries are ordinary stale ones, which the
@@ -17,6 +20,7 @@
 mod bystander;
 mod ears;
 mod ledger;
+mod listening;
 mod meet;
 mod mouths;
 mod responder;
@@ -31,8 +35,8 @@ use std::time::Duration;
 
 use kernel::Netns;
 
-pub use bystander::Bystander;
 pub use ears::{Ends, Sight};
+pub use listening::{Listening, Port};
 pub use meet::{Met, ask, conclude, exchange, meet, meet_watched, token};
 pub use mouths::{Query, Reply};
 pub use responder::Responder;
@@ -245,4 +249,9 @@ fn largest(mtu: Option<u32>) -> String {
 fn reason(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// The kernel's words, without its number.
+fn words(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), reason)
 }

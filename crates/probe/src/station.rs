@@ -13,7 +13,7 @@ use crate::ears::{Ends, Hearing, Sight};
 use crate::ledger::{Entry, Ledger};
 use crate::mouths::{Mouths, Query, Reply, Round};
 use crate::space::Space;
-use crate::{Failure, Limits, Place, Protocol, sockets};
+use crate::{Failure, Limits, Place, Protocol, sockets, words};
 
 /// The places of this machine.
 #[derive(Debug)]
@@ -372,9 +372,4 @@ fn begin(
         }
     }
     lost
-}
-
-/// The kernel's words, without its number.
-fn words(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), crate::reason)
 }

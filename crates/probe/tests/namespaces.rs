@@ -1,12 +1,13 @@
 //! Packets between real namespaces.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use kernel::Netns;
 use probe::{
-    Ask, Bystander, Failure, Icmp, Limits, Met, Pair, Place, Protocol, Query, Question, Responder,
-    Shape, Station, ask, exchange, meet, meet_watched,
+    Ask, Failure, Icmp, Limits, Listening, Met, Pair, Place, Port, Protocol, Query, Question,
+    Responder, Shape, Station, ask, connect, exchange, meet, meet_watched,
 };
 use testbed::{Namespace, isolated, need, sh};
 
@@ -326,30 +327,60 @@ fn a_responder_elsewhere_is_asked_and_silence_has_a_reason() {
 }
 
 #[test]
-fn a_bystander_answers_for_a_program_that_hears_the_same() {
+fn whoever_comes_to_a_port_is_heard_and_a_program_there_keeps_it() {
     isolated!();
     let pods = Pods::new();
-    for (red, blue) in [(RED, BLUE), ("fd00:1::2", "fd00:2::2")] {
+    let long = Duration::from_secs(20);
+    for (red, blue) in [(RED, BLUE), (RED6, BLUE6)] {
         let at = SocketAddr::new(ip(blue), 5353);
-        let open = || (std::net::UdpSocket::bind(at).unwrap(), Bystander::open(at).unwrap());
-        let (program, bystander) = pods.blue.netns().enter(open).unwrap();
+        let port = |protocol| Port { place: pods.blue(blue), protocol, port: at.port() };
+        let ports = [port(Protocol::Udp), port(Protocol::Tcp)];
         let question = Question { from: pods.red(red), to: at };
-        let answer = std::thread::scope(|scope| {
-            let asked = scope.spawn(|| ask(&[question], Shape::default(), QUICK, SEED).pop());
-            while !asked.is_finished() {
-                bystander.answer();
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            asked.join().unwrap().unwrap()
-        });
-        let answer = answer.unwrap();
-        assert_eq!((answer.seen_source, answer.answered_from), (ip(red), ip(blue)));
-        program.set_nonblocking(true).unwrap();
-        program.recv_from(&mut [0; 64]).expect("nothing is kept from the program");
+        let call = || {
+            let answer = ask(&[question], Shape::default(), QUICK, SEED)[0].clone().unwrap();
+            assert_eq!((answer.seen_source, answer.answered_from), (ip(red), ip(blue)));
+            pods.red.netns().enter(|| connect(ip(red), at, QUICK.patience)).unwrap().unwrap()
+        };
+        let listening = Listening::open(&ports, long).unwrap();
+        assert_eq!(listening.opened(), [Ok(true), Ok(true)]);
+        let mut stream = call();
+        stream.set_read_timeout(Some(long)).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it is ended once it was seen");
+        drop(stream);
         // To another port it does not answer.
         let other = Question { to: SocketAddr::new(ip(blue), 5354), ..question };
         ask(&[other], Shape::default(), QUICK, SEED)[0].as_ref().unwrap_err();
+        assert_eq!(listening.heard(), Some(vec![vec![ip(red)], vec![ip(red)]]));
+        assert_eq!(pods.blue.sh("ss -Htuwan"), "", "nothing stays");
+
+        let open = || (UdpSocket::bind(at).unwrap(), TcpListener::bind(at).unwrap());
+        let (udp, tcp) = pods.blue.netns().enter(open).unwrap();
+        let listening = Listening::open(&ports, long).unwrap();
+        assert_eq!(listening.opened(), [Ok(true), Ok(false)]);
+        call();
+        assert_eq!(listening.heard(), Some(vec![vec![ip(red)], vec![]]));
+        udp.set_nonblocking(true).unwrap();
+        udp.recv_from(&mut [0; 64]).expect("nothing is kept from the program");
+        tcp.accept().unwrap();
     }
+    // Of what the place does not have the kernel says why.
+    let port = Port { place: pods.blue(RED), protocol: Protocol::Tcp, port: 5353 };
+    let reason = "cannot assign requested address".to_owned();
+    let listening = Listening::open(&[port], long).unwrap();
+    assert_eq!(listening.opened(), [Err(Failure::Unusable { address: ip(RED), reason })]);
+}
+
+#[test]
+fn a_port_is_closed_when_its_time_is_over() {
+    isolated!();
+    let pods = Pods::new();
+    let port = Port { place: pods.blue(BLUE), protocol: Protocol::Tcp, port: 5353 };
+    let listening = Listening::open(&[port], Duration::from_millis(100)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !pods.blue.sh("ss -Hltn").is_empty() {
+        assert!(Instant::now() < deadline, "it stays open");
+    }
+    assert_eq!(listening.heard(), None, "somebody may have come afterwards");
 }
 
 #[test]

@@ -1,19 +1,19 @@
 //! The asker's end of a session: what a [`probe::Station`] does, on another machine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use diagnosis::verify::Outcome;
+use diagnosis::verify::{Outcome, Protocol};
 use probe::{Ends, Limits, Query, Sight};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use topology::Machine;
 
 use super::protocol::{self, FrameError, Reply, Request, SILENCE};
-use crate::verify::PodCall;
+use crate::verify::{Heard, HostCall, Opened, PodPort};
 
 /// Why a responder is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +82,13 @@ impl Client {
         }
     }
 
-    /// Tells which addresses the other responders have told of.
-    pub(crate) fn announce(&mut self, addresses: Vec<IpAddr>) -> Result<(), ClientError> {
-        match self.call(&Request::Announce(addresses), &|| true)? {
+    /// Tells which addresses the other responders have told of, and which ports all of them.
+    pub(crate) fn announce(
+        &mut self,
+        addresses: Vec<IpAddr>,
+        ports: BTreeSet<(SocketAddr, Protocol)>,
+    ) -> Result<(), ClientError> {
+        match self.call(&Request::Announce { addresses, ports }, &|| true)? {
             Reply::Announced => Ok(()),
             other => Err(strange(&other)),
         }
@@ -114,10 +118,30 @@ impl Client {
         }
     }
 
-    /// Has pods ask what is no end of a responder.
+    /// Listens at ports of its pods, for calls that wait so long for their answers.
+    pub(crate) fn listen(
+        &mut self,
+        ports: Vec<PodPort>,
+        patience: Duration,
+    ) -> Result<Vec<Opened>, ClientError> {
+        match self.call(&Request::Listen { ports, patience }, &|| true)? {
+            Reply::Listening(opened) => Ok(opened),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Who was heard at these ports, which it closes.
+    pub(crate) fn heard(&mut self) -> Result<Vec<Heard>, ClientError> {
+        match self.call(&Request::Heard, &|| true)? {
+            Reply::Heard(heard) => Ok(heard),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Has pods and the node ask what is no end of a responder.
     pub(crate) fn make_calls(
         &mut self,
-        calls: Vec<PodCall>,
+        calls: Vec<HostCall>,
         patience: Duration,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Vec<Outcome>, ClientError> {

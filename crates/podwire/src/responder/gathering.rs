@@ -1,7 +1,7 @@
 //! The responders of a cluster together: each opens ends, asks those of the others, and tells what it
 //! has seen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use super::client::{Client, ClientError};
 use super::tls::Files;
 use crate::failure::{Exit, Failure, Result};
 use crate::terminal::harmless;
-use crate::verify::PodCall;
+use crate::verify::{Heard, HostCall, Opened, PodPort};
 
 /// How often those that are done say that they still wait for others.
 const KEEP: Duration = Duration::from_secs(2);
@@ -125,8 +125,13 @@ impl Gathering {
         Ok((Self { members, places: Vec::new() }, Machine::across(parts)))
     }
 
-    /// Opens places, each of a member by its number, which are spoken of by their order from here on.
-    pub(crate) fn open_places(&mut self, places: &[(usize, IpAddr)]) -> Result<()> {
+    /// Opens places, each of a member by its number, which are spoken of by their order from here on;
+    /// and tells all of the ports of nodes that lead to pods.
+    pub(crate) fn open_places(
+        &mut self,
+        places: &[(usize, IpAddr)],
+        ports: &BTreeSet<(SocketAddr, Protocol)>,
+    ) -> Result<()> {
         let mut ends = Vec::new();
         for (number, member) in self.members.iter().enumerate() {
             let of = |is_own: bool| -> Vec<IpAddr> {
@@ -134,7 +139,7 @@ impl Gathering {
                 wanted.map(|(_, address)| *address).collect()
             };
             let opened = member.with(|client| {
-                client.announce(of(false))?;
+                client.announce(of(false), ports.clone())?;
                 client.open_places(of(true))
             });
             ends.push(opened.map_err(|why| Failure::new(Exit::Unknown, why))?.into_iter());
@@ -195,33 +200,52 @@ impl Gathering {
         told.into_iter().map(|it| it.unwrap_or_else(|| Err(early()))).collect()
     }
 
-    /// Has places call what is no end of ours, each by the responder of its own machine, and returns
-    /// what came of it in the same order.
-    pub(crate) fn call(
+    /// Has places call what is no end of ours, and returns what came of it in the same order.
+    pub(crate) fn make_calls(
         &self,
-        calls: &[(usize, SocketAddr, Protocol)],
+        calls: &[(usize, HostCall)],
         patience: Duration,
         go_on: &(dyn Fn() -> bool + Sync),
-    ) -> Vec<std::result::Result<Outcome, String>> {
-        let mut parts: Vec<Vec<(usize, PodCall)>> = vec![Vec::new(); self.members.len()];
-        for (number, (from, to, protocol)) in calls.iter().enumerate() {
-            let from = &self.places[*from];
-            let call = PodCall { from: from.address, to: *to, protocol: *protocol };
-            parts[from.member].push((number, call));
+    ) -> Vec<Outcome> {
+        let made = self.of_places(calls, |client, calls| client.make_calls(calls, patience, go_on));
+        made.into_iter().map(|it| it.unwrap_or_else(Outcome::Unknown)).collect()
+    }
+
+    /// Listens at ports of places, for calls that wait so long for their answers.
+    pub(crate) fn listen(&self, ports: &[(usize, PodPort)], patience: Duration) -> Vec<Opened> {
+        let opened = self.of_places(ports, |client, ports| client.listen(ports, patience));
+        opened.into_iter().map(|it| it.map_err(Outcome::Unknown).flatten()).collect()
+    }
+
+    /// Who was heard at these ports, which are closed.
+    pub(crate) fn heard(&self, ports: &[(usize, PodPort)]) -> Vec<Heard> {
+        let heard = self.of_places(ports, |client, _| client.heard());
+        heard.into_iter().map(|it| it.map_err(Outcome::Unknown).flatten()).collect()
+    }
+
+    /// Has each responder do what is of its own places, and returns what came of all in their order.
+    fn of_places<T: Copy + Sync, R: Send>(
+        &self,
+        all: &[(usize, T)],
+        work: impl Fn(&mut Client, Vec<T>) -> std::result::Result<Vec<R>, ClientError> + Sync,
+    ) -> Vec<std::result::Result<R, String>> {
+        let mut parts: Vec<Vec<(usize, T)>> = vec![Vec::new(); self.members.len()];
+        for (number, (place, one)) in all.iter().enumerate() {
+            parts[self.places[*place].member].push((number, *one));
         }
         let results = self.each(&parts, |member, part| {
-            let part: Vec<_> = part.iter().map(|(_, call)| *call).collect();
-            if part.is_empty() {
-                return Ok(Vec::new());
-            }
-            member.with(|client| client.make_calls(part, patience, go_on))
+            member.with(|client| match part.is_empty() {
+                // Many a short thing is done with others, and each time it hears that it is waited for.
+                true => client.keep().map(|()| Vec::new()),
+                false => work(client, part.iter().map(|(_, one)| *one).collect()),
+            })
         });
-        let mut told: Vec<_> = calls.iter().map(|_| Err(early())).collect();
+        let mut told: Vec<_> = all.iter().map(|_| Err(early())).collect();
         for (result, part) in results.into_iter().zip(parts) {
-            let mut outcomes = result.map(Vec::into_iter);
+            let mut done = result.map(Vec::into_iter);
             for (number, _) in part {
-                told[number] = match &mut outcomes {
-                    Ok(outcomes) => outcomes.next().ok_or_else(early),
+                told[number] = match &mut done {
+                    Ok(done) => done.next().ok_or_else(early),
                     Err(why) => Err(why.clone()),
                 };
             }

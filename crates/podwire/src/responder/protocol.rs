@@ -5,20 +5,21 @@
 //! request and waits for its reply; while a long one is worked on, `working` is said every second, so
 //! that both hear of it when the other is gone.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use diagnosis::verify::Outcome;
-use probe::{Ends, Failure, Limits, Protocol, Query, Sight};
+use diagnosis::verify::{Outcome, Protocol};
+use probe::{Ends, Failure, Limits, Query, Sight};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use topology::Machine;
 
-use crate::verify::PodCall;
+use crate::verify::{Heard, HostCall, Opened, PodPort};
 
 /// The version of all this. Another one is refused, not guessed at.
-pub(crate) const VERSION: &str = "podwire/v1";
+pub(crate) const VERSION: &str = "podwire/v2";
 /// How large a message may be.
 const LARGEST: usize = 64 << 20;
 /// How long either is silent at most.
@@ -40,8 +41,13 @@ struct Message<T> {
 pub(crate) enum Request {
     /// The node, and the pods on it.
     Look,
-    /// The addresses that the other responders of this session have told of.
-    Announce(Vec<IpAddr>),
+    /// What the responders of this session have told of.
+    Announce {
+        /// The addresses of the others.
+        addresses: Vec<IpAddr>,
+        /// The ports of nodes that lead to pods.
+        ports: BTreeSet<(SocketAddr, Protocol)>,
+    },
     /// Open ends at these addresses of the node and its pods, which are the places from here on.
     Open(Vec<IpAddr>),
     /// Send packets to ends of other responders or of this one.
@@ -51,10 +57,19 @@ pub(crate) enum Request {
         /// How much at once, and for how long.
         limits: Limits,
     },
-    /// Have pods ask what is no end of a responder.
+    /// Listen at ports of pods that ports of the node lead to, until it is asked who was heard.
+    Listen {
+        /// The ports.
+        ports: Vec<PodPort>,
+        /// How long each that calls may wait for its answer.
+        patience: Duration,
+    },
+    /// Who was heard at the ports, which are closed.
+    Heard,
+    /// Have pods and the node ask what is no end of a responder.
     Call {
         /// What is asked.
-        calls: Vec<PodCall>,
+        calls: Vec<HostCall>,
         /// How long each may wait for its answer.
         patience: Duration,
     },
@@ -78,6 +93,10 @@ pub(crate) enum Reply {
     Opened(Vec<Result<Ends, Failure>>),
     /// What came of the questions, in their order.
     Asked(Vec<Result<probe::Reply, Failure>>),
+    /// What came of the ports, in their order.
+    Listening(Vec<Opened>),
+    /// Who has come to each of them.
+    Heard(Vec<Heard>),
     /// What came of the calls, in their order.
     Called(Vec<Outcome>),
     /// By token.
@@ -89,7 +108,8 @@ pub(crate) enum Reply {
 }
 
 /// All ways by which packets go.
-pub(crate) const PROTOCOLS: [Protocol; 3] = [Protocol::Icmp, Protocol::Udp, Protocol::Tcp];
+pub(crate) const PROTOCOLS: [probe::Protocol; 3] =
+    [probe::Protocol::Icmp, probe::Protocol::Udp, probe::Protocol::Tcp];
 
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
@@ -152,22 +172,25 @@ mod tests {
     fn what_is_sent_is_what_is_received() {
         let mut bytes = Vec::new();
         let address: IpAddr = "10.1.0.2".parse().unwrap();
-        send(&mut bytes, &Request::Announce(vec![address])).unwrap();
+        let ports = BTreeSet::from([("192.0.2.1:80".parse().unwrap(), Protocol::Tcp)]);
+        let announce = Request::Announce { addresses: vec![address], ports: ports.clone() };
+        send(&mut bytes, &announce).unwrap();
         send(&mut bytes, &Request::Keep).unwrap();
         let mut bytes = &bytes[..];
         let first: Request = receive(&mut bytes).unwrap();
-        assert!(matches!(first, Request::Announce(addresses) if addresses == [address]));
+        let Request::Announce { addresses, ports: told } = first else { panic!("{first:?}") };
+        assert_eq!((addresses, told), (vec![address], ports));
         assert!(matches!(receive(&mut bytes), Ok(Request::Keep)));
         assert!(matches!(receive::<Request>(&mut bytes), Err(FrameError::Io(_))), "it has ended");
     }
 
     #[test]
     fn another_version_is_refused_by_name_whatever_it_says() {
-        let text = br#"{"apiVersion":"podwire/v2","body":{"something":"else"}}"#;
+        let text = br#"{"apiVersion":"podwire/v1","body":{"kind":"announced"}}"#;
         let mut bytes = Vec::from((text.len() as u32).to_be_bytes());
         bytes.extend(text);
         let error = receive::<Reply>(&mut &bytes[..]).unwrap_err();
-        assert_eq!(error.to_string(), "it speaks podwire/v2, and this is podwire/v1");
+        assert_eq!(error.to_string(), "it speaks podwire/v1, and this is podwire/v2");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Sending the questions of a plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::identity;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use diagnosis::verify::{Call, Outcome, Place, Plan, Protocol, Question, Search, 
 use kernel::{Netns, NetnsId};
 use probe::{Answer, Ask, Limits, Shape};
 
-use super::call;
+use super::call::{self, Callee, HostCall, Traces};
+use super::ports::{self, Heard, Listen, Opened, PodPort};
 use crate::failure::{Exit, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -16,9 +19,6 @@ use crate::responder::Gathering;
 
 /// Why nobody can tell what has become of a packet.
 const FULL: &str = "the machine's table of neighbours was full (gc_thresh3), which loses packets";
-
-/// Why a port of a node is not asked from another one.
-const ELSEWHERE: &str = "responders ask no port of another machine at which they do not listen";
 
 /// A plan's namespaces, open, and how they are asked.
 pub(super) struct Asker<'a> {
@@ -37,10 +37,10 @@ enum Reach {
 }
 
 /// The namespace of each place, or why it cannot be entered.
-pub(super) struct Spaces {
+struct Spaces {
     open: BTreeMap<NetnsId, Netns>,
     places: Vec<std::result::Result<NetnsId, Outcome>>,
-    addresses: Vec<std::net::IpAddr>,
+    addresses: Vec<IpAddr>,
 }
 
 impl<'a> Asker<'a> {
@@ -57,7 +57,9 @@ impl<'a> Asker<'a> {
             Some(mut gathering) => {
                 let part = |place: &Place| Some((topology::part(place.netns)?, place.address));
                 let places: Vec<_> = plan.places.iter().filter_map(part).collect();
-                gathering.open_places(&places)?;
+                let mapped = plan.calls.iter().filter(|call| call.service != Service::Resolver);
+                let ports: BTreeSet<_> = mapped.map(|call| (call.to, call.protocol)).collect();
+                gathering.open_places(&places, &ports)?;
                 Reach::Across(gathering)
             }
         };
@@ -97,29 +99,57 @@ impl<'a> Asker<'a> {
 
     /// What came of all calls.
     pub(super) fn calls(&self) -> Result<Vec<Outcome>> {
-        let Self { plan, limits, .. } = self;
-        let go_on = || self.interrupt.exit().is_none();
-        let outcomes = match &self.reach {
-            Reach::Here(spaces) => {
-                call::all(plan, spaces, &plan.calls, limits.patience, &mut || go_on())
-            }
-            Reach::Across(gathering) => {
-                let asked = plan.calls.iter().map(|call| match leaves(plan, call) {
-                    true => Err(ELSEWHERE.to_owned()),
-                    false => Ok((call.from, call.to, call.protocol)),
-                });
-                let asked: Vec<_> = asked.collect();
-                let near: Vec<_> = asked.iter().flatten().copied().collect();
-                let mut told = gathering.call(&near, limits.patience, &go_on).into_iter();
-                let told = asked.into_iter().map(|it| {
-                    let unasked = || Err("it was not asked".to_owned());
-                    it.and_then(|_| told.next().unwrap_or_else(unasked))
-                });
-                told.map(|it| it.unwrap_or_else(Outcome::Unknown)).collect()
-            }
-        };
+        let Self { plan, reach, .. } = self;
+        let _traces = reach.traces(plan);
+        let (resolvers, mapped): (Vec<usize>, Vec<usize>) = (0..plan.calls.len())
+            .partition(|number| plan.calls[*number].service == Service::Resolver);
+        let mut outcomes = vec![call::unasked(); plan.calls.len()];
+        let asked = self.make(resolvers.iter().map(|it| Ok((*it, Callee::Resolver))).collect());
+        let mut told: Vec<(usize, Outcome)> = resolvers.into_iter().zip(asked).collect();
+        for wave in ports::waves(plan, &mapped) {
+            self.go_on()?;
+            let asked = self.wave(&wave);
+            told.extend(wave.into_iter().zip(asked));
+        }
         self.go_on()?;
+        for (number, outcome) in told {
+            outcomes[number] = outcome;
+        }
         Ok(outcomes)
+    }
+
+    /// What came of calls to ports that lead to pods, where somebody listens meanwhile.
+    fn wave(&self, numbers: &[usize]) -> Vec<Outcome> {
+        let Self { plan, reach, limits, .. } = self;
+        let calls = || numbers.iter().map(|number| &plan.calls[*number]);
+        let ports: Vec<_> = calls().filter_map(|call| ports::listens(plan, call)).collect();
+        let (opened, made, heard) = reach.listen(&ports, limits.patience, |opened| {
+            let callee = |(number, opened): (&usize, &Opened)| {
+                opened.clone().map(|heard| (*number, Callee::Port { heard }))
+            };
+            self.make(numbers.iter().zip(opened).map(callee).collect())
+        });
+        let told = calls().zip(opened).zip(made.into_iter().zip(heard));
+        let conclude = |((call, opened), (made, heard)): ((&Call, Opened), (_, Heard))| match (
+            opened, heard,
+        ) {
+            (Ok(true), Ok(heard)) => ports::conclude(plan.places[call.from].address, made, &heard),
+            (Ok(true), Err(outcome)) => outcome,
+            _ => made,
+        };
+        told.map(conclude).collect()
+    }
+
+    /// What came of calls, each by its number, where it is not known already.
+    fn make(&self, wanted: Vec<std::result::Result<(usize, Callee), Outcome>>) -> Vec<Outcome> {
+        let Self { plan, reach, limits, interrupt } = self;
+        let go_on = || interrupt.exit().is_none();
+        let host_call = |(number, callee): (usize, Callee)| {
+            let Call { from, to, protocol, .. } = plan.calls[number];
+            (from, HostCall { from: plan.places[from].address, to, protocol, callee })
+        };
+        let wanted = wanted.into_iter().map(|it| it.map(host_call)).collect();
+        call::among(wanted, identity, |calls| reach.make(calls, limits.patience, &go_on))
     }
 
     /// Ends what somebody wants to be ended.
@@ -199,12 +229,63 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Whether a call is about two machines.
-fn leaves(plan: &Plan, call: &Call) -> bool {
-    let part = |place: usize| topology::part(plan.places[place].netns);
-    match call.service {
-        Service::Resolver => false,
-        Service::Port { place, .. } => part(place) != part(call.from),
+impl Reach {
+    /// What the namespaces of this machine know of neighbours before all calls. Responders see to that
+    /// themselves.
+    fn traces(&self, plan: &Plan) -> Option<Traces> {
+        let Self::Here(spaces) = self else { return None };
+        let mut ways = Vec::new();
+        for call in &plan.calls {
+            ways.extend(spaces.place(call.from).map(|from| (from, call.to.ip())));
+            let listens = ports::listens(plan, call);
+            ways.extend(
+                listens.and_then(|(place, port)| Some((spaces.place(place).ok()?, port.caller))),
+            );
+        }
+        // Where nothing is called, nobody has to look.
+        (!ways.is_empty()).then(|| Traces::before(&ways, spaces.open.values()))
+    }
+
+    /// What came of calls, each from a place by its number.
+    fn make(
+        &self,
+        calls: &[(usize, HostCall)],
+        patience: Duration,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Vec<Outcome> {
+        match self {
+            Self::Here(spaces) => {
+                let place = |(place, call): &(usize, HostCall)| Ok((spaces.place(*place)?, *call));
+                call::among(calls.iter().map(place).collect(), identity, |calls| {
+                    call::make(calls, patience, &mut || go_on())
+                })
+            }
+            Self::Across(gathering) => gathering.make_calls(calls, patience, go_on),
+        }
+    }
+
+    /// Listens at ports, each of a place by its number, while `work` is done, which is told of each
+    /// whether it is heard who comes; and tells that, what the work gave, and who has come.
+    fn listen<T>(
+        &self,
+        ports: &[(usize, PodPort)],
+        patience: Duration,
+        work: impl FnOnce(&[Opened]) -> T,
+    ) -> (Vec<Opened>, T, Vec<Heard>) {
+        match self {
+            Self::Here(spaces) => {
+                let place = |(place, port): &(usize, PodPort)| Ok((spaces.place(*place)?, *port));
+                let listen = Listen::open(ports.iter().map(place).collect(), patience);
+                let opened = listen.opened().to_vec();
+                let done = work(&opened);
+                (opened, done, listen.heard())
+            }
+            Self::Across(gathering) => {
+                let opened = gathering.listen(ports, patience);
+                let done = work(&opened);
+                (opened, done, gathering.heard(ports))
+            }
+        }
     }
 }
 
@@ -219,7 +300,7 @@ fn stopped(exit: Exit) -> Failure {
 }
 
 impl Spaces {
-    pub(super) fn open(plan: &Plan) -> Self {
+    fn open(plan: &Plan) -> Self {
         let mut open: BTreeMap<NetnsId, Netns> = BTreeMap::new();
         let mut places = Vec::with_capacity(plan.places.len());
         for (number, place) in plan.places.iter().enumerate() {
@@ -246,15 +327,10 @@ impl Spaces {
         Self { open, places, addresses }
     }
 
-    pub(super) fn netns(&self, place: usize) -> std::result::Result<&Netns, Outcome> {
-        let id = self.places[place].as_ref().map_err(Clone::clone)?;
-        let gone = || Outcome::Gone(place);
-        self.open.get(id).ok_or_else(gone)
-    }
-
-    /// All that are open.
-    pub(super) fn all(&self) -> impl Iterator<Item = (NetnsId, &Netns)> {
-        self.open.iter().map(|(id, netns)| (*id, netns))
+    fn place(&self, number: usize) -> std::result::Result<probe::Place<'_>, Outcome> {
+        let id = self.places[number].as_ref().map_err(Clone::clone)?;
+        let netns = self.open.get(id).ok_or(Outcome::Gone(number))?;
+        Ok(probe::Place { netns, address: self.addresses[number] })
     }
 
     fn ask(
@@ -270,8 +346,7 @@ impl Spaces {
             if let Some(place) = known.get(&number) {
                 return Ok(*place);
             }
-            places
-                .push(probe::Place { netns: self.netns(number)?, address: self.addresses[number] });
+            places.push(self.place(number)?);
             known.insert(number, places.len() - 1);
             Ok(places.len() - 1)
         };
@@ -294,20 +369,24 @@ impl Spaces {
         for (number, answer) in asked.into_iter().zip(answers) {
             outcomes[number] = Some(outcome(answer));
         }
-        let unasked = || Outcome::Unknown("it was not asked".to_owned());
-        outcomes.into_iter().map(|it| it.unwrap_or_else(unasked)).collect()
+        outcomes.into_iter().map(|it| it.unwrap_or_else(call::unasked)).collect()
     }
 }
 
 /// A question between two of some places.
 fn ask(question: &Question, from: usize, to: usize) -> Ask {
-    let protocol = match question.protocol {
+    let protocol = protocol(question.protocol);
+    let bytes = question.whole.unwrap_or_default();
+    Ask { from, to, protocol, shape: Shape { bytes, dont_fragment: question.whole.is_some() } }
+}
+
+/// How a packet is sent, in the words of those who send it.
+pub(super) fn protocol(protocol: Protocol) -> probe::Protocol {
+    match protocol {
         Protocol::Icmp => probe::Protocol::Icmp,
         Protocol::Udp => probe::Protocol::Udp,
         Protocol::Tcp => probe::Protocol::Tcp,
-    };
-    let bytes = question.whole.unwrap_or_default();
-    Ask { from, to, protocol, shape: Shape { bytes, dont_fragment: question.whole.is_some() } }
+    }
 }
 
 /// What an answer says, or its lack.

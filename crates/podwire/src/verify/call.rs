@@ -1,208 +1,170 @@
-//! Asking what is not an end of ours: resolvers, and the ports of nodes that lead to pods.
+//! Calls to what is no end of ours: resolvers, and the ports of nodes that lead to pods.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use diagnosis::verify::{Call, Outcome, Plan, Protocol, Service};
+use diagnosis::verify::{Outcome, Protocol};
 use kernel::{Netns, NetnsId};
-use probe::{Bystander, Limits, Responder, Shape, Space};
+use probe::{Limits, Place, Shape, Space};
+use serde::{Deserialize, Serialize};
 
-use super::ask::{self, Spaces};
+use super::ask;
 
-/// How many are asked at once, each by a thread.
-const AT_ONCE: usize = 32;
+/// How many are made at once, each by a thread.
+pub(crate) const AT_ONCE: usize = 32;
 
-/// What came of calls between namespaces of this machine, in their order. Between two that cannot be
+/// A call of a pod or of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HostCall {
+    /// The address of who calls.
+    pub(crate) from: IpAddr,
+    /// Whom it calls.
+    pub(crate) to: SocketAddr,
+    /// How.
+    pub(crate) protocol: Protocol,
+    /// What is there.
+    pub(crate) callee: Callee,
+}
+
+/// What a call leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Callee {
+    /// A resolver.
+    Resolver,
+    /// A port of a pod.
+    Port {
+        /// Whether somebody of ours hears who comes there.
+        heard: bool,
+    },
+}
+
+/// What came of calls, each from a place of this machine, in their order. Between two that cannot be
 /// made at once, `go_on` is asked whether to go on.
-pub(super) fn all(
-    plan: &Plan,
-    spaces: &Spaces,
-    calls: &[Call],
+pub(crate) fn make(
+    calls: &[(Place<'_>, HostCall)],
     patience: Duration,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(calls.len());
-    let mut traces = Traces::before(plan, spaces, calls);
-    for batch in batches(calls) {
+    for batch in calls.chunks(AT_ONCE) {
         if !go_on() {
             break;
         }
-        let ask = |call| ask(plan, spaces, call, patience);
         outcomes.extend(thread::scope(|scope| {
-            let threads: Vec<_> = batch.iter().map(|call| scope.spawn(move || ask(call))).collect();
+            let call = |(place, call): &(Place<'_>, HostCall)| one(*place, call, patience);
+            let threads: Vec<_> = batch.iter().map(|it| scope.spawn(move || call(it))).collect();
             let unknown = |_| Outcome::Unknown("the thread that asks has ended early".to_owned());
             let joined = threads.into_iter().map(|it| it.join().unwrap_or_else(unknown));
             joined.collect::<Vec<_>>()
         }));
     }
-    traces.forget();
-    let unasked = || Outcome::Unknown("it was not asked".to_owned());
     outcomes.resize_with(calls.len(), unasked);
     outcomes
 }
 
-/// What the kernel learns of neighbours by calls.
-struct Traces {
+pub(crate) fn unasked() -> Outcome {
+    Outcome::Unknown("it was not asked".to_owned())
+}
+
+/// Does something with those that there are, and puts what comes of them into the places of all.
+pub(crate) fn among<T, R>(
+    all: Vec<Result<T, Outcome>>,
+    otherwise: impl Fn(Outcome) -> R,
+    work: impl FnOnce(&[T]) -> Vec<R>,
+) -> Vec<R> {
+    let mut given = Vec::new();
+    let mut told = Vec::new();
+    for one in all {
+        told.push(one.map(|it| given.push(it)));
+    }
+    let mut done = work(&given).into_iter();
+    let result = |told: Result<(), Outcome>| match told {
+        Ok(()) => done.next().unwrap_or_else(|| otherwise(unasked())),
+        Err(outcome) => otherwise(outcome),
+    };
+    told.into_iter().map(result).collect()
+}
+
+/// What the kernel learns of neighbours by calls, which it is made to forget when this is dropped.
+pub(crate) struct Traces {
     spaces: Vec<Space>,
     ours: HashSet<IpAddr>,
 }
 
 impl Traces {
-    fn before(plan: &Plan, spaces: &Spaces, calls: &[Call]) -> Self {
-        let mut ours: HashSet<IpAddr> = calls.iter().map(|call| call.to.ip()).collect();
-        // Where nothing is called, nobody has to look.
-        let all = spaces.all().filter(|_| !calls.is_empty());
-        let mut spaces: BTreeMap<NetnsId, Space> =
-            all.filter_map(|(id, netns)| Some((id, Space::open(netns).ok()?))).collect();
-        for call in calls {
-            let from = &plan.places[call.from];
-            let mut ways = vec![(from, call.to.ip())];
-            if let Service::Port { place, .. } = call.service {
-                ways.push((&plan.places[place], from.address));
+    /// What is known before packets go these ways, in their namespaces and in others that they pass.
+    pub(crate) fn before<'a>(
+        ways: &[(Place<'a>, IpAddr)],
+        passed: impl IntoIterator<Item = &'a Netns>,
+    ) -> Self {
+        let mut spaces: BTreeMap<NetnsId, Space> = BTreeMap::new();
+        for netns in ways.iter().map(|(from, _)| from.netns).chain(passed) {
+            if let Ok(id) = netns.id()
+                && !spaces.contains_key(&id)
+                && let Ok(space) = Space::open(netns)
+            {
+                spaces.insert(id, space);
             }
-            for (place, to) in ways {
-                ours.insert(place.address);
-                let hop = spaces.get_mut(&place.netns).and_then(|it| it.new_hop(place.address, to));
-                ours.extend(hop.map(|hop| hop.address));
-            }
+        }
+        let mut ours = HashSet::new();
+        for (from, to) in ways {
+            ours.extend([from.address, *to]);
+            let space = from.netns.id().ok().and_then(|id| spaces.get_mut(&id));
+            let hop = space.and_then(|it| it.new_hop(from.address, *to));
+            ours.extend(hop.map(|hop| hop.address));
         }
         Self { spaces: spaces.into_values().collect(), ours }
     }
+}
 
-    fn forget(&mut self) {
+impl Drop for Traces {
+    fn drop(&mut self) {
         for space in &mut self.spaces {
             space.forget(&self.ours);
         }
     }
 }
 
-/// Calls that can be made at once: of those to one port of one pod, where we may have to listen,
-/// each is in a batch of its own.
-fn batches(calls: &[Call]) -> Vec<&[Call]> {
-    let mut batches = Vec::new();
-    let mut rest = calls;
-    while !rest.is_empty() {
-        let listens = |call: &Call| matches!(call.service, Service::Port { .. });
-        let end = match listens(&rest[0]) {
-            true => 1,
-            false => rest.iter().position(listens).unwrap_or(rest.len()).min(AT_ONCE),
-        };
-        let (batch, after) = rest.split_at(end);
-        batches.push(batch);
-        rest = after;
-    }
-    batches
-}
-
-fn ask(plan: &Plan, spaces: &Spaces, call: &Call, patience: Duration) -> Outcome {
-    let netns = match spaces.netns(call.from) {
-        Ok(netns) => netns,
-        Err(outcome) => return outcome,
-    };
-    let own = plan.places[call.from].address;
-    match &call.service {
-        Service::Resolver => match netns.enter(|| resolve(own, call.to, call.protocol, patience)) {
-            Ok(Ok(code)) => answered(code),
-            Ok(Err(error)) => failed(&error, patience),
-            Err(error) => Outcome::Unknown(error.to_string()),
-        },
-        Service::Port { place, port } => {
-            let listener = match spaces.netns(*place) {
-                Ok(listener) => listener,
-                Err(outcome) => return outcome,
-            };
-            let from = probe::Place { netns, address: own };
-            let at = SocketAddr::new(plan.places[*place].address, *port);
-            match call.protocol {
-                Protocol::Udp => datagram(from, call.to, listener, at, patience),
-                _ => connection(from, call.to, listener, at, patience),
-            }
+fn one(from: Place<'_>, call: &HostCall, patience: Duration) -> Outcome {
+    let HostCall { to, protocol, callee, .. } = *call;
+    let own = from.address;
+    let made = match (callee, protocol) {
+        (Callee::Resolver, _) => {
+            from.netns.enter(|| resolve(own, to, protocol, patience).map(answered))
         }
-    }
-}
-
-/// A connection to a port that leads to a listener of ours, or to whoever listens there already.
-fn connection(
-    from: probe::Place<'_>,
-    to: SocketAddr,
-    there: &Netns,
-    own: SocketAddr,
-    patience: Duration,
-) -> Outcome {
-    let listener = match there.enter(|| TcpListener::bind(own)) {
-        Ok(Ok(listener)) => Some(listener),
-        // The pod's own program listens, and it is asked.
-        Ok(Err(error)) if error.kind() == ErrorKind::AddrInUse => None,
-        Ok(Err(error)) => return no_address(own.ip(), &error),
-        Err(error) => return Outcome::Unknown(error.to_string()),
+        (Callee::Port { .. }, Protocol::Udp) => return datagram(from, to, patience),
+        (Callee::Port { heard }, _) => from.netns.enter(|| connection(own, to, heard, patience)),
     };
-    match from.netns.enter(|| probe::connect(from.address, to, patience)) {
-        Ok(Ok(_stream)) => {
-            let Some(listener) = listener else {
-                return Outcome::Answered { seen: None, from: Some(to.ip()) };
-            };
-            // The connection stands, so that it waits here, if it is ours.
-            match listener.set_nonblocking(true).and_then(|()| listener.accept()) {
-                Ok((_, peer)) => Outcome::Answered { seen: Some(peer.ip()), from: Some(to.ip()) },
-                Err(_) => Outcome::Refused("somebody else than the pod answered".to_owned()),
-            }
-        }
+    match made {
+        Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => failed(&error, patience),
         Err(error) => Outcome::Unknown(error.to_string()),
     }
 }
 
-/// A datagram to a port that leads to a responder of ours, beside whoever listens there already.
-fn datagram(
-    from: probe::Place<'_>,
-    to: SocketAddr,
-    there: &Netns,
-    own: SocketAddr,
-    patience: Duration,
-) -> Outcome {
-    let opened = there.enter(|| match Responder::open(own) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            Bystander::open(own).map(Listener::Beside)
-        }
-        opened => opened.map(Listener::Own),
-    });
-    let listener = match opened {
-        Ok(Ok(listener)) => listener,
-        Ok(Err(error)) => return no_address(own.ip(), &error),
-        Err(error) => return Outcome::Unknown(error.to_string()),
-    };
+/// A connection, and nothing but that; whoever hears it for us ends it once it was seen.
+fn connection(own: IpAddr, to: SocketAddr, heard: bool, patience: Duration) -> io::Result<Outcome> {
+    let mut stream = probe::connect(own, to, patience)?;
+    if heard {
+        stream.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
+        // If it is not ended, somebody else has it, which who listens knows.
+        let _ = stream.read(&mut [0]);
+    }
+    Ok(Outcome::Answered { seen: None, from: Some(to.ip()) })
+}
+
+/// A datagram that asks.
+fn datagram(from: Place<'_>, to: SocketAddr, patience: Duration) -> Outcome {
     let limits = Limits { at_once: 1, patience, ..Limits::default() };
     let question = probe::Question { from, to };
     let seed = u64::from_ne_bytes(kernel::random());
-    thread::scope(|scope| {
-        let asked = scope.spawn(|| probe::ask(&[question], Shape::default(), limits, seed).pop());
-        while !asked.is_finished() {
-            listener.answer();
-            thread::sleep(Duration::from_millis(1));
-        }
-        let answer = asked.join().ok().flatten();
-        answer.map_or_else(|| Outcome::Unknown("it was not asked".to_owned()), ask::outcome)
-    })
-}
-
-/// Who answers a datagram at a port of a pod.
-enum Listener {
-    /// We alone.
-    Own(Responder),
-    /// We, and the pod's own program hears it as well.
-    Beside(Bystander),
-}
-
-impl Listener {
-    fn answer(&self) {
-        match self {
-            Self::Own(responder) => responder.answer(),
-            Self::Beside(bystander) => bystander.answer(),
-        }
-    }
+    let answer = probe::ask(&[question], Shape::default(), limits, seed).pop();
+    answer.map_or_else(unasked, ask::outcome)
 }
 
 /// What a resolver's answer means, by its code (RFC 1035 section 4.1.1): that there is no such name
@@ -292,10 +254,6 @@ fn code(answer: &[u8], id: u16) -> Option<u8> {
 
 fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-fn no_address(address: IpAddr, error: &io::Error) -> Outcome {
-    Outcome::NoAddress { address, why: reason(error) }
 }
 
 fn failed(error: &io::Error, patience: Duration) -> Outcome {

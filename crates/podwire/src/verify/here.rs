@@ -1,30 +1,13 @@
-//! The calls of one node, for an asker that is somewhere else.
+//! What the pods of one node do by themselves, to which an asker that is somewhere else is held.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use diagnosis::verify::{Call, Outcome, Pairs, Plan, Protocol, Rule, Wanted};
-use serde::{Deserialize, Serialize};
+use diagnosis::verify::{Pairs, Plan, Protocol, Rule, Service, Wanted};
 use topology::Machine;
 
-use super::ask::Spaces;
-use super::call;
-
-/// A call of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PodCall {
-    /// The pod's address.
-    pub(crate) from: IpAddr,
-    /// Whom it asks.
-    pub(crate) to: SocketAddr,
-    /// How.
-    pub(crate) protocol: Protocol,
-}
-
-/// What the pods of a node would call by themselves: the resolvers that they are told, and the ports
-/// of the node that lead to themselves. Nothing else is called, whatever an asker wants.
+/// The resolvers that the pods of a node are told, and the ports of theirs that ports of the node
+/// lead to.
 pub(crate) struct Here(Plan);
 
 impl Here {
@@ -40,32 +23,21 @@ impl Here {
         Self(Plan::new(machine, &wanted).unwrap_or_default())
     }
 
-    /// What came of these calls, in their order. Between two that cannot be made at
-    /// once, `go_on` is asked whether to go on.
-    pub(crate) fn call(
-        &self,
-        wanted: &[PodCall],
-        patience: Duration,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> Vec<Outcome> {
-        let Self(plan) = self;
-        let known = |wanted: &PodCall| {
-            let is_it = |it: &&Call| {
-                let Call { to, protocol, .. } = **it;
-                PodCall { from: plan.places[it.from].address, to, protocol } == *wanted
-            };
-            plan.calls.iter().find(is_it).cloned()
-        };
-        let found: Vec<Option<Call>> = wanted.iter().map(known).collect();
-        let calls: Vec<Call> = found.iter().flatten().cloned().collect();
-        let spaces = Spaces::open(plan);
-        let mut outcomes = call::all(plan, &spaces, &calls, patience, go_on).into_iter();
-        let unknown = |why: &str| Outcome::Unknown(why.to_owned());
-        let told = found.into_iter().map(|it| match it.and_then(|_| outcomes.next()) {
-            Some(Outcome::Gone(_)) => unknown("it is gone"),
-            Some(outcome) => outcome,
-            None => unknown("its node knows of nothing there for it"),
-        });
-        told.collect()
+    /// Whether a pod is told that this is a resolver.
+    pub(crate) fn resolves(&self, pod: IpAddr, to: SocketAddr) -> bool {
+        self.0.calls.iter().any(|it| {
+            let from = self.0.places[it.from].address;
+            it.service == Service::Resolver && (from, it.to) == (pod, to)
+        })
+    }
+
+    /// Whether a port of the node leads to this one of a pod.
+    pub(crate) fn leads_to(&self, at: SocketAddr, protocol: Protocol) -> bool {
+        self.0.calls.iter().any(|it| match it.service {
+            Service::Port { place, port } => {
+                SocketAddr::new(self.0.places[place].address, port) == at && it.protocol == protocol
+            }
+            Service::Resolver => false,
+        })
     }
 }
