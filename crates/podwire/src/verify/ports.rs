@@ -3,7 +3,6 @@
 //!
 //! Both may be of this machine, or each of another one with a responder.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -37,22 +36,18 @@ pub(super) fn listens(plan: &Plan, call: &Call) -> Option<(usize, PodPort)> {
 /// Calls to ports, by their numbers, in parts that can be made at once: of two to one port of one pod
 /// nobody could tell which of both was heard.
 pub(super) fn waves(plan: &Plan, calls: &[usize]) -> Vec<Vec<usize>> {
-    type Wave = (BTreeSet<(usize, u16, Protocol)>, Vec<usize>);
-    let mut waves: Vec<Wave> = Vec::new();
+    let port = |number: usize| (&plan.calls[number].service, plan.calls[number].protocol);
+    let mut waves: Vec<Vec<usize>> = Vec::new();
     for number in calls {
-        let Call { protocol, service, .. } = &plan.calls[*number];
-        let Service::Port { place, port } = *service else { continue };
-        let key = (place, port, *protocol);
-        let fits = |(keys, wave): &&mut Wave| wave.len() < AT_ONCE && !keys.contains(&key);
+        let fits = |wave: &&mut Vec<usize>| {
+            wave.len() < AT_ONCE && wave.iter().all(|it| port(*it) != port(*number))
+        };
         match waves.iter_mut().find(fits) {
-            Some((keys, wave)) => {
-                keys.insert(key);
-                wave.push(*number);
-            }
-            None => waves.push((BTreeSet::from([key]), vec![*number])),
+            Some(wave) => wave.push(*number),
+            None => waves.push(vec![*number]),
         }
     }
-    waves.into_iter().map(|(_, wave)| wave).collect()
+    waves
 }
 
 /// Of a port whether it is heard who comes there, or why it is not open.
