@@ -16,8 +16,8 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error};
 
 /// After how long without a word the far end is asked for a sign of life, how often more, and how many
-/// have to be missing: it is missed after some twenty seconds.
-const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(3), 3);
+/// have to be missing: it is missed after seventeen seconds.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(8), Duration::from_secs(3), 3);
 
 /// Who asks by such connections.
 pub(super) fn agent(config: Config) -> Agent {
