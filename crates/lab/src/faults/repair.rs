@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use kernel::Kernel;
-use net::{Change, File, Key, Link, LinkName, Object, Plan, Port, Space, Step, Sysctl};
+use net::{Action, Change, File, Key, Link, LinkName, Object, Plan, Port, Space, Step, Sysctl};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -146,8 +146,25 @@ impl Before {
             };
             plan.push(Step::new(&self.space, change, back));
         }
+        let waits: Plan = plan.iter().filter_map(usable).collect();
+        plan.extend(waits);
         Ok(plan)
     }
+}
+
+/// The step that waits until an IPv6 address that another step gives is used: the kernel takes it into
+/// use a moment later, detection or not, and whoever sends from it before is refused.
+fn usable(step: &Step) -> Option<Step> {
+    const PATIENCE: u32 = 3000;
+    let (Change::Create(it) | Change::Ensure(it) | Change::Replace { to: it, .. }) = &step.change
+    else {
+        return None;
+    };
+    let Object::Address(it) = it else { return None };
+    let address = Some(it.address.addr()).filter(|address| address.is_ipv6())?;
+    let (link, addresses) = (it.link.clone(), vec![address]);
+    let wait = Change::Act(Action::WaitAddresses { link, addresses, millis: PATIENCE });
+    Some(Step::new(&step.space, wait, "waits until the address can be used"))
 }
 
 /// What is there, of all that a plan can speak of.

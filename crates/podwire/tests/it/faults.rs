@@ -9,7 +9,7 @@ use std::time::Duration;
 use diagnosis::verify::Rule;
 use lab::faults::{self, Families, Fault, Scene};
 use serde_json::Value;
-use testbed::isolated;
+use testbed::{isolated, sh};
 
 use crate::{Agents, podwire};
 
@@ -330,6 +330,22 @@ fn what_cannot_be_broken_is_said() {
     podwire("lab break cable-down").expect(0);
     podwire("lab down").expect(0);
     assert!(!Path::new("/run/podwire").exists());
+}
+
+/// Who sends from an IPv6 address before the kernel has taken it into use is refused, so that a lab
+/// which is verified right after its repair would be called broken.
+#[test]
+fn an_address_that_was_given_back_can_be_used_at_once() {
+    isolated!();
+    let _agents = Agents;
+    let _home = home();
+    podwire("lab up --nodes 2 --pods 2 --ipv6 --backend vxlan").expect(0);
+    for _ in 0..5 {
+        podwire("lab break address-refused").expect(0);
+        podwire("lab fix").expect(0);
+        assert_eq!(sh("ip -n pod1 -6 address show dev eth0 scope global tentative"), "");
+    }
+    podwire("lab down").expect(0);
 }
 
 #[test]
