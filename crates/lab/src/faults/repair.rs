@@ -161,7 +161,7 @@ fn usable(step: &Step) -> Option<Step> {
         return None;
     };
     let Object::Address(it) = it else { return None };
-    let address = Some(it.address.addr()).filter(|address| address.is_ipv6())?;
+    let address = Some(it.address.addr()).filter(std::net::IpAddr::is_ipv6)?;
     let (link, addresses) = (it.link.clone(), vec![address]);
     let wait = Change::Act(Action::WaitAddresses { link, addresses, millis: PATIENCE });
     Some(Step::new(&step.space, wait, "waits until the address can be used"))
