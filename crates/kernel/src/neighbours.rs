@@ -3,7 +3,7 @@
 //! It is one table a family for all namespaces of a machine, and when it is full, packets of others
 //! are dropped without a word.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 
@@ -35,9 +35,10 @@ impl Neighbours {
         Ok(Self { socket: Socket::open(Protocol::Route)? })
     }
 
-    /// All that are there: the device and the address.
-    pub fn all(&mut self) -> Result<HashSet<(u32, IpAddr)>> {
-        Ok(self.dump(&[AF_INET, AF_INET6])?.into_iter().map(|(entry, _)| entry).collect())
+    /// All that are there: the device and the address, and whether somebody has written it, so that it
+    /// does not count among those for which there is room.
+    pub fn all(&mut self) -> Result<HashMap<(u32, IpAddr), bool>> {
+        Ok(self.dump(&[AF_INET, AF_INET6])?.into_iter().collect())
     }
 
     /// Whether there is one. A question about one of thousands, which cost as much to read as they are.
@@ -126,7 +127,8 @@ fn is_written(entry: &dump::Neighbour) -> bool {
 pub struct Fill {
     /// How many entries it may hold (`gc_thresh3`).
     pub limit: usize,
-    /// How many it holds.
+    /// How many it holds, together with those that somebody has written, for which there is always
+    /// room.
     pub used: usize,
     /// How many could not be made since the machine was started.
     pub refused: u64,

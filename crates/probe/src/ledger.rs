@@ -50,9 +50,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// For tables that are as full as this.
-    pub(crate) fn new(v4: Fill, v6: Fill) -> Self {
-        let half = |fill: Fill| fill.limit.saturating_sub(fill.used) / 2;
+    /// For tables that are as full as this, of which one of so many `parts` may be taken.
+    pub(crate) fn new(v4: Fill, v6: Fill, parts: usize) -> Self {
+        let half = |fill: Fill| fill.limit.saturating_sub(fill.used) / 2 / parts;
         let most = [half(v4), half(v6)];
         Self { most, held: HashMap::new(), count: [0; 2], peak: 0 }
     }
@@ -122,7 +122,7 @@ mod tests {
 
     fn ledger(limit: usize, used: usize) -> Ledger {
         let fill = Fill { limit, used, refused: 0 };
-        Ledger::new(fill, fill)
+        Ledger::new(fill, fill, 1)
     }
 
     #[test]

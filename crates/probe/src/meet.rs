@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::ears::Sight;
 use crate::mouths::{Query, Reply};
@@ -46,38 +50,103 @@ pub fn meet_watched(
     let mut protocols: Vec<Protocol> = asks.iter().map(|ask| ask.protocol).collect();
     protocols.sort_unstable();
     protocols.dedup();
-    let mut station = match Station::open(places, &protocols) {
-        Ok(station) => station,
+    let parts = parts(asks.len());
+    // All look before any asks: what one has the kernel learn is not what was there before.
+    let stations = (0..parts).map(|_| Station::open(places, &protocols)).collect();
+    let mut stations: Vec<Station> = match stations {
+        Ok(stations) => stations,
         Err(error) => {
             let failed = |ask: &Ask| {
                 let address = places[ask.from].address;
-                Err(Failure::Unusable { address, reason: error.to_string() })
+                Err(Failure::Unusable { address, reason: std::io::Error::to_string(&error) })
             };
             return Met { answers: asks.iter().map(failed).collect(), most_neighbours: 0 };
         }
     };
-    let plan = |(number, ask): (usize, &Ask)| {
-        station.ends(ask.from)?;
-        let ends = station.ends(ask.to)?;
-        Ok(Query {
-            from: ask.from,
-            to: ends.at(places[ask.to].address, ask.protocol),
-            protocol: ask.protocol,
-            shape: ask.shape,
-            token: token(seed, number as u64),
+    stations.iter_mut().for_each(|station| station.share(parts));
+    let mut queries: Vec<Vec<Query>> = vec![Vec::new(); parts];
+    let mut pairs = HashMap::new();
+    let planned: Vec<Result<(usize, Query), Failure>> = asks
+        .iter()
+        .enumerate()
+        .map(|(number, ask)| {
+            // What goes between two addresses is asked by one, because it shares what is learned.
+            let pair = (ask.from.min(ask.to), ask.from.max(ask.to));
+            let next = pairs.len();
+            let part = *pairs.entry(pair).or_insert(next) % parts;
+            let station = &stations[part];
+            station.ends(ask.from)?;
+            let ends = station.ends(ask.to)?;
+            let query = Query {
+                from: ask.from,
+                to: ends.at(places[ask.to].address, ask.protocol),
+                protocol: ask.protocol,
+                shape: ask.shape,
+                token: token(seed, number as u64),
+            };
+            queries[part].push(query);
+            Ok((part, query))
         })
-    };
-    let planned: Vec<Result<Query, Failure>> = asks.iter().enumerate().map(plan).collect();
-    let queries: Vec<Query> = planned.iter().flatten().copied().collect();
-    let mut replies = station.ask(&queries, limits, go_on).into_iter();
-    let seen = station.seen();
-    let answers = planned.into_iter().map(|query| {
-        let query = query?;
-        let reply = replies.next().unwrap_or(Err(Failure::Stopped));
-        let heard = seen.get(&query.token).copied();
+        .collect();
+    let replies = ask_at_once(&mut stations, &queries, limits, go_on);
+    let mut replies: Vec<_> = replies.into_iter().map(Vec::into_iter).collect();
+    let seen: Vec<HashMap<u64, Sight>> = stations.iter().map(Station::seen).collect();
+    let answers = planned.into_iter().map(|planned| {
+        let (part, query) = planned?;
+        let reply = replies[part].next().unwrap_or(Err(Failure::Stopped));
+        let heard = seen[part].get(&query.token).copied();
         conclude(places[query.from].address, query.to.ip(), reply, heard)
     });
-    Met { answers: answers.collect(), most_neighbours: station.most_neighbours() }
+    let answers = answers.collect();
+    Met { answers, most_neighbours: stations.iter().map(Station::most_neighbours).sum() }
+}
+
+/// How many ask so many questions at the same time. The kernel takes a packet to its end, copies of a
+/// search for all neighbours included, on the processor that sends it, so that one alone leaves others
+/// idle.
+fn parts(questions: usize) -> usize {
+    /// Each opens its own ends, which costs as much as some questions.
+    const MANY: usize = 2000;
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    processors.min(questions / MANY).clamp(1, 4)
+}
+
+/// What came of the questions of each station, of which each asks by a thread of its own.
+fn ask_at_once(
+    stations: &mut [Station],
+    queries: &[Vec<Query>],
+    limits: Limits,
+    go_on: &mut dyn FnMut(usize) -> bool,
+) -> Vec<Vec<Result<Reply, Failure>>> {
+    let (is_stopped, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut tell = |more: usize| {
+        if !go_on(more + answered.swap(0, Ordering::Relaxed)) {
+            is_stopped.store(true, Ordering::Relaxed);
+        }
+        !is_stopped.load(Ordering::Relaxed)
+    };
+    let hear = |more: usize| {
+        answered.fetch_add(more, Ordering::Relaxed);
+        !is_stopped.load(Ordering::Relaxed)
+    };
+    thread::scope(|scope| {
+        let mut both = stations.iter_mut().zip(queries);
+        let first = both.next();
+        let others: Vec<_> = both
+            .map(|(station, queries)| {
+                scope.spawn(move || station.ask(queries, limits, &mut { hear }))
+            })
+            .collect();
+        let first = first.map(|(station, queries)| station.ask(queries, limits, &mut tell));
+        let mut all = Vec::from_iter(first);
+        while others.iter().any(|it| !it.is_finished()) {
+            thread::sleep(Duration::from_millis(2));
+            tell(0);
+        }
+        tell(0);
+        all.extend(others.into_iter().map(|it| it.join().unwrap_or_else(|it| resume_unwind(it))));
+        all
+    })
 }
 
 /// What it means that this came back to `own` from `asked`, where `heard` is how the question

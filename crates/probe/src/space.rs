@@ -21,8 +21,9 @@ pub struct Space {
 /// What was known before any packet of ours.
 #[derive(Debug)]
 enum Before {
-    /// All of it: what packets make that pass here nobody knows beforehand.
-    All(HashSet<Entry>),
+    /// All of it, and whether somebody has written it: what packets make that pass here nobody knows
+    /// beforehand.
+    All(HashMap<Entry, bool>),
     /// Whether it was, of those to whom our packets are given: they make nothing else where they only
     /// start. A node has thousands of neighbours, and few of them are asked.
     Given(HashMap<Entry, bool>),
@@ -62,10 +63,17 @@ impl Space {
         &self.netns
     }
 
-    /// How many neighbours are known now.
-    pub(crate) fn count(&mut self) -> usize {
-        let all = self.neighbours.as_mut().and_then(|it| it.all().ok());
-        all.map_or(0, |all| all.len())
+    /// How many neighbours of a family were known before, as far as they were looked at: those that the
+    /// kernel has learned, and those that somebody has written.
+    pub(crate) fn count(&self, is_ipv6: bool) -> (usize, usize) {
+        let Before::All(all) = &self.before else { return (0, 0) };
+        let (mut learned, mut written) = (0, 0);
+        for ((_, address), is_written) in all {
+            if address.is_ipv6() == is_ipv6 {
+                *(if *is_written { &mut written } else { &mut learned }) += 1;
+            }
+        }
+        (learned, written)
     }
 
     /// The neighbour by which packets leave that was not known before; none if there is no such way.
@@ -74,7 +82,7 @@ impl Space {
         let neighbours = self.neighbours.as_mut()?;
         let entry = (hop.device, hop.address);
         let was_known = match &mut self.before {
-            Before::All(all) => all.contains(&entry),
+            Before::All(all) => all.contains_key(&entry),
             // What cannot be asked about is not touched.
             Before::Given(given) => *given
                 .entry(entry)
@@ -100,7 +108,7 @@ impl Space {
         // Of a namespace that is gone nothing is left.
         let _ = match &self.before {
             Before::All(before) => neighbours.forget(|device, address| {
-                ours.contains(&address) && !before.contains(&(device, address))
+                ours.contains(&address) && !before.contains_key(&(device, address))
             }),
             Before::Given(given) => {
                 let new = given.iter().filter(|(entry, was)| !**was && ours.contains(&entry.1));

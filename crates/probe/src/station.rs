@@ -32,6 +32,8 @@ pub struct Station {
     /// When questions were asked that may still be tracked, and how many.
     tracked: VecDeque<(Instant, usize)>,
     peak: usize,
+    /// How many stations ask at the same time, each its part of what the machine has room for.
+    parts: usize,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Station {
             trackable: usize::MAX,
             tracked: VecDeque::new(),
             peak: 0,
+            parts: 1,
         };
         let mut known = HashMap::new();
         for place in places {
@@ -74,6 +77,14 @@ impl Station {
         }
         station.hearing.start()?;
         Ok(station)
+    }
+
+    /// Has it ask beside others, of which there are `parts` on this machine, and take no more than its
+    /// part of what there is room for.
+    pub(crate) fn share(&mut self, parts: usize) {
+        self.parts = parts.max(1);
+        self.room /= self.parts;
+        self.trackable /= self.parts;
     }
 
     /// The ports of a place's ends.
@@ -163,19 +174,12 @@ impl Station {
                 group_of[*query] = number;
             }
         }
-        let spaces = &mut self.spaces;
-        let mut fill = |is_ipv6| {
-            kernel::neighbour_fill(is_ipv6).unwrap_or_else(|| {
-                let used = spaces.iter_mut().map(Space::count).sum();
-                Fill { limit: 1024, used, refused: 0 }
-            })
-        };
-        let mut ledger = Ledger::new(fill(false), fill(true));
+        let mut ledger = Ledger::new(self.fill(false), self.fill(true), self.parts);
         let queue = kernel::backlog().map_or(1000, |backlog| backlog.limit);
-        let mut pace = Pace::new(queue, limits.audience);
-        let Self { spaces, places, mouths, room, trackable, tracked, .. } = self;
+        let mut pace = Pace::new(queue / self.parts, limits.audience);
+        let Self { spaces, places, mouths, room, trackable, tracked, parts, .. } = self;
         // A connection has two ends.
-        let most = limits.at_once.clamp(1, (*room / 2).max(1));
+        let most = (limits.at_once / *parts).clamp(1, (*room / 2).max(1));
         let mut round = mouths.round(queries, limits);
         let mut lost = Vec::new();
         let (mut count, mut looked) = (0, Instant::now());
@@ -250,6 +254,16 @@ impl Station {
         self.peak = self.peak.max(ledger.peak());
         self.forget(queries, &groups);
         results.into_iter().map(|it| it.unwrap_or(Err(Failure::Stopped))).collect()
+    }
+
+    /// How full the machine's table of neighbours is.
+    fn fill(&self, is_ipv6: bool) -> Fill {
+        let counts = self.spaces.iter().map(|space| space.count(is_ipv6));
+        let (learned, written) = counts.fold((0, 0), |all, more| (all.0 + more.0, all.1 + more.1));
+        match kernel::neighbour_fill(is_ipv6) {
+            Some(fill) => Fill { used: fill.used.saturating_sub(written), ..fill },
+            None => Fill { limit: 1024, used: learned, refused: 0 },
+        }
     }
 
     /// Questions between the same two addresses, in the order of their first.
