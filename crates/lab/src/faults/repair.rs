@@ -146,25 +146,37 @@ impl Before {
             };
             plan.push(Step::new(&self.space, change, back));
         }
-        let waits: Plan = plan.iter().filter_map(usable).collect();
-        plan.extend(waits);
+        let uses: Plan = plan.iter().flat_map(|step| self.use_of(step)).collect();
+        plan.extend(uses);
         Ok(plan)
     }
-}
 
-/// The step that waits until an IPv6 address that another step gives is used: the kernel takes it into
-/// use a moment later, detection or not, and whoever sends from it before is refused.
-fn usable(step: &Step) -> Option<Step> {
-    const PATIENCE: u32 = 3000;
-    let (Change::Create(it) | Change::Ensure(it) | Change::Replace { to: it, .. }) = &step.change
-    else {
-        return None;
-    };
-    let Object::Address(it) = it else { return None };
-    let address = Some(it.address.addr()).filter(std::net::IpAddr::is_ipv6)?;
-    let (link, addresses) = (it.link.clone(), vec![address]);
-    let wait = Change::Act(Action::WaitAddresses { link, addresses, millis: PATIENCE });
-    Some(Step::new(&step.space, wait, "waits until the address can be used"))
+    /// What has an IPv6 address that a step gives be used: the kernel takes it into use a moment later,
+    /// detection or not, and whoever sends from it before is refused; and who has heard of it from
+    /// somebody else meanwhile is told where it is now.
+    fn use_of(&self, step: &Step) -> Plan {
+        const PATIENCE: u32 = 3000;
+        let (Change::Create(it) | Change::Ensure(it) | Change::Replace { to: it, .. }) =
+            &step.change
+        else {
+            return Plan::new();
+        };
+        let Object::Address(it) = it else { return Plan::new() };
+        if it.address.addr().is_ipv4() {
+            return Plan::new();
+        }
+        let (link, addresses) = (it.link.clone(), vec![it.address.addr()]);
+        let wait = Action::WaitAddresses { link, addresses, millis: PATIENCE };
+        let mac = self.objects.iter().find_map(|object| match object {
+            Object::Link(link) if link.name == it.link => link.mac,
+            _ => None,
+        });
+        let tell = mac.map(|mac| Action::Announce { link: it.link.clone(), mac });
+        let step = |(action, why)| Step::new(&step.space, Change::Act(action), why);
+        let wait = (wait, "waits until the address can be used");
+        let tell = tell.map(|tell| (tell, "tells the others where the address is"));
+        [Some(wait), tell].into_iter().flatten().map(step).collect()
+    }
 }
 
 /// What is there, of all that a plan can speak of.
