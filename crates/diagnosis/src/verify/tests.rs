@@ -270,7 +270,7 @@ fn ported(profile: Profile, outcome: &Outcome) -> Report {
     let plan = Plan::new(&machine, &wanted(&[], Pairs::Usual)).unwrap();
     let questions = answers(&plan);
     let calls = vec![outcome.clone(); plan.calls.len()];
-    let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &[] };
+    let outcomes = Outcomes { questions: &questions, calls: &calls, searches: &[], late: 0 };
     Report::new(&machine, &plan, profile, outcomes)
 }
 
