@@ -117,6 +117,57 @@ fn of_a_nearly_full_table_of_neighbours_half_of_the_rest_is_taken() {
     podwire("lab down").expect(0);
 }
 
+/// A table that is really full loses packets of everybody on the machine, so that nothing else may go on
+/// at the same time. The kernel makes room where an entry has not changed for five seconds: these change
+/// all the time.
+#[test]
+#[ignore = "needs root"]
+fn where_the_table_of_neighbours_is_full_nobody_can_tell() {
+    isolated!();
+    podwire("lab up --nodes 2 --pods 2 --backend vxlan").expect(0);
+    podwire("verify lab/default --only pod-to-pod").expect(0);
+    sh("ip link add full type veth peer name empty; ip link set full up; ip link set empty up
+        ip addr add 198.18.0.1/16 dev full");
+    let refused = || kernel::neighbour_fill(false).unwrap().refused;
+    let limit = kernel::neighbour_fill(false).unwrap().limit;
+    let is_over = AtomicBool::new(false);
+    let (before, run) = thread::scope(|scope| {
+        scope.spawn(|| {
+            for mac in (1..=2).cycle() {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let line = |it: usize| {
+                    format!(
+                        "neigh replace 198.18.{}.{} lladdr 02:00:00:00:00:0{mac} dev full nud stale\n",
+                        1 + it / 250,
+                        1 + it % 250
+                    )
+                };
+                let lines: String = (0..limit + 100).map(line).collect();
+                let mut ip = Command::new("ip");
+                ip.args(["-force", "-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::null());
+                let mut ip = ip.spawn().unwrap();
+                ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+                ip.wait().unwrap();
+            }
+        });
+        let before = refused();
+        testbed::look::eventually("it is full", || (refused() > before).then_some(()));
+        let before = refused();
+        let run = podwire("verify lab/default --only pod-to-pod --timeout 1s -o json");
+        is_over.store(true, Ordering::Relaxed);
+        (before, run)
+    });
+    assert!(refused() > before, "it was full all the while");
+    let report = document(&run.expect(3));
+    let rule = rule(&report, "pod-to-pod");
+    assert_eq!(rule["fail"], 0, "{report:#}");
+    assert!(rule["unknown"].as_u64().unwrap() > 0, "{report:#}");
+    assert!(report["notes"].to_string().contains("gc_thresh3"), "{report:#}");
+    podwire("lab down").expect(0);
+}
+
 /// The limit of tracked connections is one for the machine, and a table that is really full makes the
 /// end of every namespace slow: so in this test's own mounts a file says in one namespace that the
 /// limit is a small one.
