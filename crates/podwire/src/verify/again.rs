@@ -1,7 +1,7 @@
 //! Asking again what came to nothing, before it is told.
 //!
-//! That nothing comes back says little by itself: queues and tables of the machine overflow, and who is
-//! too busy answers late. What keeps silent a second time, a few seconds later, has another reason,
+//! That nothing comes back, or that there is no way, says little by itself: queues and tables of the
+//! machine overflow, and who is too busy answers late. What keeps silent a second time, a few seconds later, has another reason,
 //! unless packets were lost in great numbers meanwhile: then nobody can tell.
 
 use diagnosis::verify::Outcome;
@@ -57,7 +57,7 @@ pub(super) fn again(
     losses: &dyn Fn() -> Losses,
     ask: &mut dyn FnMut(&[usize]) -> Result<Vec<Outcome>>,
 ) -> Result<usize> {
-    let all: Vec<usize> = (0..outcomes.len()).filter(|it| is_lost(&outcomes[*it])).collect();
+    let all: Vec<usize> = (0..outcomes.len()).filter(|it| is_bad(&outcomes[*it])).collect();
     let before = losses();
     let mut late = 0;
     for part in parts(&all, most) {
@@ -77,6 +77,12 @@ pub(super) fn again(
         }
     }
     Ok(late)
+}
+
+/// Whether it may come to something the next time. A kernel whose search for a neighbour was lost says
+/// that there is no way.
+fn is_bad(outcome: &Outcome) -> bool {
+    is_lost(outcome) || matches!(outcome, Outcome::Refused(_))
 }
 
 fn is_lost(outcome: &Outcome) -> bool {
@@ -149,16 +155,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_came_to_nothing_is_asked_again() {
+    fn what_was_answered_is_not_asked_again() {
         let refused = Outcome::Refused("no route".to_owned());
         let unanswered = Outcome::Unanswered { seen: [10, 0, 0, 1].into() };
         let mut outcomes = vec![ANSWERED, refused.clone(), unanswered, SILENT];
         let mut asked = Vec::new();
         let late = again(&mut outcomes, 8, &Losses::default, &mut |places| {
             asked = places.to_vec();
-            Ok(vec![ANSWERED, SILENT])
+            Ok(vec![SILENT, ANSWERED, SILENT])
         });
-        assert_eq!((late.ok(), asked), (Some(1), vec![2, 3]));
+        assert_eq!((late.ok(), asked), (Some(1), vec![1, 2, 3]));
         assert_eq!(outcomes, [ANSWERED, refused, ANSWERED, SILENT]);
     }
 }
