@@ -289,6 +289,14 @@ pub struct Neighbour {
     pub protocol: u8,
 }
 
+impl Neighbour {
+    /// Whether somebody has written it: the kernel would not forget it by itself, and does not count it
+    /// towards the limit of its table (`neigh_alloc` in net/core/neighbour.c).
+    pub fn is_written(&self) -> bool {
+        self.permanent || self.learned_outside
+    }
+}
+
 /// What the kernel knows of a neighbour (`NUD_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 
-use crate::dump;
 use crate::error::{ErrorKind, Result};
 use crate::netlink::{Protocol, Socket};
 use crate::rtnetlink::{self, AF_INET, AF_INET6, neighbour, rtm};
@@ -38,7 +37,7 @@ impl Neighbours {
     /// All that are there: the device and the address, and whether somebody has written it, so that it
     /// does not count among those for which there is room.
     pub fn all(&mut self) -> Result<HashMap<(u32, IpAddr), bool>> {
-        Ok(self.dump(&[AF_INET, AF_INET6])?.into_iter().collect())
+        Ok(self.dump()?.into_iter().collect())
     }
 
     /// Whether there is one. A question about one of thousands, which cost as much to read as they are.
@@ -60,7 +59,7 @@ impl Neighbours {
     /// Removes those that `is_meant`, but none that somebody has written: only what the kernel would
     /// forget by itself.
     pub fn forget(&mut self, is_meant: impl Fn(u32, IpAddr) -> bool) -> Result<()> {
-        let found = self.dump(&[AF_INET, AF_INET6])?.into_iter();
+        let found = self.dump()?.into_iter();
         let meant = found.filter(|((device, address), _)| is_meant(*device, *address));
         self.remove(meant.filter(|(_, is_written)| !is_written).map(|(entry, _)| entry));
         Ok(())
@@ -94,7 +93,7 @@ impl Neighbours {
     fn state(&mut self, device: u32, address: IpAddr) -> Result<Option<bool>> {
         let mut found = None;
         let answer = self.socket.get(rtm::GETNEIGH, &neighbour::one(device, address), |message| {
-            found = neighbour::parse(message.payload).as_ref().map(is_written);
+            found = neighbour::parse(message.payload).map(|it| it.is_written());
         });
         match answer {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -102,24 +101,17 @@ impl Neighbours {
         }
     }
 
-    /// Everything of these families, and whether somebody has written it.
-    fn dump(&mut self, families: &[u8]) -> Result<Vec<((u32, IpAddr), bool)>> {
+    /// Everything of both families, and whether somebody has written it.
+    fn dump(&mut self) -> Result<Vec<((u32, IpAddr), bool)>> {
         let mut all = Vec::new();
-        for family in families {
-            let mut found = Vec::new();
-            self.socket.dump(rtm::GETNEIGH, &neighbour::all(*family), |message| {
+        for family in [AF_INET, AF_INET6] {
+            self.socket.dump(rtm::GETNEIGH, &neighbour::all(family), |message| {
                 let entry = neighbour::parse(message.payload);
-                found.extend(entry.and_then(|it| Some(((it.index, it.address?), is_written(&it)))));
+                all.extend(entry.and_then(|it| Some(((it.index, it.address?), it.is_written()))));
             })?;
-            all.append(&mut found);
         }
         Ok(all)
     }
-}
-
-/// Whether somebody has written an entry, which the kernel would not forget by itself.
-fn is_written(entry: &dump::Neighbour) -> bool {
-    entry.permanent || entry.learned_outside
 }
 
 /// How full a table of neighbours is.

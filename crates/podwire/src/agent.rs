@@ -144,8 +144,8 @@ fn accept(config: &Config) -> Result<ExitCode> {
 /// Removes what is ours, and nothing else.
 fn cleanup(config: &Config, dry_run: bool, output: Output) -> Result<ExitCode> {
     let mut kernel = Kernel::new()?;
-    let (devices, nobody) = (config.tunnel.devices(), Networks::default());
-    let seen = look::look(&mut kernel, &Space::Here, &devices, &nobody)?;
+    let (devices, nobody) = (config.tunnel.devices().to_vec(), Networks::default());
+    let seen = look::look(&mut kernel, &Space::Here, devices, &nobody)?;
     let plan = fabric::agent::cleanup(config, &seen);
     if dry_run {
         print(&match output {

@@ -1,6 +1,7 @@
 //! Asking many at once, where both ends are within reach of this process.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -52,13 +53,13 @@ pub fn meet_watched(
     protocols.dedup();
     let parts = parts(asks.len());
     // All look before any asks: what one has the kernel learn is not what was there before.
-    let stations = (0..parts).map(|_| Station::open(places, &protocols)).collect();
-    let mut stations: Vec<Station> = match stations {
+    let stations = (0..parts).map(|_| Station::open(places, &protocols));
+    let mut stations = match stations.collect::<io::Result<Vec<Station>>>() {
         Ok(stations) => stations,
         Err(error) => {
             let failed = |ask: &Ask| {
                 let address = places[ask.from].address;
-                Err(Failure::Unusable { address, reason: std::io::Error::to_string(&error) })
+                Err(Failure::Unusable { address, reason: error.to_string() })
             };
             return Met { answers: asks.iter().map(failed).collect(), most_neighbours: 0 };
         }

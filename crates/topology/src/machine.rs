@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use kernel::NetnsId;
-use kernel::dump::{Address, Dump, Link, Neighbour, NeighbourState, Route, RouteKind};
+use kernel::dump::{Address, Dump, Link, NeighbourState, Route, RouteKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -216,13 +216,11 @@ pub struct End {
 impl Machine {
     /// How many entries of the kernel's table of IPv4's or of IPv6's neighbours, which is one for all
     /// namespaces, count towards its limit: not those that somebody has written, of which a node of a
-    /// large cluster has thousands, nor those of groups and broadcasts (`neigh_alloc` in
-    /// net/core/neighbour.c).
+    /// large cluster has thousands, nor those of groups and broadcasts.
     pub fn neighbours(&self, is_v4: bool) -> usize {
         let all = self.namespaces.iter().flat_map(|it| &it.dump.neighbours);
-        let is_written = |it: &Neighbour| it.permanent || it.learned_outside;
         let counted =
-            all.filter(|it| !it.bridge && it.state != NeighbourState::Noarp && !is_written(it));
+            all.filter(|it| !it.bridge && it.state != NeighbourState::Noarp && !it.is_written());
         counted.filter(|it| it.address.is_some_and(|it| it.is_ipv4() == is_v4)).count()
     }
 

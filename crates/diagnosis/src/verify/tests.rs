@@ -218,6 +218,11 @@ fn attachment(machine: &mut Machine, pod: usize, change: impl FnOnce(&mut Attach
     machine.nodes[0].attachments.push(attachment);
 }
 
+/// Port 8080 of a node, which leads to port 80 of a pod.
+fn web() -> PortMapping {
+    PortMapping { protocol: "tcp".to_owned(), host_ip: None, host_port: 8080, container_port: 80 }
+}
+
 #[test]
 fn resolvers_and_ports_are_called_where_there_are_any() {
     let mut machine = lab(2, 2);
@@ -226,12 +231,7 @@ fn resolvers_and_ports_are_called_where_there_are_any() {
         it.nameservers = ["8.8.8.8", "10.96.0.10", "2606:4700::1111"]
             .map(|address| address.parse().unwrap())
             .to_vec();
-        it.ports = vec![PortMapping {
-            protocol: "tcp".to_owned(),
-            host_ip: None,
-            host_port: 8080,
-            container_port: 80,
-        }];
+        it.ports = vec![web()];
     });
     let plan = Plan::new(&machine, &wanted(&[], Pairs::Usual)).unwrap();
     let calls: Vec<(Rule, &str, String)> = plan
@@ -259,14 +259,7 @@ fn resolvers_and_ports_are_called_where_there_are_any() {
 /// What a report says of the ports of node 0, where each call from another node and its pods came to this.
 fn ported(profile: Profile, outcome: &Outcome) -> Report {
     let mut machine = lab(2, 1);
-    attachment(&mut machine, 1, |it| {
-        it.ports = vec![PortMapping {
-            protocol: "tcp".to_owned(),
-            host_ip: None,
-            host_port: 8080,
-            container_port: 80,
-        }];
-    });
+    attachment(&mut machine, 1, |it| it.ports = vec![web()]);
     let plan = Plan::new(&machine, &wanted(&[], Pairs::Usual)).unwrap();
     let questions = answers(&plan);
     let calls = vec![outcome.clone(); plan.calls.len()];

@@ -156,26 +156,27 @@ impl Before {
     /// somebody else meanwhile is told where it is now.
     fn use_of(&self, step: &Step) -> Plan {
         const PATIENCE: u32 = 3000;
-        let (Change::Create(it) | Change::Ensure(it) | Change::Replace { to: it, .. }) =
-            &step.change
+        let (Change::Create(Object::Address(given))
+        | Change::Replace { to: Object::Address(given), .. }) = &step.change
         else {
             return Plan::new();
         };
-        let Object::Address(it) = it else { return Plan::new() };
-        if it.address.addr().is_ipv4() {
+        if given.address.addr().is_ipv4() {
             return Plan::new();
         }
-        let (link, addresses) = (it.link.clone(), vec![it.address.addr()]);
-        let wait = Action::WaitAddresses { link, addresses, millis: PATIENCE };
+        let link = given.link.clone();
+        let addresses = vec![given.address.addr()];
+        let wait = Action::WaitAddresses { link: link.clone(), addresses, millis: PATIENCE };
         let mac = self.objects.iter().find_map(|object| match object {
-            Object::Link(link) if link.name == it.link => link.mac,
+            Object::Link(link) if link.name == given.link => link.mac,
             _ => None,
         });
-        let tell = mac.map(|mac| Action::Announce { link: it.link.clone(), mac });
-        let step = |(action, why)| Step::new(&step.space, Change::Act(action), why);
-        let wait = (wait, "waits until the address can be used");
-        let tell = tell.map(|tell| (tell, "tells the others where the address is"));
-        [Some(wait), tell].into_iter().flatten().map(step).collect()
+        let act = |action, why| Step::new(&step.space, Change::Act(action), why);
+        let mut plan = vec![act(wait, "waits until the address can be used")];
+        plan.extend(mac.map(|mac| {
+            act(Action::Announce { link, mac }, "tells the others where the address is")
+        }));
+        plan
     }
 }
 

@@ -8,7 +8,7 @@ use fabric::agent::{Agent, Effect, Event, Ready, Status};
 use fabric::mesh::{Target, Way};
 use fabric::{Config, NodeName, Problem, Publication};
 use kernel::{Kernel, OnError};
-use net::{Change, LinkName, Object, Plan, Space, Step};
+use net::{Change, Object, Plan, Space, Step};
 
 use super::{files, look};
 use crate::failure::Result;
@@ -196,9 +196,9 @@ impl Driver {
                     Event::Surveyed(machine)
                 }
                 Effect::Look => {
-                    let devices: Vec<LinkName> = self.agent.devices().cloned().collect();
+                    let devices = self.agent.devices().cloned().collect();
                     let pods = self.agent.pods();
-                    Event::Looked(look::look(&mut self.kernel, &Space::Here, &devices, pods)?)
+                    Event::Looked(look::look(&mut self.kernel, &Space::Here, devices, pods)?)
                 }
                 Effect::Apply(plan) => {
                     let (failed, unheard) = self.apply(&plan);

@@ -18,14 +18,14 @@ const NOWHERE: [IpAddr; 2] = [
 pub(super) fn look(
     kernel: &mut Kernel,
     space: &Space,
-    devices: &[LinkName],
+    devices: Vec<LinkName>,
     pods: &Networks,
 ) -> Result<Vec<Object>> {
-    let (protocol, by) = (owner::PROTOCOL, devices.to_vec());
+    let protocol = owner::PROTOCOL;
     let table = TableId::new(net::nft::Family::Inet, owner::AGENT_NFT_TABLE);
     let mut queries: Vec<Query> = devices.iter().cloned().map(Query::On).collect();
     queries.extend([
-        Query::Routes { protocol, by, within: pods.clone() },
+        Query::Routes { protocol, by: devices, within: pods.clone() },
         Query::Rules { protocol },
         Query::NftTable(table),
     ]);

@@ -100,18 +100,15 @@ fn routes_of_others_to_a_part_of_a_subnet_are_named() {
         // Two addresses of n2's pods, of which only one is taken.
         let [first, second, _] = &cluster.nodes[..] else { panic!("three nodes") };
         second.pod.sh("ip address add 10.244.2.130/24 dev eth0");
-        let arrives = |address: &str| {
-            let ends = (first.pod.netns(), second.pod.netns());
-            source_seen(ends.0, ends.1, address.parse().unwrap()).is_some()
-        };
+        let (from, to) = (first.pod.netns(), second.pod.netns());
+        let arrives = |address: &str| source_seen(from, to, address.parse().unwrap()).is_some();
         assert!(arrives("10.244.2.2") && arrives("10.244.2.130"));
         let began = Instant::now();
         first.space.sh("ip route add 10.244.2.128/25 via 192.0.2.77 dev eth0 proto 99");
         let (text, status) = said(first, "10.244.2.128/25");
         println!("{settings}: said after {} ms", began.elapsed().as_millis());
-        let ends = (first.pod.netns(), second.pod.netns());
         assert!(arrives("10.244.2.2"), "the rest of the subnet is reached");
-        assert!(is_lost(ends.0, ends.1, "10.244.2.130".parse().unwrap()), "it is true");
+        assert!(is_lost(from, to, "10.244.2.130".parse().unwrap()), "it is true");
         for words in ["10.244.2.128/25 via 192.0.2.77 dev eth0", "128 of the 256", "(proto 99)"] {
             assert!(text.contains(words), "{text}");
         }

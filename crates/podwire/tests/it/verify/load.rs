@@ -67,6 +67,18 @@ fn neighbours() -> usize {
     testbed::look::eventually("a quick count", || Tables::open().count())
 }
 
+/// Has `ip` write so many neighbours on the device `full`; whether it could write all.
+fn write_neighbours(ip: &mut Command, count: usize, mac: u8, state: &str) -> bool {
+    let line = |it: usize| {
+        let address = format!("198.18.{}.{}", 1 + it / 256, it % 256);
+        format!("neigh replace {address} lladdr 02:00:00:00:00:0{mac} dev full nud {state}\n")
+    };
+    let lines: String = (0..count).map(line).collect();
+    let mut ip = ip.args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    ip.wait().unwrap().success()
+}
+
 /// The table of neighbours is one for all namespaces. Entries that somebody has written count for
 /// whoever looks how full it is, and the kernel takes them for none when it makes room: so this table
 /// looks full, where nobody can see of what, and no other test has less of it.
@@ -81,19 +93,8 @@ fn of_a_nearly_full_table_of_neighbours_half_of_the_rest_is_taken() {
          ip -n {ELSEWHERE} addr add 198.18.0.1/16 dev full"
     ));
     let write = |count: usize| {
-        let line = |it: usize| {
-            format!(
-                "neigh replace 198.18.{}.{} lladdr 02:00:00:00:00:01 dev full nud permanent\n",
-                1 + it / 256,
-                it % 256
-            )
-        };
         let mut ip = Command::new("ip");
-        ip.args(["-n", ELSEWHERE, "-batch", "-"]).stdin(Stdio::piped());
-        let mut ip = ip.spawn().unwrap();
-        let lines: String = (0..count).map(line).collect();
-        ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-        assert!(ip.wait().unwrap().success());
+        assert!(write_neighbours(ip.args(["-n", ELSEWHERE]), count, 1, "permanent"));
     };
     let before = neighbours();
     let limit: usize = fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
@@ -137,19 +138,10 @@ fn where_the_table_of_neighbours_is_full_nobody_can_tell() {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
-                let line = |it: usize| {
-                    format!(
-                        "neigh replace 198.18.{}.{} lladdr 02:00:00:00:00:0{mac} dev full nud stale\n",
-                        1 + it / 250,
-                        1 + it % 250
-                    )
-                };
-                let lines: String = (0..limit + 100).map(line).collect();
                 let mut ip = Command::new("ip");
-                ip.args(["-force", "-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::null());
-                let mut ip = ip.spawn().unwrap();
-                ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-                ip.wait().unwrap();
+                // For some there is no room.
+                ip.arg("-force").stderr(Stdio::null());
+                write_neighbours(&mut ip, limit + 100, mac, "stale");
             }
         });
         let before = refused();
