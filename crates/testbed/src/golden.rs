@@ -38,6 +38,7 @@ pub fn snapshot(text: &str, is_kept: impl Fn(&Value) -> bool) -> Value {
         let neighbours = namespace["dump"]["neighbours"].as_array_mut().unwrap();
         // What a bridge has learned by now, and who has been asked for, is a matter of time.
         neighbours.retain(|it| it["permanent"] == true || it["noarp"] == true);
+        give_bridges_their_first_ports_address(&mut namespace["dump"]["links"]);
         if let Some(conntrack) = namespace.get_mut("conntrack") {
             *conntrack = json!({ "count": 0, "max": 1 });
         }
@@ -45,6 +46,20 @@ pub fn snapshot(text: &str, is_kept: impl Fn(&Value) -> bool) -> Value {
     }
     let all = same(&format!("{seed}\n{machine}"));
     serde_json::from_str(all.split_once('\n').unwrap().1).unwrap()
+}
+
+/// A bridge that was given no hardware address has the smallest of its ports', and which port that is
+/// is chance where the ports' are. It gets the first port's.
+fn give_bridges_their_first_ports_address(links: &mut Value) {
+    let links = links.as_object_mut().unwrap();
+    let all: Vec<Value> = links.values().cloned().collect();
+    for bridge in links.values_mut().filter(|it| it["info_kind"] == "bridge") {
+        let mut ports = all.iter().filter(|it| it["master"] == bridge["ifindex"]);
+        let Some(first) = ports.clone().next() else { continue };
+        if ports.any(|it| it["address"] == bridge["address"]) {
+            bridge["address"] = first["address"].clone();
+        }
+    }
 }
 
 /// Numbers of namespaces, hardware addresses and names by chance, in the order in which they come.
