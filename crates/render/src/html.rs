@@ -14,6 +14,7 @@ use diagnosis::{Explanation, Finding, Severity, Thing};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use topology::Machine;
+use topology::origin::is_everywhere;
 
 use crate::format::{Format, View};
 use crate::scene::{Class, Scene, shown};
@@ -350,7 +351,7 @@ fn index(machine: &Machine, views: &[Drawn]) -> Vec<Entry> {
         };
         let view = places.get(id.as_str()).map(|view| (*view).to_owned());
         entries.push(Entry { name: space.clone(), text: addresses(None), id, view });
-        for link in namespace.links().filter(|link| link.name != "lo") {
+        for link in namespace.links().filter(|link| !is_everywhere(link)) {
             let thing = Thing::Link(namespace.id, link.index).to_string();
             let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
             let text =

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diagnosis::Thing;
 use topology::dump::{Link, OperState};
+use topology::origin::is_everywhere;
 use topology::{End, Machine, Namespace, Role};
 
 use crate::diagram::{self, Cable, Device, Diagram, Group, Hub, Item, Leaf, Section, Trunk};
@@ -311,7 +312,7 @@ impl<'a> Reader<'a> {
                     && self.place(far.namespace, hub) == link.master;
                 is_leaf || (plugged && self.plugs.contains_key(far))
             });
-            link.name != "lo" && link.kind != "bridge" && !is_drawn
+            !is_everywhere(link) && link.kind != "bridge" && !is_drawn
         };
         let mut wanted: Vec<&Link> = namespace.links().filter(is_wanted).collect();
         let rank = |link: &&Link| {
@@ -396,7 +397,7 @@ impl<'a> Reader<'a> {
             });
             device
         };
-        let wanted: Vec<&Link> = namespace.links().filter(|link| link.name != "lo").collect();
+        let wanted: Vec<&Link> = namespace.links().filter(|link| !is_everywhere(link)).collect();
         let mut devices: Vec<Device> = wanted.iter().take(MOST_DEVICES).map(device).collect();
         if wanted.len() > MOST_DEVICES {
             let title = format!("{} and {} more", self.dots, wanted.len() - MOST_DEVICES);

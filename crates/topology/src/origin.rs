@@ -269,6 +269,16 @@ pub fn of_protocol(number: u8) -> Origin {
     known.map_or(Unknown, |(.., origin)| *origin)
 }
 
+/// Whether it is one of the devices that the kernel puts into every namespace, and nobody uses it for
+/// more than that: the loopback device, and what a loaded module of tunnels makes, while it is down.
+pub fn is_everywhere(link: &Link) -> bool {
+    let is_it = |known: &(&str, Rest, &str, Origin)| {
+        let (name, _, kind, origin) = known;
+        *origin == Kernel && *name == link.name && (kind.is_empty() || *kind == link.kind)
+    };
+    DEVICES.iter().any(is_it) && (link.name == "lo" || !link.up)
+}
+
 /// Who made a device.
 pub fn of_link(namespace: &Namespace, link: &Link) -> Origin {
     let known = DEVICES.iter().find(|(begin, rest, kind, _)| {
@@ -465,6 +475,17 @@ mod tests {
             let namespace = namespace(&[(1, name, kind)]);
             assert_eq!(of_link(&namespace, &namespace.dump.links[&1]), origin, "{name} {kind}");
         }
+    }
+
+    #[test]
+    fn devices_of_every_namespace_are_told_apart_until_they_are_used() {
+        let is_it = |name: &str, kind: &str, up: bool| {
+            let namespace = namespace(&[(1, name, kind)]);
+            is_everywhere(&Link { up, ..namespace.dump.links[&1].clone() })
+        };
+        assert!(is_it("lo", "", true) && is_it("tunl0", "ipip", false));
+        assert!(!is_it("tunl0", "ipip", true), "a node of Calico's has its address on it");
+        assert!(!is_it("tunl0", "veth", false) && !is_it("eth0", "", false));
     }
 
     #[test]

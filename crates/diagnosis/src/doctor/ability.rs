@@ -3,6 +3,7 @@
 //! back, built as modules that are not installed, or forbidden.
 
 use std::fs;
+use std::path::Path;
 
 use kernel::{ErrorKind, Kernel, Netns, OnError};
 use net::nft::{
@@ -54,7 +55,7 @@ pub enum Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
-    /// It was tried, and it works.
+    /// It was tried, and it works; or its module is there, and was not loaded to try it.
     Yes,
     /// It was tried, and the kernel has no such thing.
     No,
@@ -82,8 +83,7 @@ impl Ability {
 /// Tries everything. Nothing of it outlives the call.
 pub fn abilities() -> Vec<Ability> {
     let mut abilities = rights(&fs::read_to_string("/proc/self/status").unwrap_or_default());
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    abilities.push(release_ability(release.trim()));
+    abilities.push(release_ability(&release()));
     match Trial::begin() {
         Ok(mut trial) => {
             abilities.push(trial.settings());
@@ -178,6 +178,11 @@ const KINDS: [(&str, &str); 13] = [
     ("netkit", "Cilium's netkit pods do not work; podwire does not need it"),
 ];
 
+/// Kinds whose modules leave devices behind when they are loaded, in every namespace or in the host's,
+/// and the modules' names. A question must not do that.
+const LEAVING: [(&str, &str); 4] =
+    [("bond", "bonding"), ("dummy", "dummy"), ("ifb", "ifb"), ("ipip", "ipip")];
+
 /// The kinds without which there are no pods.
 const ESSENTIAL: [&str; 2] = ["bridge", "veth"];
 
@@ -211,8 +216,13 @@ impl Trial {
 
     /// Whether there are devices of a kind.
     fn kind(&mut self, kind: &str, without: &str) -> Ability {
-        let space = Space::At(self.netns.path().to_owned());
-        let known = self.kernel.knows_kind(&space, kind);
+        let leaving = LEAVING.iter().find(|(leaving, _)| *leaving == kind);
+        let known = if leaving.is_some_and(|(_, module)| is_loadable(module)) {
+            Ok(true)
+        } else {
+            let space = Space::At(self.netns.path().to_owned());
+            self.kernel.knows_kind(&space, kind)
+        };
         let ability = answer(Group::Devices, kind, known, without).remedy(MODULE);
         if ESSENTIAL.contains(&kind) { ability.essential() } else { ability }
     }
@@ -352,6 +362,29 @@ impl Trial {
 const MODULE: &str = "load the kernel's module for it if there is one (modprobe), or take a kernel \
     that was built with it";
 
+/// Whether a module is not loaded, and would be when it is needed.
+fn is_loadable(module: &str) -> bool {
+    let is_loaded = Path::new("/sys/module").join(module).exists();
+    let all = format!("/lib/modules/{}/modules.dep", release());
+    !is_loaded && fs::read_to_string(all).is_ok_and(|all| lists(&all, module))
+}
+
+/// Whether a module is in the text of a `modules.dep`: one a line, by its file, which may be
+/// compressed, before what it needs.
+fn lists(all: &str, module: &str) -> bool {
+    let file = format!("/{module}.ko");
+    all.lines().filter_map(|line| line.split(':').next()).any(|path| {
+        path.rfind(&file)
+            .is_some_and(|at| matches!(&path[at + file.len()..], "" | ".xz" | ".zst" | ".gz"))
+    })
+}
+
+/// The running kernel's, as `uname -r` tells it.
+fn release() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 fn judge(group: Group, name: &str, made: kernel::Result<()>, without: &str) -> Ability {
     answer(group, name, made.map(|()| true), without)
 }
@@ -394,6 +427,14 @@ mod tests {
         ] {
             assert_eq!(release_ability(release).state, state, "{release}");
         }
+    }
+
+    #[test]
+    fn modules_are_found_by_their_files() {
+        let all = "kernel/net/ipv4/ipip.ko.xz: kernel/net/ipv4/tunnel4.ko.xz\n\
+                   kernel/net/ipv4/tunnel4.ko.xz:\nkernel/drivers/net/dummy.ko:";
+        assert!(lists(all, "ipip") && lists(all, "tunnel4") && lists(all, "dummy"));
+        assert!(!lists(all, "ip") && !lists(all, "ifb") && !lists(all, "pip"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A pod, or any other namespace that is no node.
 
 use topology::dump::Link;
+use topology::origin::is_everywhere;
 use topology::{End, Node, Role};
 
 use super::{bridge, cable, chapter, files, filter, node_name, tunnel, ways};
@@ -14,7 +15,8 @@ pub(super) fn chapters(view: &View<'_>, at: usize) -> Vec<Chapter> {
     }
     let title = if view.is_pod(at) { "The pod" } else { "The namespace" };
     let mut chapters = vec![chapter(title, who(view, at))];
-    let devices: Vec<(End, &Link)> = view.ends(at).filter(|(_, link)| link.name != "lo").collect();
+    let devices: Vec<(End, &Link)> =
+        view.ends(at).filter(|(_, link)| !is_everywhere(link)).collect();
     for (end, link) in devices.iter().take(MOST_DEVICES) {
         chapters.push(chapter(format!("Its interface {}", link.name), interface(view, *end)));
         chapters.extend(cable::chapter(view, *end));
@@ -105,7 +107,7 @@ fn who(view: &View<'_>, at: usize) -> Vec<Sentence> {
         let text = "No container runtime's notes speak of it: somebody made it by hand, or by other means than CNI.";
         sentences.push(Sentence::new(text, about.clone()));
     }
-    if view.ends(at).all(|(_, link)| link.name == "lo") {
+    if view.ends(at).all(|(_, link)| is_everywhere(link)) {
         let text = "It has no device but lo, the loopback: what is in it can talk to itself, and to nobody else.";
         let command = view.command(at, "ip link");
         sentences.push(Sentence::new(text, about).shown_by(command));

@@ -83,12 +83,11 @@ impl<'a> Condition<'a> {
             Self::Statement(Statement::Lookup { key, negated, set }, table) => {
                 let elements = rules.elements(table, set);
                 let names = words::some(sorted(elements.iter().map(|it| &it.key)), MOST_KEYS);
-                let (one, names) = match elements.len() {
-                    0 => ("", "nothing".to_owned()),
-                    1 => ("", names),
-                    _ => ("one of ", names),
+                let what = match elements.len() {
+                    0 => format!("anything of set {set}, which is empty"),
+                    1 => format!("{names} (set {set})"),
+                    _ => format!("one of {names} (set {set})"),
                 };
-                let what = format!("{one}{names} (set {set})");
                 match &key[..] {
                     [field] => said(*field, &what, *negated),
                     _ => {
