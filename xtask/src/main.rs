@@ -1,4 +1,4 @@
-//! The chores of the workspace: `cargo xtask check | test | conformance | dist | bench`.
+//! The chores of the workspace: `cargo xtask check | test | vm | conformance | dist | bench`.
 #![expect(clippy::disallowed_methods, reason = "a chore runs cargo and the system's tools")]
 
 mod bench;
@@ -8,6 +8,7 @@ mod conformance;
 mod dist;
 mod licences;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ usage: cargo xtask COMMAND
 
   check                     format, clippy, documentation, licences: what CI asks first
   test [FILTER…]            installs what the tests need (as root), then runs all tests
+  vm [FILTER…]              those tests that need another kernel than this one, on Debian's
+                            in a small virtual machine
   conformance [DIR] [--only FILTER] [--list] [--output text|json]
                             whether the plugins of a directory keep what users rely on
                             (without DIR: podwire's own)
@@ -55,6 +58,7 @@ fn run() -> Result<()> {
     match command.as_str() {
         "check" if rest.is_empty() => check::run(),
         "test" => test::run(rest),
+        "vm" => vm::run(rest),
         "conformance" => conformance::run(rest),
         "dist" => match rest {
             [] => dist::run(None),

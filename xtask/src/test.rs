@@ -40,13 +40,13 @@ const REFERENCE: &str = "/usr/lib/cni/bridge";
 
 /// What only the static busybox has; another package's is also called so, and does not run in a root
 /// file system without libraries.
-const BUSYBOX: &str = "/usr/share/doc/busybox-static";
+pub(crate) const BUSYBOX: &str = "/usr/share/doc/busybox-static";
 
 /// What every call of a test runner is told.
 const COMMON: &[&str] = &["--locked", "--no-fail-fast"];
 
 /// The tests that make do with the system's own tools.
-const ROOMS: &[&str] = &["--workspace", "--exclude", "e2e"];
+pub(crate) const ROOMS: &[&str] = &["--workspace", "--exclude", "e2e"];
 
 /// Those that drive real clients as root.
 const CLIENTS: &[&str] = &["--package", "e2e"];
@@ -71,7 +71,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     test(ROOMS, &[], &[], &filters)?;
     start(&mut cargo([&["test", "--doc"], ROOMS, COMMON, &["--"], &filters].concat()))?;
 
-    let of_root = tests_of_root(command::root())?;
+    let of_root = marked(command::root(), MARK)?;
     let mut of_root: Vec<&str> = of_root.iter().map(String::as_str).collect();
     of_root.retain(|name| filters.is_empty() || filters.iter().any(|part| name.contains(part)));
     if !of_root.is_empty() {
@@ -122,19 +122,19 @@ fn check_namespaces() -> Result<()> {
     Ok(())
 }
 
-/// The names of the tests below `directory` that carry the mark. Neither test runner can select
-/// tests by why they are ignored, and other reasons are not for us to overrule.
-fn tests_of_root(directory: &Path) -> Result<Vec<String>> {
+/// The names of the tests below `directory` that carry a mark. Neither test runner can select tests by
+/// why they are ignored, and other reasons are not for us to overrule.
+pub(crate) fn marked(directory: &Path, mark: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let what = || format!("read {}", directory.display());
     for entry in fs::read_dir(directory).with_context(what)? {
         let path = entry.with_context(what)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() && !name.starts_with('.') && name != "target" {
-            names.extend(tests_of_root(&path)?);
+            names.extend(marked(&path, mark)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            names.extend(marked(&text));
+            names.extend(after_marks(&text, mark));
         }
     }
     names.sort();
@@ -142,9 +142,8 @@ fn tests_of_root(directory: &Path) -> Result<Vec<String>> {
 }
 
 /// The functions that follow the mark.
-fn marked(text: &str) -> impl Iterator<Item = String> {
-    let on_its_own = |line: &&str| line.trim() == MARK;
-    let places = text.lines().enumerate().filter(move |(_, line)| on_its_own(line));
+fn after_marks<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = String> + 'a {
+    let places = text.lines().enumerate().filter(move |(_, line)| line.trim() == mark);
     places.filter_map(|(place, _)| {
         let mut after = text.lines().skip(place + 1);
         let name = after.find_map(|line| line.trim().strip_prefix("fn "))?;
@@ -161,10 +160,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_of_root_are_found_by_their_mark() {
+    fn tests_are_found_by_their_mark() {
         let text = format!(
             "#[test]\n{MARK}\n#[cfg(x)]\nfn one() {{}}\n#[ignore = \"slow\"]\nfn two() {{}}"
         );
-        assert_eq!(marked(&text).collect::<Vec<_>>(), ["one"]);
+        assert_eq!(after_marks(&text, MARK).collect::<Vec<_>>(), ["one"]);
     }
 }

@@ -17,6 +17,7 @@ mod script;
 mod snapshot;
 mod usage;
 mod verify;
+mod vm;
 mod web;
 
 use std::fs;
